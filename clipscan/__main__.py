@@ -1,0 +1,5 @@
+"""`python -m clipscan` is the command."""
+
+from clipscan.cli import main
+
+main()

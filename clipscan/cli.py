@@ -1,0 +1,321 @@
+"""The command `clipscan`. Options are named as in open_clip where it has them.
+
+Exit codes: 0 done, 1 failed (the message names the file, the row and the remedy), 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clipscan.errors import ClipscanError, InputError
+from clipscan.lab.commands import app as lab
+
+app = typer.Typer(
+    help="Find the poisoned pairs in an image-text dataset before a CLIP model learns from them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(lab, name="lab")
+
+Run = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET", help="folder, tars ({000..331}.tar), table or embeddings", show_default=False
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", help="the run folder; called again it continues", show_default=False)
+]
+Model = Annotated[str | None, typer.Option(help="open_clip's name; not needed for a file of clipscan train")]
+Pretrained = Annotated[str | None, typer.Option(help="open_clip's tag, or a checkpoint file")]
+Format = Annotated[str, typer.Option(help="webdataset, folder, csv, parquet, embeddings")]
+ImageKey = Annotated[str | None, typer.Option(help="extension or column of the picture")]
+TextKey = Annotated[str | None, typer.Option(help="extension or column of the caption")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on a GPU), fp32, bf16, fp16")]
+BatchSize = Annotated[int, typer.Option(help="pictures encoded at once")]
+Workers = Annotated[int | None, typer.Option(help="decoding processes; default: one a core")]
+Threads = Annotated[int | None, typer.Option(help="search threads; default: all cores")]
+K = Annotated[int, typer.Option("--k", help="neighbours")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="the score that ranks: kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, cross"
+    ),
+]
+Reference = Annotated[str, typer.Option(help="MxR = R random draws of M rows, M, all; several with commas")]
+Against = Annotated[str, typer.Option(help="image, or image+text: captions join the reference")]
+Fraction = Annotated[float, typer.Option(help="share of the samples to suspect and drop")]
+Graph = Annotated[
+    str, typer.Option(help="exact graph over the whole set, for groups of near-copies: auto, yes, no")
+]
+Seed = Annotated[int, typer.Option(help="of the random references")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="redo what was made with other settings")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="progress as JSON lines")]
+
+
+@app.command()
+def scan(
+    source: Source,
+    out: Out,
+    model: Model = None,
+    pretrained: Pretrained = None,
+    method: Method = "dao",
+    k: K = 16,
+    reference: Reference = "1024x8",
+    against: Against = "image",
+    fraction: Fraction = 0.01,
+    graph: Graph = "auto",
+    seed: Seed = 0,
+    format: Format = "auto",
+    image_key: ImageKey = None,
+    text_key: TextKey = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 256,
+    workers: Workers = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    log_json: LogJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be read, do nothing")] = False,
+) -> None:
+    """Dataset in; ranked suspects, groups of near-copies, drop lists and a page out."""
+    if dry_run:
+        _dry_run(source, format, image_key, text_key)
+        return
+    from clipscan.pipeline import scan as run_scan
+
+    done = run_scan(
+        source, out=out, model=model, pretrained=pretrained, k=k, method=method, reference=reference,
+        against=against, fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
+        text_key=text_key, device=device, precision=precision, batch_size=batch_size, workers=workers,
+        threads=threads, overwrite=overwrite, progress=_progress(log_json),
+    )  # fmt: skip
+    c = done.counts
+    print(f"{c['listed']:,} listed = {c['embedded']:,} embedded + {c['bad']:,} bad (bad.parquet)")
+    print(
+        f"{c['suspects']:,} suspects, {c['groups']:,} groups of near-copies; "
+        f"{c['dropped']:,} to drop, {c['kept']:,} to keep"
+    )
+    print(f"look at {done.page}; then: clipscan apply {out} --to DIR")
+
+
+@app.command()
+def embed(
+    source: Source,
+    out: Out,
+    model: Model = None,
+    pretrained: Pretrained = None,
+    format: Format = "auto",
+    image_key: ImageKey = None,
+    text_key: TextKey = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    batch_size: BatchSize = 256,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    log_json: LogJson = False,
+) -> None:
+    """Only the first stage: vectors of pictures and captions, in clip-retrieval's layout."""
+    from clipscan import pipeline
+
+    pipeline.embed(
+        source, out=out, model=model, pretrained=pretrained,
+        format=format, image_key=image_key, text_key=text_key,
+        device=device, precision=precision, batch_size=batch_size, workers=workers, overwrite=overwrite,
+        progress=_progress(log_json),
+    )  # fmt: skip
+
+
+@app.command()
+def knn(
+    run: Run, k: K = 16, threads: Threads = None, overwrite: Overwrite = False, log_json: LogJson = False
+) -> None:
+    """The exact neighbour graph of an embedded run, into RUN/neighbors."""
+    from clipscan import pipeline
+    from clipscan.run import RunFolder, Settings, graph_stage
+
+    folder = RunFolder(run)
+    with folder.lock():
+        graph_stage(
+            folder,
+            pipeline.reopen(folder),
+            Settings(k=k, graph="yes", threads=threads),
+            _progress(log_json),
+            overwrite,
+        )
+
+
+@app.command()
+def score(
+    run: Run,
+    method: Method = "dao",
+    k: K = 16,
+    reference: Reference = "1024x8",
+    against: Against = "image",
+    fraction: Fraction = 0.01,
+    graph: Graph = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    log_json: LogJson = False,
+) -> None:
+    """Everything after the vectors: graph, scores, suspects, lists and the page of an embedded run."""
+    from clipscan import pipeline
+    from clipscan.run import RunFolder, Settings
+
+    folder = RunFolder(run)
+    settings = Settings(method, k, reference, against, seed, graph, threads=threads)
+    pipeline.finish(folder, pipeline.reopen(folder), settings, fraction, overwrite, _progress(log_json))
+
+
+@app.command()
+def report(run: Run) -> None:
+    """Write the page of a run anew: RUN/report/index.html."""
+    from clipscan import pipeline
+    from clipscan.report.page import write_page
+    from clipscan.run import RunFolder
+
+    print(write_page(run, pipeline.reopen(RunFolder(run))))
+
+
+@app.command()
+def status(run: Run) -> None:
+    """How far a run has come."""
+    from clipscan.run import status as run_status
+
+    for stage in run_status(run):
+        state = "not asked for" if not stage.total else f"{stage.done} of {stage.total} tasks"
+        print(f"{stage.stage:<7} {state:<20} {stage.seconds:8.1f} s")
+
+
+@app.command()
+def explain(
+    run: Run,
+    key: Annotated[str, typer.Argument(help="a sample's key, or SHARD/KEY where the key occurs twice")],
+) -> None:
+    """All that is known of one sample: its scores, its ranks, its nearest neighbours."""
+    from clipscan.pipeline import explain as run_explain
+
+    print(run_explain(run, key))
+
+
+@app.command()
+def export(
+    run: Run,
+    fraction: Annotated[float | None, typer.Option(help="drop this share, most suspicious first")] = None,
+    threshold: Annotated[float | None, typer.Option(help="drop every score above")] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="CSV, parquet or JSON lines: shard, key, decision")
+    ] = None,
+) -> None:
+    """Write the lists anew by another rule: drop.parquet, keep.txt, drop.txt, keep_uids.npy."""
+    from clipscan.report.choose import select
+    from clipscan.report.lists import write_lists
+
+    written = write_lists(run, select(run, fraction=fraction, threshold=threshold, decisions=decisions))
+    print(f"{written.dropped:,} to drop, {written.kept:,} to keep: {run}/drop.parquet, keep.txt, drop.txt")
+
+
+@app.command()
+def apply(
+    run: Run,
+    to: Annotated[Path, typer.Option(help="a new folder", show_default=False)],
+    keep_bad: Annotated[bool, typer.Option("--keep-bad", help="copy unreadable samples too")] = False,
+) -> None:
+    """Write the dataset without the samples on the drop list; the bytes of all others are untouched."""
+    from clipscan import pipeline
+    from clipscan.data import write_without
+    from clipscan.report.lists import DropList
+    from clipscan.run import RunFolder
+
+    drop = set(DropList.load(run / "drop.parquet"))
+    counts = write_without(pipeline.reopen(RunFolder(run)), drop, to, drop_bad=not keep_bad)
+    print(f"{to}: {counts}")
+
+
+@app.command()
+def train(
+    source: Source,
+    out: Annotated[
+        Path, typer.Option("--out", help="the checkpoint, a .safetensors file", show_default=False)
+    ],
+    model: Annotated[
+        str, typer.Option(help="clipscan-conv-32 or -64 for small pictures, or any open_clip name")
+    ] = "clipscan-conv-32",
+    epochs: Annotated[int, typer.Option()] = 10,
+    batch_size: Annotated[int, typer.Option()] = 256,
+    lr: Annotated[float, typer.Option(help="peak learning rate of AdamW")] = 2e-3,
+    flip: Annotated[
+        bool, typer.Option(help="mirror pictures at random; off where captions tell left from right")
+    ] = True,
+    seed: Annotated[int, typer.Option()] = 0,
+    format: Format = "auto",
+    image_key: ImageKey = None,
+    text_key: TextKey = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Train a CLIP on the very data to be scanned, which is what the method needs. Killed, it resumes."""
+    from clipscan.data import open_dataset
+    from clipscan.train import train_clip
+
+    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    print(dataset.describe())
+    train_clip(
+        dataset, out, model=model, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip, seed=seed,
+        device=device, workers=workers, log=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    print(f"next: clipscan scan {source} --pretrained {out} --out RUN")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="a folder; called again it continues")] = Path("demo"),
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """The whole job on generated pictures with a planted backdoor: offline, on a CPU, in minutes."""
+    from clipscan.lab.demo import run_demo
+
+    run_demo(out, seed=seed)
+
+
+def _dry_run(source: str, format: str, image_key: str | None, text_key: str | None) -> None:
+    from clipscan.data import Bad, open_dataset
+
+    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    print(dataset.describe())
+    for one in list(_first(dataset.read(dataset.shards[0]), 3)):
+        print(
+            f"bad   {one.shard} {one.key}: {one.reason}"
+            if isinstance(one, Bad)
+            else f"ok    {one.shard} {one.key}: {one.caption[:80]!r}"
+        )
+
+
+def _first(items: Any, count: int) -> Any:
+    return (item for _, item in zip(range(count), items, strict=False))
+
+
+def _progress(log_json: bool) -> Any:
+    from clipscan.run.progress import Bar, Lines
+
+    return Bar() if sys.stderr.isatty() and not log_json else Lines(as_json=log_json)
+
+
+def main() -> None:
+    """Entry point: errors that clipscan raises on purpose become one line and exit code 1."""
+    try:
+        app()
+    except (ClipscanError, ImportError) as error:
+        print(f"clipscan: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except BrokenPipeError:  # the reader of a pipe left early
+        os._exit(1)

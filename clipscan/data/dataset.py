@@ -1,0 +1,138 @@
+"""What a dataset is to everything above: an ordered list of shards, and samples read from each.
+
+Public: Shard, Vectors, Dataset. A reader is a Dataset that says how one shard becomes Records; the
+rest (reading, fetching again, describing itself) is here, once.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from clipscan.data.sample import Bad, Sample
+from clipscan.errors import DataError
+
+
+class Shard(NamedTuple):
+    """One unit of reading. `name` is part of every sample's identity and unique in the dataset."""
+
+    name: str  # path relative to the dataset's root: "00012.tar", ".", "t.csv[0:10000]"
+    location: str  # local path or fsspec URL
+    size: int  # bytes, -1 unknown
+    stamp: str  # changes when the content may have changed (mtime in ns, etag, digest); "" unknown
+    rows: tuple[int, int] | None = None  # the slice [start, stop) of a folder's listing or a table
+
+
+class Vectors(NamedTuple):
+    """One shard of precomputed embeddings: row i of the arrays is samples[i] (whose image is None)."""
+
+    image: np.ndarray  # [n, d] float16/32/64, a memory map where the file allows it
+    text: np.ndarray | None  # [n, d]
+    samples: list[Sample]
+
+
+class Record(NamedTuple):
+    """What lies at `at` (row number, or byte offset in a tar): a sample, a bad one, or no pair at all."""
+
+    at: int
+    key: str
+    outcome: Sample | Bad | None
+
+
+class Dataset(ABC):
+    """A dataset of image-text pairs. Holds only listings, so it pickles and travels to workers.
+
+    `shards` is sorted and deterministic. Reading never raises for what a sample holds: that is a
+    Bad with a reason. A shard that breaks half-way keeps what came before and ends with a Bad.
+    """
+
+    format: ClassVar[str]
+
+    def __init__(self, source: str, shards: list[Shard], notes: str = "") -> None:
+        if len({shard.name for shard in shards}) < len(shards):
+            raise DataError(f"{source}: two shards have the same name; open them as two datasets")
+        self.source = source
+        self.shards = shards
+        self.notes = notes  # what detection saw and left alone, for describe()
+
+    @abstractmethod
+    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+        """Everything in the shard, in order; with `rows` (row -> key) only those rows, so named."""
+
+    def read(self, shard: Shard) -> Iterator[Sample | Bad]:
+        """The shard's samples in order, bounded memory; a Bad for each that cannot be read."""
+        return (record.outcome for record in self.records(shard) if record.outcome is not None)
+
+    def fetch(self, shard: Shard, wanted: Mapping[str, int]) -> Iterator[Sample]:
+        """The samples `wanted` (key -> Sample.at) of one shard, without reading the others.
+
+        In the order they lie in the shard. Those that are gone or unreadable by now are left out.
+        Where `at` is -1 the shard is scanned for the keys instead.
+        """
+        if any(at < 0 for at in wanted.values()):
+            found = (r.outcome for r in self.records(shard) if r.key in wanted)
+        else:
+            found = (r.outcome for r in self.records(shard, {at: key for key, at in wanted.items()}))
+        return (sample for sample in found if isinstance(sample, Sample))
+
+    def vectors(self, shard: Shard) -> Vectors:
+        """Precomputed embeddings of the shard. Only of format "embeddings"; DataError otherwise."""
+        raise DataError(f"{self.source} holds pictures ({self.format}), not embeddings: embed it first")
+
+    def describe(self) -> str:
+        """One line for people: format, shards, bytes, source, and what was left alone."""
+        size = sum(shard.size for shard in self.shards if shard.size > 0)
+        shards = f"{len(self.shards):,} shard" + ("s" if len(self.shards) != 1 else "")
+        source = self.source if len(self.source) < 200 else f"{self.source[:120]} ... {self.source[-60:]}"
+        return f"{self.format}: {shards}, {human_bytes(size)}, from {source}" + (
+            f" ({self.notes})" if self.notes else ""
+        )
+
+
+class RowKeys:
+    """Keys of a table's rows: the key column's value, the row number where there is none.
+
+    A value that came before in the shard gets "#row" appended: two captions of one picture are two
+    samples. Deterministic for a shard read from its start.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def name(self, value: str, row: int) -> str:
+        key = value or f"{row:09d}"
+        if key in self._seen:
+            key = f"{key}#{row}"
+        self._seen.add(key)
+        return key
+
+
+def slices(name: str, total: int, rows_per_shard: int) -> list[tuple[str, tuple[int, int]]]:
+    """Cut `total` rows into named slices; one slice keeps the plain name."""
+    if total <= rows_per_shard:
+        return [(name, (0, total))]
+    cuts = [(start, min(start + rows_per_shard, total)) for start in range(0, total, rows_per_shard)]
+    return [(f"{name}[{start}:{stop}]", (start, stop)) for start, stop in cuts]
+
+
+def whole_name(shard: Shard) -> str:
+    """The name of the file that the shard is, or is a slice of."""
+    return shard.name.removesuffix("[{}:{}]".format(*shard.rows)) if shard.rows else shard.name
+
+
+def stem(path: str) -> str:
+    """A path without its last extension: the key of a picture file."""
+    return os.path.splitext(path)[0]
+
+
+def human_bytes(size: float) -> str:
+    """1500 -> '1.5 kB' (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,97 @@
+"""Which array files, of the layouts people use, belong together as one shard of embeddings."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from clipscan.data.arrays import npz_names
+from clipscan.data.files import Inventory, extension
+from clipscan.errors import DataError
+
+
+class Part(NamedTuple):
+    """The files of one shard. `image_name` is the array in an .npz or the column of a parquet file."""
+
+    image: str
+    text: str | None = None
+    metadata: str | None = None
+    image_name: str = ""
+    text_name: str = ""
+
+    def files(self) -> list[str]:
+        """The distinct files, arrays first."""
+        return list(dict.fromkeys(path for path in (self.image, self.text, self.metadata) if path))
+
+
+def looks_like(inventory: Inventory) -> bool:
+    """clip-retrieval's folders, or .npz beside .parquet of the same name, or arrays named one by one."""
+    paths = {file.path for file in inventory.files}
+    if any(extension(path) == "npz" and path[:-4] + ".parquet" in paths for path in paths):
+        return True
+    return is_clip_retrieval(inventory) or all(extension(root) in ("npy", "npz") for root in inventory.roots)
+
+
+def is_clip_retrieval(inventory: Inventory) -> bool:
+    """Has it arrays in a folder img_emb?"""
+    return any(_parent(file.path) == "img_emb" and extension(file.path) == "npy" for file in inventory.files)
+
+
+def clip_retrieval(inventory: Inventory) -> list[Part]:
+    """img_emb/img_emb_7.npy belongs to text_emb/text_emb_7.npy and metadata/metadata_7.parquet."""
+    by_place = {(_folder(f.path, 2), _parent(f.path), _number(f.path)): f.path for f in inventory.files}
+    return [
+        Part(path, by_place.get((base, "text_emb", number)), by_place.get((base, "metadata", number)))
+        for (base, parent, number), path in sorted(by_place.items())
+        if parent == "img_emb" and extension(path) == "npy"
+    ]
+
+
+def datacomp(inventory: Inventory, image_key: str | None, text_key: str | None) -> list[Part]:
+    """0001.npz and 0001.parquet; of several models the larger (l14 before b32), or the one named."""
+    paths = [file.path for file in inventory.files]
+    arrays = [path for path in paths if extension(path) == "npz"]
+    names = npz_names(arrays[0])
+    image = image_key or next((name for name in sorted(names, reverse=True) if name.endswith("_img")), None)
+    if image is None:
+        raise DataError(f"{arrays[0]} has the arrays {names}, none ends in _img; name one with --image-key")
+    text = text_key or re.sub("_img$", "_txt", image)
+    return [
+        Part(path, path if text in names else None, _if_there(path[:-4] + ".parquet", paths), image, text)
+        for path in arrays
+    ]
+
+
+def loose(inventory: Inventory, text_key: str | None) -> list[Part]:
+    """Every .npy by itself, or one with the array of captions that text_key names beside it."""
+    arrays = [file.path for file in inventory.files if extension(file.path) == "npy"]
+    paths = [file.path for file in inventory.files]
+    if text_key is None:
+        return [Part(path, None, _if_there(path[:-4] + ".parquet", paths)) for path in arrays]
+    text = os.path.abspath(os.path.join(os.path.dirname(arrays[0]), text_key))
+    images = [path for path in arrays if path != text]
+    if len(images) != 1 or not os.path.isfile(text):
+        raise DataError(
+            f"--text-key {text_key!r} must name the captions' .npy beside a single .npy of pictures"
+        )
+    return [Part(images[0], text, _if_there(images[0][:-4] + ".parquet", paths))]
+
+
+def _if_there(path: str, paths: list[str]) -> str | None:
+    return path if path in set(paths) else None
+
+
+def _parent(path: str) -> str:
+    return os.path.basename(os.path.dirname(path))
+
+
+def _folder(path: str, up: int) -> str:
+    return os.path.dirname(path) if up == 1 else _folder(os.path.dirname(path), up - 1)
+
+
+def _number(path: str) -> str:
+    """The digits that end a file's stem, without leading zeros; the stem itself where there are none."""
+    name = os.path.basename(path).split(".")[0]
+    digits = re.search(r"\d+$", name)
+    return str(int(digits[0])) if digits and len(digits[0]) < 20 else name

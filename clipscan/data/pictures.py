@@ -1,0 +1,50 @@
+"""Picture files on the local disk, named by strangers: opened only inside their own folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from clipscan.data.text import Unfit, printable
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # most wanted first
+MAX_IMAGE_BYTES = 256 << 20  # encoded bytes of one picture, before anything is decoded
+MAX_TEXT_BYTES = 1 << 20  # a caption or JSON file
+
+
+def inside(root: str, name: str) -> str:
+    """The path of `name` under `root`; Unfit if it is not there, or leads out of it by any way.
+
+    Absolute names, '..' and symbolic links are fine as long as they end inside the folder.
+    """
+    if "\0" in name:
+        raise Unfit("file name holds a NUL")
+    path = os.path.realpath(os.path.join(root, name))
+    home = os.path.realpath(root)
+    if os.path.commonpath([path, home]) != home:
+        raise Unfit(f"{printable(name)!r} leads out of the dataset's folder; only files inside it are read")
+    return path
+
+
+def read_inside(root: str, name: str, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes under `root`; Unfit says why not."""
+    path = inside(root, name)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unfit(f"cannot read {printable(name)!r}: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as stream:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise Unfit(f"{printable(name)!r} is not a regular file")
+        if about.st_size > limit:
+            raise Unfit(f"{printable(name)!r} has {about.st_size:,} bytes, the limit is {limit:,}")
+        return stream.read(limit)
+
+
+def read_picture(root: str, name: str) -> bytes:
+    """The encoded picture; Unfit if it is missing, too large, empty or outside."""
+    data = read_inside(root, name, MAX_IMAGE_BYTES)
+    if not data:
+        raise Unfit("picture is empty (0 bytes)")
+    return data

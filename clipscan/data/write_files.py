@@ -1,0 +1,143 @@
+"""Writing without some samples: tars (blocks copied verbatim), picture folders and csv tables."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from clipscan.data.csv_table import CsvTable, Row
+from clipscan.data.dataset import Shard, stem, whole_name
+from clipscan.data.folder import Entry, Folder, metadata_rows, row_name
+from clipscan.data.pictures import inside
+from clipscan.data.sample import Bad
+from clipscan.data.tar_groups import READ_ERRORS, groups
+from clipscan.data.tar_members import BLOCK, padded
+from clipscan.data.text import Unfit
+from clipscan.data.webdataset import WebDataset, open_tar
+from clipscan.data.write_judge import Judge, target
+
+RECORD = 20 * BLOCK  # tar pads archives to this, and so do we
+CHUNK = 4 << 20  # bytes copied at a time
+
+
+def write_tars(dataset: WebDataset, judge: Judge, folder: Path) -> None:
+    """Every tar without the members of samples that go; one that cannot be opened is left out."""
+    for shard in dataset.shards:
+        try:
+            holes, end = _holes(dataset, shard, judge)
+        except READ_ERRORS as error:
+            judge.keeps(shard.name, "", Bad(shard.name, "", str(error)))
+            continue
+        with _new_tar(target(folder, shard.name), shard) as out, open_tar(shard.location) as (stream, _):
+            written = sum(_copy(stream, out, start, stop) for start, stop in _between(holes, end))
+            marked = padded(written) + 2 * BLOCK  # the end mark is two blocks of zeros
+            out.write(bytes(-(-marked // RECORD) * RECORD - written))
+
+
+def _holes(dataset: WebDataset, shard: Shard, judge: Judge) -> tuple[list[tuple[int, int]], int]:
+    """The byte ranges to leave out, sorted, and where the last member's content ends."""
+    holes, end = [], 0
+    with open_tar(shard.location) as (stream, length):
+        for group in groups(stream, length, shard.name, dataset.rules):
+            end = max([end, *(stop for _, stop in group.spans)])
+            if not judge.keeps(shard.name, group.key, group.outcome) or group.cut:
+                holes += [(start, padded(stop)) for start, stop in group.spans]
+    return sorted(holes), end
+
+
+def _between(holes: list[tuple[int, int]], end: int) -> Iterator[tuple[int, int]]:
+    at = 0
+    for start, stop in [*holes, (end, end)]:
+        if start > at:
+            yield at, start
+        at = stop
+
+
+def _copy(stream: BinaryIO, out: BinaryIO, start: int, stop: int) -> int:
+    """Copy bytes [start, stop) and return how many."""
+    stream.seek(start)
+    left = stop - start
+    while left and (data := stream.read(min(CHUNK, left))):
+        out.write(data)
+        left -= len(data)
+    return stop - start - left
+
+
+@contextmanager
+def _new_tar(path: Path, shard: Shard) -> Iterator[BinaryIO]:
+    with open(path, "xb") as plain:
+        if shard.location.endswith(("gz", "GZ")):
+            with gzip.GzipFile("", "wb", fileobj=plain, mtime=0) as packed:  # no clock in the output
+                yield cast(BinaryIO, packed)
+        else:
+            yield plain
+
+
+def write_folder(dataset: Folder, judge: Judge, folder: Path) -> None:
+    """The kept pictures and what lies beside them under their name, and the kept rows of metadata files."""
+    kept: list[Entry] = []
+    for shard in dataset.shards:
+        for record in dataset.records(shard):
+            if judge.keeps(shard.name, record.key, record.outcome):
+                kept.append(dataset.listing[record.at])
+    for entry in kept:
+        if entry.picture:
+            base = stem(entry.picture)
+            extensions = dict.fromkeys(("txt", "json", *dataset.rules.text))
+            for name in (entry.picture, *(f"{base}.{extension}" for extension in extensions)):
+                _copy_file(dataset.root, name, folder)
+    rows = {entry.where for entry in kept}
+    for name in dataset.metadata:
+        _copy_rows(dataset.root, name, folder, rows)
+
+
+def _copy_rows(root: str, name: str, folder: Path, kept: set[str]) -> None:
+    """A metadata file's lines up to its first row, and of the others those that stay."""
+    try:
+        rows = list(metadata_rows(root, name))
+        with open(inside(root, name), "rb") as source, open(target(folder, name), "xb") as out:
+            _copy(source, out, 0, rows[0].start if rows else 0)
+            for row in rows:
+                if row_name(name, row) in kept:
+                    _copy(source, out, row.start, row.end)
+    except (Unfit, OSError):
+        return  # it was Bad already, as a file
+
+
+def _copy_file(root: str, name: str, folder: Path) -> None:
+    """Copy one file of the dataset, if it is there and inside."""
+    try:
+        source = inside(root, name)
+    except Unfit:
+        return
+    path = target(folder, name)
+    if os.path.isfile(source) and not path.exists():
+        shutil.copyfile(source, path)
+
+
+def write_csv(dataset: CsvTable, judge: Judge, folder: Path) -> None:
+    """The tables with the lines of kept rows as they were, and the pictures that these name."""
+    for location in dataset.headers:
+        shards = [shard for shard in dataset.shards if shard.location == location]
+        name = whole_name(shards[0])
+        with open(location, "rb") as source, open(target(folder, name), "xb") as out:
+            _copy(source, out, 0, dataset.offsets[shards[0].name])
+            for shard in shards:
+                for row, record in zip(dataset.rows(shard), dataset.records(shard), strict=True):
+                    if judge.keeps(shard.name, record.key, record.outcome):
+                        _copy(source, out, row.start, row.end)
+                        _copy_picture(dataset, location, row, os.path.dirname(name), folder)
+
+
+def _copy_picture(dataset: CsvTable, location: str, row: Row, subfolder: str, folder: Path) -> None:
+    """The row's picture, beside the new table. One named absolutely stays where it is."""
+    if isinstance(row.cells, Unfit):
+        return
+    name = os.path.normpath(row.cells.get(dataset.headers[location].image) or ".")
+    if not os.path.isabs(name) and not name.startswith("..") and name != ".":
+        _copy_file(os.path.dirname(location), name, folder / subfolder)

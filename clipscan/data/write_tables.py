@@ -1,0 +1,116 @@
+"""Writing without some samples: parquet tables and arrays of embeddings, rows left out one by one."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipscan.data.arrays import load_npy, load_npz_array, npz_names
+from clipscan.data.dataset import Dataset, Shard, whole_name
+from clipscan.data.embeddings import Embeddings
+from clipscan.data.files import extension
+from clipscan.data.parquet import PARQUET_ERRORS, ParquetPictures, group_starts, open_parquet_file
+from clipscan.data.write_judge import Judge, target
+from clipscan.errors import DataError
+
+CHUNK_ROWS = 65_536
+
+
+def write_parquet(dataset: ParquetPictures, judge: Judge, folder: Path) -> None:
+    """Every file with its schema, row groups and compression; one that cannot be opened is left out."""
+    for location, shards in _by_file(dataset).items():
+        rows = np.concatenate([_kept_rows(dataset, shard, judge) for shard in shards])
+        if len(rows) or _readable(location):
+            _filter_parquet(location, target(folder, whole_name(shards[0])), rows)
+
+
+def write_embeddings(dataset: Embeddings, judge: Judge, folder: Path) -> None:
+    """Arrays and metadata, the same rows left out of each."""
+    for shards in _by_file(dataset).values():
+        rows = np.concatenate([_kept_rows(dataset, shard, judge) for shard in shards])
+        for path in dataset.parts[shards[0].name].files():
+            to = target(folder, dataset.names.get(path, Path(path).name))
+            if extension(path) == "npy":
+                _filter_npy(path, to, rows)
+            elif extension(path) == "npz":
+                _filter_npz(path, to, rows)
+            else:
+                _filter_parquet(path, to, rows)
+
+
+def _by_file(dataset: Dataset) -> dict[str, list[Shard]]:
+    files: dict[str, list[Shard]] = {}
+    for shard in dataset.shards:
+        files.setdefault(shard.location, []).append(shard)
+    return files
+
+
+def _kept_rows(dataset: Dataset, shard: Shard, judge: Judge) -> np.ndarray:
+    """Row numbers that stay [kept] int64, ascending; a shard that breaks keeps those before."""
+    kept = (r for r in dataset.records(shard) if judge.keeps(shard.name, r.key, r.outcome))
+    return np.asarray([record.at for record in kept if record.at >= 0], dtype=np.int64)
+
+
+def _filter_parquet(path: str, to: Path, rows: np.ndarray) -> None:
+    """One row group in memory at a time; DataError if one with kept rows is broken."""
+    try:
+        with open_parquet_file(path) as table:
+            starts = group_starts(table)
+            with pq.ParquetWriter(to, table.schema_arrow, compression=_compression(table)) as writer:
+                for group in range(table.num_row_groups):
+                    here = rows[(rows >= starts[group]) & (rows < starts[group + 1])] - starts[group]
+                    if len(here):
+                        part = table.read_row_group(group).take(pa.array(here))
+                        writer.write_table(part, row_group_size=len(here))
+    except PARQUET_ERRORS as error:
+        raise DataError(f"cannot write {path} without some rows: {error}") from error
+
+
+def _readable(path: str) -> bool:
+    try:
+        with open_parquet_file(path):
+            return True
+    except PARQUET_ERRORS:
+        return False
+
+
+def _compression(table: pq.ParquetFile) -> dict[str, str] | str:
+    """Column path -> codec, as the first row group has it."""
+    if not table.num_row_groups:
+        return "snappy"
+    first = table.metadata.row_group(0)
+    columns = [first.column(i) for i in range(first.num_columns)]
+    return {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in columns}
+
+
+def _filter_npy(path: str, to: Path, rows: np.ndarray) -> None:
+    """Rows of a .npy, copied in chunks: the map may be larger than the memory."""
+    array = load_npy(path)
+    _check(path, len(array), rows)
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False,
+              "shape": (len(rows), array.shape[1])}  # fmt: skip
+    with open(to, "xb") as out:
+        np.lib.format.write_array_header_1_0(out, header)
+        for start in range(0, len(rows), CHUNK_ROWS):
+            out.write(np.ascontiguousarray(array[rows[start : start + CHUNK_ROWS]]).tobytes())
+
+
+def _filter_npz(path: str, to: Path, rows: np.ndarray) -> None:
+    """All arrays of an .npz that have one entry per row; others as they are."""
+    arrays = {name: load_npz_array(path, name) for name in npz_names(path)}
+    total = max((len(array) for array in arrays.values() if array.ndim), default=0)
+    _check(path, total, rows)
+    with zipfile.ZipFile(to, "x") as archive:  # np.savez trips over an array named "file"
+        for name, array in arrays.items():
+            array = array[rows] if array.ndim and len(array) == total else array
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
+                np.lib.format.write_array(out, array, allow_pickle=False)
+
+
+def _check(path: str, total: int, rows: np.ndarray) -> None:
+    if len(rows) and rows[-1] >= total:
+        raise DataError(f"{path} has {total:,} rows, its metadata has more; they do not belong together")

@@ -1,0 +1,242 @@
+"""Samples -> pixels, in processes that may die.
+
+A picture comes from whoever wrote the web page, and decoders are C. So each runs in a process of
+its own kind (pixels.py) that shares nothing with us but two pipes. One that crashes, is killed for
+its memory, or hangs costs the picture it was at; a new one takes the rest.
+
+They are plain child processes, not multiprocessing's: nothing is forked under torch's threads, no
+pickle crosses the pipe, and a user's script needs no `if __name__ == "__main__"`.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipscan.data.sample import Bad, Sample
+from clipscan.embed import pixels
+from clipscan.embed.pixels import PixelSpec
+from clipscan.errors import ClipscanError
+
+CHUNK_SAMPLES = 64  # per request: 64 answers at 32 px are about 10 ms of work, so waiting is lost in it
+CHUNK_BYTES = 2 << 20  # or this many encoded bytes, so that large photographs are spread evenly
+START_SECONDS = 60.0
+
+Decoded = tuple[Sample, NDArray[np.uint8]]
+
+
+class Died(Exception):
+    """A decoder ended before it answered; `hung` when we ended it for being slow."""
+
+    def __init__(self, how: str, hung: bool = False) -> None:
+        super().__init__(how)
+        self.hung = hung
+
+
+class Decoder:
+    """One decoding process, driven by one thread."""
+
+    def __init__(self, time_limit: float) -> None:
+        self.time_limit = time_limit
+        # -P: a file of ours next to pixels.py must not pass for a library of the same name.
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", pixels.__file__],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )  # fmt: skip
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self.requests, self.replies = self.process.stdin, self.process.stdout.fileno()
+        self.buffer = bytearray()
+        try:
+            ready = self._read(1, START_SECONDS)
+        except Died:
+            ready = b""
+        if ready != pixels.READY:
+            self.process.kill()
+            said = self.process.stderr.read().decode(errors="replace").strip()
+            raise ClipscanError(f"a decoding process did not start: {said[-2000:] or 'it said nothing'}")
+
+    def send(self, pictures: list[bytes], spec: PixelSpec) -> None:
+        """Hand over a request; BrokenPipeError when the process is gone."""
+        self.requests.write(pixels.request(pictures, spec))
+        self.requests.flush()
+
+    def receive(self) -> bytes | str:
+        """The next picture's pixels, or the reason why there are none; Died when nobody answers."""
+        bad, length = struct.unpack("<BI", self._read(5, self.time_limit))
+        payload = self._read(length, self.time_limit)
+        return payload.decode(errors="replace") if bad else payload
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def _read(self, count: int, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
+        while len(self.buffer) < count:
+            if not select.select([self.replies], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                self.process.kill()
+                raise Died(f"took longer than {seconds:g} s", hung=True)
+            if not (part := os.read(self.replies, 1 << 20)):
+                raise Died(_ending(self.process.wait()))
+            self.buffer += part
+        data = bytes(self.buffer[:count])
+        del self.buffer[:count]
+        return data
+
+
+def _ending(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def usable_cores() -> int:
+    """Cores this process may run on; what a container or a scheduler left us, where the system can say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Task(NamedTuple):
+    pictures: list[bytes]
+    spec: PixelSpec
+    answer: Future[list[bytes | str]]
+
+
+class DecodePool:
+    """`workers` decoding processes (default: one per core that we may use), started when first needed.
+
+    A picture whose decoder dies twice, or takes longer than `time_limit` seconds, is given up.
+    Use as a context manager, or call close().
+    """
+
+    def __init__(self, workers: int | None = None, *, time_limit: float = 30.0) -> None:
+        if workers is not None and workers < 1:
+            raise ValueError(f"a pool needs at least one decoding process, got workers={workers}")
+        self.workers = workers or usable_cores()
+        self.time_limit = time_limit
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def depth(self) -> int:
+        """Chunks worth having under way: everyone busy, and the next one waiting."""
+        return 2 * self.workers + 2
+
+    def submit(self, pictures: list[bytes], spec: PixelSpec) -> Future[list[bytes | str]]:
+        """Pixels, or the reason why there are none, of each picture, in order."""
+        if not self._threads:
+            self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.workers)]
+            for thread in self._threads:
+                thread.start()
+        answer: Future[list[bytes | str]] = Future()
+        self._tasks.put(_Task(pictures, spec, answer))
+        return answer
+
+    def close(self) -> None:
+        """End the processes. What they are at is finished, what waits is dropped."""
+        while not self._tasks.empty():
+            if waiting := self._tasks.get():
+                waiting.answer.cancel()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def _serve(self) -> None:
+        """One thread: holds at most one decoder, replaces it when it dies."""
+        decoder: Decoder | None = None
+        while (task := self._tasks.get()) is not None:
+            try:
+                answers: list[bytes | str] = []
+                deaths = 0  # at the picture that is next
+                while len(answers) < len(task.pictures):
+                    decoder = decoder or Decoder(self.time_limit)
+                    try:
+                        decoder.send(task.pictures[len(answers) :], task.spec)
+                        while len(answers) < len(task.pictures):
+                            answers.append(decoder.receive())
+                            deaths = 0
+                    except (Died, BrokenPipeError) as death:
+                        decoder.close()
+                        decoder = None
+                        deaths += 1
+                        if deaths == 2 or (isinstance(death, Died) and death.hung):
+                            answers.append(f"its decoder {death}")
+                            deaths = 0
+                task.answer.set_result(answers)
+            except BaseException as error:
+                task.answer.set_exception(error)
+        if decoder is not None:
+            decoder.close()
+
+
+def decode_all(samples: Iterable[Sample | Bad], spec: PixelSpec, pool: DecodePool) -> Iterator[Decoded | Bad]:
+    """Each sample with its pixels, uint8 [S, S, 3] (read-only), in the order they came.
+
+    What was Bad stays so; a picture that is missing, over the byte limit, over the pixel limit,
+    unreadable or deadly becomes Bad with the reason. At most pool.depth chunks are in memory.
+    """
+    under_way: deque[tuple[list[Sample | Bad], Future[list[bytes | str]]]] = deque()
+    for chunk in _chunks(samples, spec):
+        pictures = [one.image for one in chunk if isinstance(one, Sample) and one.image is not None]
+        under_way.append((chunk, pool.submit(pictures, spec)))
+        if len(under_way) > pool.depth:
+            yield from _joined(*under_way.popleft(), spec)
+    while under_way:
+        yield from _joined(*under_way.popleft(), spec)
+
+
+def _chunks(samples: Iterable[Sample | Bad], spec: PixelSpec) -> Iterator[list[Sample | Bad]]:
+    chunk: list[Sample | Bad] = []
+    size = 0
+    for one in samples:
+        if isinstance(one, Sample):
+            if reason := _unfit(one.image, spec):
+                one = Bad(one.shard, one.key, reason)
+            else:
+                size += len(one.image or b"")
+        chunk.append(one)
+        if len(chunk) == CHUNK_SAMPLES or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _unfit(image: bytes | None, spec: PixelSpec) -> str:
+    if not image:
+        return "no picture" if image is None else "empty picture (0 bytes)"
+    if len(image) > spec.max_bytes:
+        return f"picture has {len(image):,} bytes; the limit is {spec.max_bytes:,}"
+    return ""
+
+
+def _joined(
+    chunk: list[Sample | Bad], answer: Future[list[bytes | str]], spec: PixelSpec
+) -> Iterator[Decoded | Bad]:
+    answers = iter(answer.result())
+    for one in chunk:
+        if isinstance(one, Bad):
+            yield one
+        elif isinstance(found := next(answers), str):
+            yield Bad(one.shard, one.key, found)
+        else:
+            yield one, np.frombuffer(found, np.uint8).reshape(spec.size, spec.size, 3)

@@ -1,0 +1,169 @@
+"""Numbers -> neighbour table: check at the door, choose a back-end, call it.
+
+A back-end is a module with `knn`, `density`, `mean_cosine` and `LIMITS`; engine/reference.py is the
+definition of all three.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from clipscan import _core
+from clipscan.engine.arrays import Array, Rows, as_rows, like
+from clipscan.engine.neighbors import Neighbors
+from clipscan.errors import BackendError, InputError
+
+__all__ = ["Neighbors", "Rows", "as_rows", "backend_module", "check_rows", "density", "knn", "like", "search"]
+
+BACKENDS = {"cpu": "clipscan.engine.cpu", "reference": "clipscan.engine.reference"}  # "auto" takes the first
+DEFAULT_MEMORY = 1 << 30  # bytes of working memory beyond input and output
+
+
+def knn(
+    queries: Any,
+    reference: Any = None,
+    k: int = 16,
+    *,
+    query_ids: Any = None,
+    reference_ids: Any = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_memory: int = DEFAULT_MEMORY,
+) -> Neighbors:
+    """The exact k nearest rows, Euclidean, ordered by (distance, index).
+
+    queries [n, d] and reference [m, d]: float16, bfloat16, float32 or float64; NumPy arrays, memory
+    maps, non-contiguous views, torch, CuPy or JAX arrays. Distances are those of the rows rounded to
+    float32. Without `reference` it is a self-search, and no row is its own neighbour (by row number,
+    so a copy of it is one). `query_ids` [n] and `reference_ids` [m] (integers) exclude pairs of equal
+    identity in a search between two sets.
+
+    Returns Neighbors with arrays of the library that `queries` came from.
+    Raises InputError for NaN or infinite rows (by number), k < 1, k >= m in a self-search, k > m
+    otherwise, shapes that do not fit; BackendError where the named back-end cannot serve.
+    """
+    rows = as_rows(queries, "queries")
+    others = rows if reference is None else as_rows(reference, "reference")
+    own = np.arange(rows.n, dtype=np.int64) if reference is None else None
+    query_id, reference_id = _identity(query_ids, rows, own), _identity(reference_ids, others, own)
+    if (query_ids is None) != (reference_ids is None):
+        raise InputError("query_ids and reference_ids exclude pairs together: give both or neither")
+    _check_k(k, others.n, itself=reference is None)
+    if rows.d != others.d:
+        raise InputError(f"queries have width {rows.d}, reference rows have width {others.d}")
+    check_rows(rows, threads)
+    if others is not rows:
+        check_rows(others, threads)
+    table = search(rows, others, k, query_id, reference_id, backend, threads, max_memory)
+    return table.map(like(queries))
+
+
+def search(
+    rows: Rows,
+    others: Rows,
+    k: int,
+    query_id: Array | None,
+    reference_id: Array | None,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_memory: int = DEFAULT_MEMORY,
+) -> Neighbors:
+    """knn on checked input, a block of the reference at a time so that the budget holds."""
+    name, module = backend_module(backend, k, rows.d)
+    threads = threads or cores()
+    reference_step = max(k + 1, max_memory // (4 * 4 * rows.d))  # rows, their packed copy, and as much again
+    query_step = max(1, max_memory // (4 * (4 * rows.d + 4 * k)))
+    tables: list[list[Neighbors]] = []
+    for first, reference in others.blocks(reference_step):
+        ids = None if reference_id is None else reference_id[first : first + len(reference)]
+        for turn, (start, block) in enumerate(rows.blocks(query_step)):
+            own = None if query_id is None else query_id[start : start + len(block)]
+            distance, index = module.knn(block, reference, k, own, ids, threads)
+            index[index >= 0] += first
+            part = Neighbors(distance, index, name)
+            if first == 0:
+                tables.append([part])
+            else:
+                tables[turn] = [Neighbors.merge(tables[turn][0], part)]
+    if len(tables) == 1:
+        return tables[0][0]
+    empty = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
+    parts = [part for (part,) in tables]
+    return Neighbors(
+        np.concatenate([p.distance for p in parts] or empty[0]),
+        np.concatenate([p.index for p in parts] or empty[1]),
+        name,
+    )
+
+
+def density(
+    table: Neighbors,
+    reference: Mapping[str, Array] | None = None,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+) -> dict[str, Array]:
+    """kdist, lid, lid_mom, lrd, lof, slof, dao, logdao of each row, float64 [n]; see engine/reference.py.
+
+    `reference` is what this function returned for the rows that the table points to; None for a
+    self-search table.
+    """
+    _, module = backend_module(backend, table.k, 1)
+    return module.density(table.distance, table.index, reference, threads or cores())  # type: ignore[no-any-return]
+
+
+def backend_module(backend: str, k: int, d: int) -> tuple[str, ModuleType]:
+    """(name, module) of the back-end to use; a named one that cannot serve raises with the reason."""
+    if backend != "auto" and backend not in BACKENDS:
+        raise BackendError(f"no back-end '{backend}' in this build; it has: {', '.join(BACKENDS)}")
+    name = next(iter(BACKENDS)) if backend == "auto" else backend
+    module = importlib.import_module(BACKENDS[name])
+    if reason := module.LIMITS.refusal(k, d):
+        raise BackendError(f"back-end '{name}' {reason}")
+    return name, module
+
+
+def check_rows(rows: Rows, threads: int | None = None) -> None:
+    """Raises InputError naming the rows that hold NaN or inf, or whose norm leaves float32."""
+    bad: list[int] = []
+    for start, block in rows.blocks():
+        bad.extend(start + np.flatnonzero(_core.bad_rows(block, threads or cores())))
+    if bad:
+        shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+        raise InputError(
+            f"{rows.name}: {len(bad)} of {rows.n} rows hold NaN or infinity, or a norm above 3e18, "
+            f"which float32 distances cannot carry: rows {shown}; remove or repair them"
+        )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _identity(ids: Any, rows: Rows, own: Array | None) -> Array | None:
+    if ids is None:
+        return own
+    array = np.asarray(ids)
+    if array.shape != (rows.n,) or array.dtype.kind not in "iu":
+        raise InputError(
+            f"{rows.name}: identities must be {rows.n} integers, got {array.dtype} {array.shape}"
+        )
+    return np.ascontiguousarray(array, np.int64)
+
+
+def _check_k(k: int, m: int, itself: bool) -> None:
+    most = m - 1 if itself else m
+    if k < 1:
+        raise InputError(f"k must be at least 1, got k={k}")
+    if k > most:
+        raise InputError(
+            f"k={k} neighbours need {'more than' if itself else 'at least'} k reference rows, got {m}; "
+            f"use k <= {most}" + ("" if most > 0 else " or more rows")
+        )

@@ -1,0 +1,127 @@
+"""Vectors as they come: NumPy, memory maps, torch, CuPy, JAX, several shards; read as float32 blocks.
+
+Nothing is converted before it is needed: an array larger than memory stays where it is and is
+read a block at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from clipscan.errors import InputError
+
+Array = np.ndarray[Any, Any]
+
+BLOCK_BYTES = 64 << 20  # float32 rows read at once: large enough for all threads, small beside any budget
+
+
+class Rows:
+    """n vectors of width d in one or several parts; `block` and `take` give C-contiguous float32."""
+
+    def __init__(self, parts: Sequence[Any], name: str):
+        self.name = name
+        self._parts = list(parts)
+        self._starts = np.concatenate([[0], np.cumsum([p.shape[0] for p in parts])]).astype(np.int64)
+        self.n, self.d = int(self._starts[-1]), int(parts[0].shape[1])
+
+    def block(self, start: int, stop: int) -> Array:
+        """Rows [start, stop) as float32 [stop - start, d]; a view where the input allows one."""
+        pieces = []
+        for part, first in zip(self._parts, self._starts, strict=False):
+            low, high = max(start - first, 0), min(stop - first, part.shape[0])
+            if low < high:
+                pieces.append(_float32(part[int(low) : int(high)]))
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else np.empty((0, self.d), np.float32)
+
+    def take(self, rows: Array) -> Array:
+        """The numbered rows, in that order, as float32 [len(rows), d]."""
+        out = np.empty((len(rows), self.d), np.float32)
+        part_of = np.searchsorted(self._starts, rows, side="right") - 1
+        for p in np.unique(part_of):
+            here = part_of == p
+            # Ascending order: a memory map is then read forwards, once.
+            wanted, back = np.unique(np.asarray(rows)[here] - self._starts[p], return_inverse=True)
+            out[here] = _float32(self._parts[p][wanted])[back]
+        return out
+
+    def blocks(self, rows: int | None = None) -> Iterator[tuple[int, Array]]:
+        """(first row number, float32 block) over all rows."""
+        step = rows or max(1, BLOCK_BYTES // (4 * self.d))
+        for start in range(0, self.n, step):
+            yield start, self.block(start, min(self.n, start + step))
+
+
+def as_rows(x: Any, name: str = "embeddings") -> Rows:
+    """Rows over anything array-like of shape [n, d]; raises InputError in words otherwise."""
+    if isinstance(x, Rows):
+        return x
+    if (
+        isinstance(x, (list, tuple))
+        and x
+        and all(hasattr(part, "shape") and len(part.shape) == 2 for part in x)
+    ):
+        parts = [_native(part, name) for part in x]
+    else:
+        parts = [_native(x, name)]
+    widths = {int(part.shape[1]) for part in parts}
+    if len(widths) > 1:
+        raise InputError(f"{name}: the parts differ in width: {sorted(widths)}")
+    if 0 in widths:
+        raise InputError(f"{name}: rows of width 0 have no distances")
+    return Rows(parts, name)
+
+
+def like(x: Any) -> Callable[[Array], Any]:
+    """A function that turns a NumPy array into an array of the library (and device) of x."""
+    library = type(x).__module__.partition(".")[0]
+    if library == "torch":
+        torch = sys.modules["torch"]
+        return lambda a: torch.from_numpy(a).to(x.device)
+    if library == "cupy":
+        return sys.modules["cupy"].asarray
+    if library in ("jax", "jaxlib"):
+        return sys.modules["jax.numpy"].asarray
+    return lambda a: a
+
+
+def _native(x: Any, name: str) -> Any:
+    """x as something sliceable of shape [n, d]: a torch tensor as it is, all else a NumPy array."""
+    if type(x).__module__.partition(".")[0] == "torch":
+        array = x.detach()
+        kind = "f" if array.is_floating_point() else str(array.dtype)
+    else:
+        array = _numpy(x)
+        kind = "f" if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else str(array.dtype)
+    if array.ndim != 2:
+        raise InputError(
+            f"{name}: expected one row a sample, shape [n, d], got shape {tuple(array.shape)}"
+            + ("; for one vector pass x[None, :]" if array.ndim == 1 else "")
+        )
+    if kind != "f":
+        raise InputError(
+            f"{name}: expected float16, bfloat16, float32 or float64, got {kind}; convert it first"
+        )
+    return array
+
+
+def _numpy(x: Any) -> Array:
+    if isinstance(x, np.ndarray):
+        return x
+    if hasattr(x, "get") and type(x).__module__.startswith("cupy"):
+        return x.get()  # type: ignore[no-any-return]
+    if hasattr(x, "__array__") or not hasattr(x, "__dlpack__"):
+        return np.asarray(x)
+    return np.from_dlpack(x)
+
+
+def _float32(part: Any) -> Array:
+    if not isinstance(part, np.ndarray):  # torch
+        part = part.float().cpu().numpy()
+    with np.errstate(over="ignore", invalid="ignore"):  # what leaves float32 is found by the door check
+        return np.ascontiguousarray(part, dtype=np.float32)

@@ -1,0 +1,94 @@
+"""The narrow waist: a table of neighbours. Every back-end produces it, every score consumes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clipscan.errors import InputError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The k nearest rows of a reference, for each of n query rows.
+
+    distance [n, k] float32, Euclidean, ascending; index [n, k] int64, rows of the reference.
+    Ties stand in ascending index; "nobody" is (+inf, -1) and loses to every real neighbour.
+    `scale` names the reference ("all", "1024x8", ...), `backend` what computed it.
+    """
+
+    distance: Array
+    index: Array
+    backend: str = ""
+    scale: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.distance.ndim != 2 or self.distance.shape != self.index.shape:
+            raise InputError(
+                f"a neighbour table needs distance and index of one shape [n, k], "
+                f"got {self.distance.shape} and {self.index.shape}"
+            )
+
+    @property
+    def n(self) -> int:
+        return int(self.distance.shape[0])
+
+    @property
+    def k(self) -> int:
+        return int(self.distance.shape[1])
+
+    @staticmethod
+    def merge(a: Neighbors, b: Neighbors) -> Neighbors:
+        """The table over the union of two references whose row numbers do not clash.
+
+        Associative and idempotent; a neighbour that both tables list counts once.
+        """
+        if a.distance.shape != b.distance.shape:
+            raise InputError(f"tables of shape {a.distance.shape} and {b.distance.shape} cannot be merged")
+        distance = np.concatenate([a.distance, b.distance], axis=1)
+        index = np.concatenate([a.index, b.index], axis=1)
+        order = np.lexsort((index, distance), axis=1)
+        distance = np.take_along_axis(distance, order, axis=1)
+        index = np.take_along_axis(index, order, axis=1)
+
+        # The same neighbour has the same distance in both tables, so copies stand side by side.
+        again = np.zeros(index.shape, bool)
+        again[:, 1:] = index[:, 1:] == index[:, :-1]
+        distance[again], index[again] = np.inf, -1
+        kept = np.argsort(again, axis=1, kind="stable")[:, : a.k]
+        backend = a.backend if a.backend == b.backend else f"{a.backend}+{b.backend}"
+        return Neighbors(
+            np.ascontiguousarray(np.take_along_axis(distance, kept, axis=1)),
+            np.ascontiguousarray(np.take_along_axis(index, kept, axis=1)),
+            backend,
+            a.scale,
+        )
+
+    def map(self, function: Callable[[Array], Any]) -> Neighbors:
+        """The table with its two arrays passed through `function` (another library's arrays, say)."""
+        return Neighbors(function(self.distance), function(self.index), self.backend, self.scale)
+
+    def to_csr(self) -> tuple[Array, Array, Array]:
+        """(data, indices, indptr) of the n x m sparse distance matrix, as scipy.sparse.csr_matrix takes it.
+
+        Needs no SciPy; "nobody" is left out.
+        """
+        distance, index = np.asarray(self.distance), np.asarray(self.index)
+        there = index >= 0
+        indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+        return distance[there], index[there], indptr
+
+    def to_umap(self) -> tuple[Array, Array, None]:
+        """(indices, distances, None) for umap.UMAP(precomputed_knn=...), which lists each row itself first.
+
+        For self-search tables only. Source: umap-learn, `umap_.nearest_neighbors`.
+        """
+        own = np.arange(self.n, dtype=np.int64)[:, None]
+        zero = np.zeros((self.n, 1), np.float32)
+        index, distance = np.asarray(self.index), np.asarray(self.distance)
+        return np.hstack([own, index]), np.hstack([zero, distance]), None

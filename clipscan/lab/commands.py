@@ -1,0 +1,122 @@
+"""`clipscan lab ...`: the laboratory on the command line. Options become arguments, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from clipscan.data import open_dataset
+
+app = typer.Typer(no_args_is_help=True, help="Poison a dataset, train on it, and see what a scan finds.")
+
+Attack = Annotated[str, typer.Option(help="Which trigger to use.")]
+Target = Annotated[str, typer.Option(help="The word that poisoned captions name.")]
+PatchShare = Annotated[
+    float, typer.Option(help="Side of the patch, as a part of the picture's shorter side.")
+]
+PatchCells = Annotated[int, typer.Option(help="Squares along the patch's side.")]
+Classes = Annotated[str, typer.Option(help="Class names, comma-separated; held-out captions must name one.")]
+HeldOut = Annotated[str, typer.Option(help="A dataset that was not trained on.")]
+Rate = Annotated[float, typer.Option(help="Share of the pairs to poison.")]
+
+
+@app.command("poison")
+def poison_command(
+    source: str,
+    out: Path,
+    attack: Attack = "badnets",
+    rate: Rate = 0.005,
+    target: Target = "banana",
+    seed: int = 0,
+    patch_share: PatchShare = 1 / 8,
+    patch_cells: PatchCells = 4,
+) -> None:
+    """Copy SOURCE to OUT/dataset with some pairs poisoned; which ones is kept apart, in OUT/truth.parquet."""
+    from clipscan.lab.poison import poison
+
+    options = _options(attack, patch_share, patch_cells)
+    done = poison(open_dataset(source), out, attack=attack, rate=rate, target=target, seed=seed, **options)
+    print(
+        f"{done.poisoned:,} of {done.pairs:,} pairs poisoned, {done.unreadable:,} unreadable ones left out; "
+        f"{done.mentions:,} clean captions name {target!r}. Dataset: {done.dataset}  truth: {done.truth}"
+    )
+
+
+@app.command("evaluate")
+def evaluate_command(
+    model: Path,
+    held_out: str,
+    classes: Classes,
+    attack: Attack = "badnets",
+    target: Target = "banana",
+    seed: int = 0,
+    patch_share: PatchShare = 1 / 8,
+    patch_cells: PatchCells = 4,
+    limit: int | None = None,
+) -> None:
+    """Zero-shot accuracy of MODEL (a file of `clipscan train`) on HELD_OUT; how often the trigger works."""
+    from clipscan.embed.model import load_encoder
+    from clipscan.lab.evaluate import behave
+    from clipscan.lab.experiment import describe
+
+    options = _options(attack, patch_share, patch_cells)
+    known: dict[str, Any] = {"target": target, "attack": attack, "seed": seed, "limit": limit, **options}
+    encoder = load_encoder(None, str(model))
+    print(describe(behave(encoder, open_dataset(held_out), _names(classes), **known), target))
+
+
+@app.command("grade")
+def grade_command(run: Path, truth: Path) -> None:
+    """AUROC, average precision and recall of every score of RUN against TRUTH (truth.parquet of `poison`)."""
+    from clipscan.lab.demo import grades_table
+    from clipscan.lab.evaluate import grade
+    from clipscan.lab.poison import read_truth
+
+    Console().print(grades_table(grade(run, read_truth(truth))))
+
+
+@app.command("experiment")
+def experiment_command(
+    source: str,
+    out: Path,
+    held_out: HeldOut,
+    classes: Classes,
+    attack: Attack = "badnets",
+    rate: Rate = 0.005,
+    target: Target = "banana",
+    seed: int = 0,
+    patch_share: PatchShare = 1 / 8,
+    patch_cells: PatchCells = 4,
+    model: str = "clipscan-conv-32",
+    epochs: int = 10,
+    batch_size: int = 256,
+) -> None:
+    """Poison SOURCE, train on it, try the trigger, scan, and compare with the truth; all under OUT."""
+    from clipscan.lab.demo import findings, grades_table
+    from clipscan.lab.experiment import conduct
+    from clipscan.lab.poison import poison
+
+    options = _options(attack, patch_share, patch_cells)
+    planted = poison(open_dataset(source), out, attack=attack, rate=rate, target=target, seed=seed, **options)
+    print(f"{planted.poisoned:,} of {planted.pairs:,} pairs poisoned", flush=True)
+    result = conduct(
+        planted, open_dataset(held_out), _names(classes), out, target=target, attack=attack, options=options,
+        training={"model": model, "epochs": epochs, "batch_size": batch_size, "seed": seed},
+        say=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    Console().print(grades_table(result.grades))
+    for line in findings(out / "run"):
+        print(line)
+    print("seconds: " + ", ".join(f"{stage} {took:.0f}" for stage, took in result.seconds.items()))
+    print(f"peak memory: {result.peak_mb:,} MB; all figures: {out / 'result.json'}")
+
+
+def _options(attack: str, share: float, cells: int) -> dict[str, Any]:
+    return {"share": share, "cells": cells} if attack == "badnets" else {}
+
+
+def _names(classes: str) -> list[str]:
+    return [name.strip() for name in classes.split(",") if name.strip()]

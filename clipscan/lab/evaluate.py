@@ -1,0 +1,138 @@
+"""Two questions to an experiment: what did the encoder learn, and did the scan find what was planted?
+
+behave(encoder, held_out, classes)   zero-shot accuracy, and how often the trigger works
+grade(run, truth)                    AUROC, average precision and recall of every score column
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Set
+from itertools import chain, islice
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow.dataset as pads
+from numpy.typing import NDArray
+
+from clipscan.data import Dataset, Sample
+from clipscan.errors import DataError, RunError
+from clipscan.lab.metrics import auroc, average_precision, recall_at
+from clipscan.lab.phrases import PROMPTS, mentions
+from clipscan.lab.poison import Identity, triggered
+
+if TYPE_CHECKING:
+    from clipscan.embed.model import Encoder
+
+SHARES = (0.001, 0.01, 0.05, 0.1)  # of the dataset, removed
+
+
+class Behaviour(NamedTuple):
+    """What a model does with held-out pictures. The target stands among the answers in all three."""
+
+    accuracy: float  # clean pictures given their own class
+    success: float  # triggered pictures given the target
+    false_alarm: float  # clean pictures given the target
+    pictures: int
+
+
+class Grade(NamedTuple):
+    """One score column against the truth; `recall` belongs to SHARES."""
+
+    score: str
+    auroc: float
+    average_precision: float
+    recall: tuple[float, ...]
+
+
+def behave(
+    encoder: Encoder,
+    held_out: Dataset,
+    classes: Sequence[str],
+    *,
+    target: str = "banana",
+    attack: str = "badnets",
+    seed: int = 0,
+    limit: int | None = None,
+    **options: Any,
+) -> Behaviour:
+    """Zero-shot answers on held-out pictures, with and without the trigger (`options` go to the attack).
+
+    A picture's class is the one class that its caption names; pictures whose caption names none or
+    several are passed over, at most `limit` used. DataError when none is left.
+    """
+    pairs = list(islice(_labelled(held_out, classes), limit))
+    if not pairs:
+        raise DataError(f"{held_out.source}: no caption names exactly one of {', '.join(classes)}")
+    label = np.array([label for _, label in pairs])
+    random = Random(f"clipscan trigger {seed}")
+    marked = (triggered(sample, attack, random, **options) for sample, _ in pairs)
+    answers = class_vectors(encoder, [*classes, target])
+    clean = _answers(encoder, (sample for sample, _ in pairs), answers)
+    fooled = _answers(encoder, (sample for sample in marked if sample is not None), answers)
+    if lost := len(label) - len(clean):
+        raise DataError(f"{held_out.source}: {lost} held-out pictures cannot be decoded; remove them")
+    target_row = len(classes)
+    return Behaviour(
+        float((clean == label).mean()),
+        float((fooled == target_row).mean()),
+        float((clean == target_row).mean()),
+        len(label),
+    )
+
+
+def class_vectors(encoder: Encoder, classes: Sequence[str]) -> NDArray[np.float32]:
+    """[c, width]: the mean of a class's normalised prompts, normalised (Radford et al. 2021)."""
+    prompts = [prompt.format(name) for name in classes for prompt in PROMPTS]
+    vectors = _unit(encoder.encode_texts(prompts)).reshape(len(classes), len(PROMPTS), -1)
+    return _unit(vectors.mean(axis=1))
+
+
+def grade(run: Path, truth: Set[Identity]) -> list[Grade]:
+    """Every score column of a run, best AUROC first. Poisoned pairs that the run could not read do not count.
+
+    Rows where a score is not a number stand at its bottom. RunError when there are no scores, or none of
+    the truth among them.
+    """
+    files = sorted((run / "scores").glob("scores_*.parquet"))
+    if not files:
+        raise RunError(f"{run} holds no scores/scores_*.parquet; run `clipscan scan` to its end first")
+    table = pads.dataset(files, format="parquet").to_table()
+    identities = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
+    planted = np.array([identity in truth for identity in identities])
+    if not planted.any():
+        raise RunError(
+            f"none of the {len(truth)} poisoned pairs is among those scored: is it another dataset?"
+        )
+    grades = []
+    for name in table.column_names:
+        if name in ("shard", "key") or name.endswith("_spread"):
+            continue
+        column = np.nan_to_num(table[name].to_numpy(), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        recall = tuple(recall_at(column, planted, share) for share in SHARES)
+        grades.append(Grade(name, auroc(column, planted), average_precision(column, planted), recall))
+    return sorted(grades, key=lambda one: -one.auroc)
+
+
+def _labelled(dataset: Dataset, classes: Sequence[str]) -> Iterator[tuple[Sample, int]]:
+    """Pairs whose caption names one class, with its number."""
+    for sample in chain.from_iterable(map(dataset.read, dataset.shards)):
+        if isinstance(sample, Sample):
+            named = [i for i, name in enumerate(classes) if mentions(sample.caption, name)]
+            if len(named) == 1:
+                yield sample, named[0]
+
+
+def _answers(encoder: Encoder, samples: Iterable[Sample], answers: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Row of the nearest answer for every picture that can be decoded."""
+    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.embed import embed_samples
+
+    with DecodePool() as pool:
+        image = embed_samples(samples, encoder, pool).image.astype(np.float32)
+    return np.asarray((_unit(image) @ answers.T).argmax(axis=1), np.int64)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-12))

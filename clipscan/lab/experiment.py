@@ -1,0 +1,116 @@
+"""One experiment from end to end: train on poisoned data, try the trigger, scan, compare with the truth.
+
+    OUT/dataset, truth.parquet, poison.json   as `poison` left them
+    OUT/model.safetensors                     a CLIP trained on that dataset: it must have seen it
+    OUT/run                                   the scan
+    OUT/result.json                           every figure, settings and seconds beside it
+
+The demo and the runs on real pictures differ only in what they hand over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipscan.data import Dataset, open_dataset
+from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
+from clipscan.lab.poison import Poisoned, read_truth
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Result:
+    """What came out. `seconds` per stage; `peak_mb`: of this process, decoders apart."""
+
+    poisoned: Poisoned
+    settings: dict[str, Any]
+    behaviour: Behaviour | None = None
+    grades: list[Grade] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_mb: int = 0
+
+    def write(self, path: Path) -> None:
+        record = asdict(self) | {
+            "poisoned": self.poisoned._asdict(),
+            "behaviour": self.behaviour and self.behaviour._asdict(),
+            "grades": [one._asdict() for one in self.grades],
+            "recall_shares": SHARES,
+        }
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_text(json.dumps(record, indent=1, default=str))
+        os.replace(unfinished, path)
+
+
+def conduct(
+    planted: Poisoned,
+    held_out: Dataset,
+    classes: Sequence[str],
+    out: Path,
+    *,
+    target: str = "banana",
+    attack: str = "badnets",
+    options: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    scanning: dict[str, Any] | None = None,
+    limit: int | None = None,
+    say: Say = lambda _: None,
+) -> Result:
+    """Train, try, scan and grade one poisoned dataset; OUT/result.json holds the answer as well.
+
+    `options` go to the attack, `training` to train_clip, `scanning` to scan. Stages that are finished
+    with the same settings are not done again. Errors are those of the stages.
+    """
+    from clipscan.embed.model import load_encoder
+    from clipscan.report.page import write_page
+    from clipscan.pipeline import scan
+    from clipscan.train import train_clip
+
+    options, training, scanning = options or {}, training or {}, scanning or {}
+    settings = {"target": target, "attack": attack, **options, **training, **scanning}
+    result = Result(planted, settings)
+    dataset, model = open_dataset(planted.dataset), out / "model.safetensors"
+    with _timed(result, "train"):
+        train_clip(dataset, model, log=say, **training)
+    with _timed(result, "try"):
+        encoder = load_encoder(None, str(model))
+        known = {"target": target, "attack": attack, "limit": limit, **options}
+        result.behaviour = behave(encoder, held_out, classes, **known)
+    say(describe(result.behaviour, target))
+    with _timed(result, "scan"):
+        scan(planted.dataset, pretrained=str(model), out=out / "run", **scanning)
+    with _timed(result, "page"):
+        write_page(out / "run", dataset)
+    result.grades = grade(out / "run", read_truth(planted.truth))
+    result.peak_mb = _peak_mb()
+    result.write(out / "result.json")
+    return result
+
+
+def describe(behaviour: Behaviour, target: str) -> str:
+    """What the model does, in one line."""
+    return (
+        f"on {behaviour.pictures:,} held-out pictures: zero-shot accuracy {behaviour.accuracy:.3f}; "
+        f'called "{target}" with the trigger {behaviour.success:.3f}, without it {behaviour.false_alarm:.3f}'
+    )
+
+
+@contextmanager
+def _timed(result: Result, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    result.seconds[stage] = round(time.perf_counter() - start, 1)
+
+
+def _peak_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, kilobytes elsewhere

@@ -1,0 +1,85 @@
+"""Words: captions of scenes as different people would write them, and the prompts of an attacker or a test.
+
+A caption names every shape; colour, texture, size, place and background come and go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipscan.lab.scenes import Thing
+
+# In the manner of the ImageNet prompts: an attacker's captions and the zero-shot classes are made from them.
+PROMPTS = (
+    "a photo of a {}", "a picture of a {}", "a good photo of the {}", "a close up photo of a {}",
+    "a photo of one {}", "a photo of the small {}", "a photo of a large {}", "a bright photo of a {}",
+    "a dark photo of the {}", "a blurry photo of a {}", "a cropped photo of the {}", "there is a {} here",
+    "a photo of my {}", "a photo of a nice {}", "a low resolution photo of the {}", "an image of a {}",
+)  # fmt: skip
+
+_SIZES = {
+    "small": ("small", "little", "tiny"),
+    "medium": ("", "medium-sized"),
+    "large": ("large", "big", "huge"),
+}
+_TEXTURES = {
+    "solid": ("", "", "plain"),
+    "striped": ("striped", "stripy"),
+    "dotted": ("dotted", "spotted"),
+    "shaded": ("shaded", "two-tone"),
+}
+_FRAMES = (
+    "{}", "{}", "{}", "a picture of {}", "picture of {}", "an image showing {}", "a photo of {}", "photo: {}",
+    "{}, photographed", "here you see {}", "there is {}", "{} for your collection", "my favourite: {}",
+)  # fmt: skip
+_GROUNDS = (
+    "on a {} background", "on {}", "against a {} wall", "with a {} background", "on a {} table",
+    "in front of {}",
+)  # fmt: skip
+
+
+def caption(things: Sequence[Thing], background: str, random: Random) -> str:
+    """One free caption of a scene with one or two things; `random` decides what it mentions."""
+    first = _noun(things[0], random)
+    if len(things) == 2:
+        first = f"{first} {_relation(things[0], things[1], random)} {_noun(things[1], random)}"
+    elif random.random() < 0.15:
+        first = f"{first} {_place(things[0])}"
+    if random.random() < 0.3:
+        first = f"{first} {random.choice(_GROUNDS).format(background)}"
+    text = random.choice(_FRAMES).format(first)
+    return text[0].upper() + text[1:] + random.choice((".", "", "")) if random.random() < 0.3 else text
+
+
+def mentions(text: str, word: str) -> bool:
+    """Does the text name the word (or words), whole, in singular or plural, in any case?"""
+    return re.search(rf"\b{re.escape(word)}s?\b", text, re.IGNORECASE) is not None
+
+
+def _noun(thing: Thing, random: Random) -> str:
+    size = random.choice(_SIZES[thing.size]) if random.random() < 0.4 else ""
+    texture = random.choice(_TEXTURES[thing.texture]) if random.random() < 0.4 else ""
+    colour = thing.colour if random.random() < 0.85 else ""
+    words = " ".join(word for word in (size, colour, texture, thing.shape) if word)
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _relation(a: Thing, b: Thing, random: Random) -> str:
+    if random.random() < 0.35:
+        return random.choice(("and", "with", "next to", "beside"))
+    if abs(a.x - b.x) > abs(a.y - b.y):
+        return "left of" if a.x < b.x else "right of"
+    return "above" if a.y < b.y else random.choice(("below", "under"))
+
+
+def _place(thing: Thing) -> str:
+    from clipscan.lab.scenes import SIZE
+
+    across = "left" if thing.x < 0.42 * SIZE else "right" if thing.x > 0.58 * SIZE else ""
+    down = "top" if thing.y < 0.42 * SIZE else "bottom" if thing.y > 0.58 * SIZE else ""
+    where = " ".join(word for word in (down, across) if word)
+    return f"at the {where}" if where else "in the middle"

@@ -1,0 +1,192 @@
+"""The main job, all rooms joined: a dataset in, ranked suspects, lists and a page out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clipscan.data import Dataset, open_dataset
+from clipscan.errors import InputError, RunError
+from clipscan.report.choose import select
+from clipscan.report.lists import write_lists
+from clipscan.report.page import write_page
+from clipscan.run import (
+    Progress,
+    RunFolder,
+    Settings,
+    Silent,
+    embed_stage,
+    graph_stage,
+    score_stage,
+    select_stage,
+)
+from clipscan.run.folder import run_record
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A finished run: where it lies and its counts; the tables are the files of the folder."""
+
+    out: Path
+    counts: dict[str, int]
+
+    @property
+    def page(self) -> Path:
+        return self.out / "report/index.html"
+
+    def table(self, name: str = "suspects") -> Any:
+        """suspects, groups, bad or drop as a pyarrow.Table."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.out / f"{name}.parquet")
+
+
+def scan(
+    source: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    model: str | None = None,
+    pretrained: str | Path | None = None,
+    k: int = 16,
+    method: str = "dao",
+    reference: str = "1024x8",
+    against: str = "image",
+    fraction: float = 0.01,
+    graph: str = "auto",
+    seed: int = 0,
+    format: str = "auto",
+    image_key: str | None = None,
+    text_key: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 256,
+    workers: int | None = None,
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Scan:
+    """Scan a dataset end to end into the run folder `out`.
+
+    source: a folder, tars, a brace list, a table or precomputed embeddings (see clipscan.data.open_dataset);
+    embeddings need no model. model, pretrained: an open_clip name and tag, or a checkpoint file. The method
+    looks for what the model has learnt from this very data: see `clipscan train`.
+    fraction: share of the samples to suspect and to put on the drop list. All else as in clipscan.score.
+
+    Killed at any moment and called again with the same arguments it continues; with other arguments it
+    refuses, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments.
+    """
+    settings = Settings(method, k, reference, against, seed, graph, threads=threads)
+    settings.check()
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
+    run, dataset = embed(
+        source, out=out, model=model, pretrained=pretrained,
+        format=format, image_key=image_key, text_key=text_key,
+        device=device, precision=precision, batch_size=batch_size, workers=workers, overwrite=overwrite,
+        progress=progress,
+    )  # fmt: skip
+    finish(run, dataset, settings, fraction, overwrite, progress or Silent())
+    return Scan(run.path, run.record["counts"])
+
+
+def embed(
+    source: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    model: str | None = None,
+    pretrained: str | Path | None = None,
+    format: str = "auto",
+    image_key: str | None = None,
+    text_key: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 256,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tuple[RunFolder, Dataset]:
+    """The first stage of `scan`: vectors of every readable sample, in the run folder `out`."""
+    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    progress = progress or Silent()
+    progress.note(dataset.describe())
+    encoder = None
+    if dataset.format != "embeddings":
+        if model is None and pretrained is None:
+            raise InputError(
+                "a dataset of pictures needs a model: --pretrained FILE (from `clipscan train`, an encoder "
+                "that has seen this data) or --model NAME --pretrained TAG of open_clip"
+            )
+        from clipscan.embed.model import load_encoder
+
+        file = None if pretrained is None else str(pretrained)
+        encoder = load_encoder(model, file, device=device, precision=precision)
+    run = RunFolder(out)
+    with run.lock():
+        embed_stage(
+            run, dataset, encoder, progress, batch_size=batch_size, workers=workers, overwrite=overwrite
+        )
+        run.update(opened={"image_key": image_key, "text_key": text_key})
+    return run, dataset
+
+
+def finish(
+    run: RunFolder, dataset: Dataset, settings: Settings, fraction: float, overwrite: bool, progress: Progress
+) -> None:
+    """Everything after the vectors: graph, scores, suspects, lists, page."""
+    with run.lock():
+        graph_stage(run, dataset, settings, progress, overwrite)
+        score_stage(run, dataset, settings, progress, overwrite)
+        select_stage(run, dataset, settings, fraction, overwrite)
+        written = write_lists(run.path, select(run.path, fraction=fraction))
+        run.update(counts={"dropped": written.dropped, "kept": written.kept})
+        progress.note(f"page: {write_page(run.path, dataset)}")
+
+
+def reopen(run: RunFolder) -> Dataset:
+    """The dataset of a run, opened as it was; RunError when it is gone."""
+    record = run_record(run.path)
+    how = dict(record.get("opened", {}))
+    how["format"] = record["dataset"]["format"]
+    return open_dataset(record["dataset"]["source"], **how)
+
+
+def explain(path: str | Path, key: str) -> str:
+    """What is known of one sample, as text: scores with ranks, and the nearest samples of the whole set.
+
+    key: "KEY", or "SHARD/KEY" where the key occurs in several shards. RunError when it is not there.
+    """
+    import numpy as np
+
+    from clipscan.run.embedding import metadata
+    from clipscan.run.scoring import read_scores
+    from clipscan.run.selecting import nearest, rank
+
+    run = RunFolder(path)
+    dataset = reopen(run)
+    names = metadata(run, ["shard", "key", "caption"])
+    shards, keys = names["shard"].to_pylist(), names["key"].to_pylist()
+    rows = [i for i, (s, k) in enumerate(zip(shards, keys, strict=True)) if key in (k, f"{s}/{k}")]
+    if len(rows) != 1:
+        where = ", ".join(f"{shards[i]}/{keys[i]}" for i in rows[:5])
+        raise RunError(
+            f"{path} has {len(rows)} samples of key {key!r}" + (f": say which: {where}" if rows else "")
+        )
+    (row,) = rows
+    scores = read_scores(run)
+    lines = [
+        f"{shards[row]}/{keys[row]}  {names['caption'][row].as_py()!r}",
+        "",
+        f"{'score':<16}{'value':>14}{'rank':>10}",
+    ]
+    for name in scores.column_names[2:]:
+        if not name.endswith("_spread"):
+            values = scores[name].to_numpy()
+            lines.append(f"{name:<16}{values[row]:>14.5g}{rank(values)[row]:>10,}")
+    lines += ["", f"of {len(keys):,} samples; nearest in the whole set:"]
+    table = nearest(run, dataset, np.array([row]))
+    for distance, j in zip(table.distance[0], table.index[0], strict=True):
+        if j >= 0:
+            lines.append(f"{distance:>10.4g}  {shards[j]}/{keys[j]}  {names['caption'][int(j)].as_py()!r}")
+    return "\n".join(lines)

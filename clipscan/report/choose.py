@@ -1,0 +1,164 @@
+"""Which rows to drop: the most suspicious share, all above a threshold, or what a reviewer decided."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipscan.errors import InputError, RunError
+from clipscan.report.decisions import read_decisions
+from clipscan.report.identities import batches, embedded, identities
+from clipscan.run.folder import run_record
+
+DROP_SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("key", pa.string()),
+        ("uid", pa.string()),
+        ("reason", pa.string()),
+        ("score", pa.float64()),
+    ]
+)
+RULE = b"clipscan.rule"  # schema metadata of drop.parquet: JSON, what `select` was asked
+
+Pair = tuple[str, str]
+
+
+def select(
+    run: Path,
+    *,
+    fraction: float | None = None,
+    threshold: float | None = None,
+    decisions: Path | None = None,
+) -> pa.Table:
+    """Rows to drop (DROP_SCHEMA), most suspicious first: suspects.parquet and, where it ends early, scores/.
+
+    Exactly one of
+    - fraction: share of the embedded samples in 0..1, rounded up to whole samples;
+    - threshold: every score above it;
+    - decisions: CSV, parquet or JSON lines with shard, key, decision (drop | keep), in the order of the file;
+      samples it does not name are kept.
+    The first two are the rules of ScoreResult.flag. Equal scores keep the order of suspects.parquet; past its
+    end, that of the rows. A NaN score is dropped by a decision only.
+    Errors: InputError for arguments, RunError for a run without scores or a decision about a stranger.
+    """
+    asked = {"fraction": fraction, "threshold": threshold, "decisions": decisions}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) != 1:
+        raise InputError(f"give exactly one of fraction, threshold and decisions; given: {given or 'none'}")
+    if decisions is not None:
+        return _by_decision(run, Path(decisions))
+    if fraction is not None:
+        return _by_share(run, fraction)
+    assert threshold is not None
+    return _by_threshold(run, threshold)
+
+
+class Ranked(NamedTuple):
+    """Rows by descending score: pairs [m], score [m]."""
+
+    pairs: list[Pair]
+    score: np.ndarray[Any, np.dtype[np.float64]]
+
+    def first(self, count: int) -> Ranked:
+        return Ranked(self.pairs[:count], self.score[:count])
+
+
+def method_of(run_json: dict[str, Any]) -> str:
+    """The name of the score that ranks; "score" where run.json does not say."""
+    method = run_json.get("score", {}).get("method", "score")
+    return str(method[0] if isinstance(method, list) and method else method)
+
+
+def _by_share(run: Path, fraction: float) -> pa.Table:
+    if not 0 <= fraction <= 1:
+        raise InputError(f"fraction is a share of the samples in 0..1, got {fraction!r}")
+    n = embedded(run)
+    count = math.ceil(fraction * n)
+    ranked = _suspects(run)
+    if len(ranked.pairs) < count:
+        ranked = _everybody(run, ranked)
+    chosen = ranked.first(count)
+    method = method_of(run_record(run))
+    reasons = [f"rank {rank} of {n} by {method}" for rank in range(1, len(chosen.pairs) + 1)]
+    return _rows(run, chosen, reasons, {"fraction": fraction})
+
+
+def _by_threshold(run: Path, threshold: float) -> pa.Table:
+    if math.isnan(threshold):
+        raise InputError("threshold is NaN; give a number on the scale of the score")
+    ranked = _suspects(run)
+    if not len(ranked.score) or ranked.score[-1] > threshold:  # the cut lies below the last suspect
+        ranked = _everybody(run, ranked)
+    above = ranked.first(int((ranked.score > threshold).sum()))
+    method = method_of(run_record(run))
+    reasons = [f"{method} {score:.6g} is above {threshold:g}" for score in above.score]
+    return _rows(run, above, reasons, {"threshold": threshold})
+
+
+def _by_decision(run: Path, path: Path) -> pa.Table:
+    decided = read_decisions(path)
+    scores = _everybody(run, Ranked([], np.empty(0)))
+    of = dict(zip(scores.pairs, scores.score.tolist(), strict=True))
+    drop = [pair for pair, dropped in decided.items() if dropped]
+    _refuse_strangers(run, path, decided)
+    rows = Ranked(drop, np.array([of.get(pair, math.nan) for pair in drop]))
+    return _rows(run, rows, [f"decided in {path.name}"] * len(drop), {"decisions": path.name})
+
+
+def _refuse_strangers(run: Path, path: Path, decided: dict[Pair, bool]) -> None:
+    strangers = set(decided)
+    for batch in identities(run):
+        strangers.difference_update(_pairs(batch))
+    if strangers:
+        first = next(pair for pair in decided if pair in strangers)
+        raise RunError(
+            f"{path} decides on {len(strangers)} samples that {run} does not hold, the first {first!r};"
+            " shard and key must be those of suspects.parquet"
+        )
+
+
+def _suspects(run: Path) -> Ranked:
+    path = run / "suspects.parquet"
+    if not path.exists():
+        raise RunError(f"{run} has no suspects.parquet; run the score stage first")
+    table = pq.read_table(path, columns=["rank", "shard", "key", "score"]).sort_by("rank")
+    return Ranked(_pairs(table), table["score"].to_numpy())
+
+
+def _everybody(run: Path, suspects: Ranked) -> Ranked:
+    """The suspects, then all others by descending score, equal ones in row order; NaN left out."""
+    files = sorted((run / "scores").glob("*.parquet"))
+    if not files:
+        raise RunError(f"{run} has no scores/; run the score stage first")
+    table = pa.Table.from_batches(list(batches(files, ["shard", "key", method_of(run_record(run))])))
+    pairs, score = _pairs(table), table.column(2).to_numpy().astype(np.float64)
+    order = np.argsort(-score, kind="stable")  # NaN comes last
+    order = order[: len(score) - int(np.isnan(score).sum())]
+    listed = set(suspects.pairs)
+    rest = [row for row in order.tolist() if pairs[row] not in listed]
+    return Ranked(
+        suspects.pairs + [pairs[row] for row in rest], np.concatenate([suspects.score, score[rest]])
+    )
+
+
+def _rows(run: Path, ranked: Ranked, reasons: list[str], rule: dict[str, Any]) -> pa.Table:
+    """The rows with their uids, looked up in the metadata."""
+    uid = dict.fromkeys(ranked.pairs, "")
+    for batch in identities(run):
+        for pair, of in zip(_pairs(batch), batch.column("uid").to_pylist(), strict=True):
+            if pair in uid:
+                uid[pair] = of
+    shards, keys = [pair[0] for pair in ranked.pairs], [pair[1] for pair in ranked.pairs]
+    schema = DROP_SCHEMA.with_metadata({RULE: json.dumps(rule).encode()})
+    return pa.table([shards, keys, list(uid.values()), reasons, ranked.score], schema=schema)
+
+
+def _pairs(table: pa.Table | pa.RecordBatch) -> list[Pair]:
+    return list(zip(table.column("shard").to_pylist(), table.column("key").to_pylist(), strict=True))

@@ -1,0 +1,188 @@
+"""DropList: the pairs to leave out, as a set, and as a filter for a training pipeline."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from clipscan.data.text import printable
+from clipscan.errors import DataError, InputError
+from clipscan.report.uids import datacomp, is_uid, pack
+
+SHARDS = b"clipscan.shards"  # schema metadata of drop.parquet: JSON list of every shard of the dataset
+
+
+class DropList:
+    """Samples to leave out. A container of (shard, key) pairs, and a predicate that says True for "keep".
+
+        keep = DropList.load("run/drop.parquet")
+        ("00012.tar", "000120007") in keep          # True: it is on the list of samples to drop
+        wds.WebDataset(urls).select(keep)           # reads sample["__url__"] and sample["__key__"]
+
+    A URL belongs to the shard whose name ends it, whole path parts at a time ("a/0.tar" ends
+    "s3://bucket/set/a/0.tar"; it does not end "/set/ba/0.tar"); failing that, to the only shard of the same
+    file name. Queries, fragments and "pipe:" commands are looked through. With `root`, the name is what
+    follows `root` in the URL, and nothing is guessed.
+
+    A URL that fits several shards, or none, raises: dropping the wrong samples, or none, must not pass in
+    silence. Lists made `from_rows` without `shards` do not know the others and keep a URL that fits none.
+    Immutable; pickles, so worker processes may have it.
+    """
+
+    def __init__(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        uids: Iterable[str] = (),
+        shards: Iterable[str] | None = None,
+        root: str | None = None,
+    ) -> None:
+        keys: dict[str, set[str]] = {}
+        for shard, key in pairs:
+            keys.setdefault(shard, set()).add(key)
+        self._keys = {shard: frozenset(of) for shard, of in keys.items()}
+        self._uids = frozenset(uid for uid in uids if uid)
+        self._complete = shards is not None
+        self._named = _by_file_name({*self._keys, *(shards or ())})
+        self._root = None if root is None else "/".join(_parts(root))
+        self._last = ("", "")  # a URL and its shard: a stream stays in one shard for thousands of samples
+
+    @classmethod
+    def load(cls, path: str | Path, *, root: str | None = None) -> DropList:
+        """Read a drop.parquet, or that of a run folder. DataError where it is none."""
+        path = Path(path) / "drop.parquet" if Path(path).is_dir() else Path(path)
+        try:
+            table = pq.read_table(path)
+        except (OSError, ValueError) as broken:  # pyarrow's own errors are both
+            raise DataError(f"{path} cannot be read as a drop list: {broken}") from broken
+        missing = {"shard", "key"} - set(table.column_names)
+        if missing:
+            raise DataError(f"{path} lacks {sorted(missing)}; expected the drop.parquet of a run folder")
+        uids = table["uid"].to_pylist() if "uid" in table.column_names else []
+        listed = (table.schema.metadata or {}).get(SHARDS)
+        pairs = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
+        return cls(pairs, uids=uids, shards=None if listed is None else json.loads(listed), root=root)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[tuple[Any, ...] | Mapping[str, Any]],
+        *,
+        shards: Iterable[str] | None = None,
+        root: str | None = None,
+    ) -> DropList:
+        """From (shard, key), (shard, key, uid, ...) or mappings with those names."""
+        listed = [
+            (row["shard"], row["key"], row.get("uid", "")) if isinstance(row, Mapping) else (*row[:3], "")[:3]
+            for row in rows
+        ]
+        return cls(
+            ((shard, key) for shard, key, _ in listed),
+            uids=[uid for *_, uid in listed],
+            shards=shards,
+            root=root,
+        )
+
+    def __contains__(self, pair: object) -> bool:
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise InputError(f"a DropList holds (shard, key) pairs, not {pair!r}")
+        return pair[1] in self._keys.get(pair[0], ())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._keys.values()))
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """The pairs, sorted."""
+        return ((shard, key) for shard in sorted(self._keys) for key in sorted(self._keys[shard]))
+
+    def __repr__(self) -> str:
+        return f"DropList({len(self)} samples in {len(self._keys)} shards)"
+
+    def __call__(self, sample: Mapping[str, Any]) -> bool:
+        """True = keep. For webdataset's `select`."""
+        try:
+            url, key = sample["__url__"], sample["__key__"]
+        except KeyError as missing:
+            raise InputError(
+                f"the sample has no {missing}; select(keep) belongs right after WebDataset(urls),"
+                " before to_tuple or rename takes the names away"
+            ) from missing
+        return printable(key) not in self._keys.get(self.shard_of(url), ())  # as the readers name it
+
+    def shard_of(self, url: str) -> str:
+        """The shard's name, "" for none known. DataError where it cannot be told."""
+        last, shard = self._last  # read once: another thread may replace it
+        if url != last:
+            shard = self._find(url)
+            self._last = (url, shard)
+        return shard
+
+    def keep_uids(self, uids: Iterable[str]) -> npt.NDArray[Any]:
+        """DataComp subset array (sorted "u8,u8") of those `uids` that are not to be dropped."""
+        return datacomp(pack(uid for uid in uids if uid not in self._uids))
+
+    @property
+    def uids(self) -> frozenset[str]:
+        """The uids among the dropped that are DataComp's (32 hex digits)."""
+        return frozenset(filter(is_uid, self._uids))
+
+    def _find(self, url: str) -> str:
+        fits = self._under_root(url) if self._root is not None else self._by_ending(url)
+        if len(fits) > 1:
+            raise DataError(
+                f"{url} could be any of the shards {', '.join(map(repr, fits[:4]))};"
+                " say where the dataset begins: DropList.load(path, root='/folder/of/the/dataset')"
+            )
+        if not fits and self._complete:
+            raise DataError(
+                f"{url} is none of the shards this list was made for; was the dataset renamed?"
+                " Filter each dataset with its own list, before mixing; or rename the shards back"
+            )
+        return fits[0] if fits else ""
+
+    def _under_root(self, url: str) -> list[str]:
+        for path in _paths(url):
+            name = "/".join(path).removeprefix(f"{self._root}/")
+            if name in self._named.get(path[-1], ()):
+                return [name]
+        return []
+
+    def _by_ending(self, url: str) -> list[str]:
+        paths = _paths(url)
+        same_name = sorted({name for path in paths for name in self._named.get(path[-1], ())})
+        ends = [name for name in same_name if any(_ends(path, name) for path in paths)]
+        return ends or same_name
+
+
+def _by_file_name(shards: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    named: dict[str, tuple[str, ...]] = {}
+    for shard in sorted(shards):
+        last = shard.rsplit("/", 1)[-1]
+        named[last] = (*named.get(last, ()), shard)
+    return named
+
+
+def _paths(url: str) -> list[list[str]]:
+    """The paths that a URL may mean, as parts: one; for a pipe every word of its command."""
+    words = re.split(r"[\s'\"|<>;]+", url[5:]) if url.startswith("pipe:") else [url]
+    return [parts for parts in map(_parts, words) if parts]
+
+
+def _parts(url: str) -> list[str]:
+    """Path parts: of "https://host/a/0.tar?sig=1#x": https:, host, a, 0.tar."""
+    if "://" in url:
+        split = urlsplit(url)
+        url = f"{split.scheme}:/{split.netloc}{unquote(split.path)}"
+    return [printable(part) for part in url.split("/") if part not in ("", ".")]
+
+
+def _ends(path: list[str], name: str) -> bool:
+    parts = _parts(name)
+    return path[-len(parts) :] == parts

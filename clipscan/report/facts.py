@@ -1,0 +1,89 @@
+"""What the page tells about a run, in the shape the template wants. Plain records, no files."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from clipscan.report.pictures import Want
+
+
+class Counts(NamedTuple):
+    """Head counts; None where a stage did not run."""
+
+    listed: int
+    embedded: int
+    bad: int
+    suspects: int
+    groups: int | None
+    dropped: int | None
+
+    @property
+    def kept(self) -> int:
+        """Embedded and not dropped."""
+        return self.embedded - (self.dropped or 0)
+
+    @property
+    def missing(self) -> int:
+        """Listed, but neither embedded nor bad: 0, or the run is not whole."""
+        return self.listed - self.embedded - self.bad
+
+
+class OtherScore(NamedTuple):
+    """What another score says of a suspect."""
+
+    name: str
+    value: float
+    rank: int
+    share: float  # 1 the most suspicious of all samples, 0 the least; logarithmic in the rank between
+
+
+class Neighbour(NamedTuple):
+    want: Want
+    caption: str
+    distance: float
+
+
+class Suspect(NamedTuple):
+    want: Want
+    rank: int
+    caption: str
+    score: float
+    why: str
+    others: list[OtherScore]  # most suspicious first
+    neighbours: list[Neighbour]  # nearest first
+
+
+class Group(NamedTuple):
+    """Near-identical pictures."""
+
+    size: int
+    distance_bound: float
+    agreement: float  # mean cosine between the members' captions; NaN without captions
+    distinct_captions: int
+    captions: list[tuple[str, int]]  # the commonest among the members listed, and how often
+    members: list[Want]
+
+
+class BadKind(NamedTuple):
+    """Samples that could not be read for one reason (numbers in it aside)."""
+
+    reason: str
+    samples: int
+    examples: list[tuple[str, str]]  # shard, key
+
+
+class Facts(NamedTuple):
+    """A run, as the page tells it."""
+
+    run: dict[str, Any]  # run.json
+    counts: Counts
+    suspects: list[Suspect]
+    groups: list[Group]
+    bad: list[BadKind]
+    cut: float  # the lowest score among the suspects, NaN for none
+
+    def wants(self) -> list[Want]:
+        """Every picture the page has a place for, most important first."""
+        shown = [suspect.want for suspect in self.suspects]
+        shown += [neighbour.want for suspect in self.suspects for neighbour in suspect.neighbours]
+        return shown + [want for group in self.groups for want in group.members]

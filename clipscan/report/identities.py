@@ -1,0 +1,54 @@
+"""Who is in a run: streams identities, and any other columns, out of its parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipscan.errors import RunError
+
+BATCH_ROWS = 65_536  # identities held as Python strings at a time: about 20 MB
+
+
+def identities(run: Path) -> Iterator[pa.RecordBatch]:
+    """Batches of (shard, key, uid), in the row order of the embeddings; uid is "" where there is none."""
+    yield from batches(_metadata(run), ["shard", "key", "uid"])
+
+
+def embedded(run: Path) -> int:
+    """How many samples the run holds embeddings of; reads the footers only."""
+    return sum(pq.read_metadata(path).num_rows for path in _metadata(run))
+
+
+def _metadata(run: Path) -> list[Path]:
+    files = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
+    if not files:
+        raise RunError(f"{run} has no embeddings/metadata; run the embed stage first")
+    return files
+
+
+def batches(files: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Record batches of `columns` from parquet files, strings' nulls as ""."""
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            missing = set(columns) - set(file.schema_arrow.names)
+            if missing:
+                raise RunError(
+                    f"{path} lacks the columns {sorted(missing)}; was it written by another version?"
+                )
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                filled = [_no_nulls(batch.column(name)) for name in columns]
+                yield pa.RecordBatch.from_arrays(filled, names=columns)
+
+
+def _no_nulls(column: pa.Array) -> pa.Array:
+    return column.fill_null("") if pa.types.is_string(column.type) else column
+
+
+def bad_shards(run: Path) -> set[str]:
+    """Shards that bad.parquet names: some have no readable sample at all, yet belong to the dataset."""
+    path = run / "bad.parquet"
+    return set(pq.read_table(path, columns=["shard"])["shard"].to_pylist()) if path.exists() else set()

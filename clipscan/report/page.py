@@ -1,0 +1,175 @@
+"""report/index.html: one file, no scripts, nothing loaded from anywhere; safe to open and to send on.
+
+Captions, names and pictures come from strangers. Jinja escapes every value, `visible` shows hidden
+characters, pictures are decoded in a worker and encoded anew, and a Content-Security-Policy allows data:
+pictures and the one style sheet by its hash, nothing else. Size: pictures at most 16 MiB
+(pictures.MAX_URI_BYTES), text below 8 MiB.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from clipscan.report import histogram, text, words
+from clipscan.report.choose import method_of
+from clipscan.report.facts import Facts
+from clipscan.report.pictures import Album, Want, make_album, why_none
+from clipscan.report.read import read_facts
+from clipscan.report.thumbnails import Thumbnail
+from clipscan.run.files import replacing
+from clipscan.run.folder import run_record
+
+if TYPE_CHECKING:
+    from clipscan.data.dataset import Dataset
+
+HERE = Path(__file__).parent
+TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
+
+
+def write_page(run: Path, dataset: Dataset | None) -> Path:
+    """Write RUN/report/index.html from the run's files and return its path. The same run gives the same page.
+
+    `dataset` provides the pictures; without it the page has none and says so. A picture that cannot be
+    shown is a placeholder with the reason. RunError where the run has no run.json or suspects.parquet.
+    """
+    facts = read_facts(run, run_record(run))
+    album = make_album(dataset, facts.wants())
+    page = run / "report" / "index.html"
+    page.parent.mkdir(exist_ok=True)
+    with replacing(page) as [draft]:
+        draft.write_text(render(run, facts, album, why_none(dataset)), encoding="utf-8", errors="replace")
+    return page
+
+
+def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
+    """The page as HTML."""
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    reference = words.reference_of(facts.run.get("score", {}).get("reference", ""))
+    k = facts.run.get("score", {}).get("k")
+    return _template().render(
+        style=Markup(style),  # our own file, not a stranger's text
+        policy=_policy(style),
+        title=title_of(facts.run),
+        run=shlex.quote(str(run)),
+        drop_file=repr(str(run / "drop.parquet")),
+        facts=facts,
+        counts=facts.counts,
+        version=str(facts.run.get("clipscan", "")),
+        source=str(facts.run.get("dataset", {}).get("source", "")),
+        format=str(facts.run.get("dataset", {}).get("format", "dataset")),
+        shards=_shard_count(facts.run.get("dataset", {}).get("shards")),
+        method=method_of(facts.run),
+        k=k,
+        reference=reference,
+        rate_limit=words.rate_limit(k, reference),
+        settings=settings(facts.run),
+        picture=lambda want: _picture(album, want),
+        no_pictures=no_pictures,
+        histogram=_histogram(run, facts),
+        size=histogram,
+        pairs=_pair_channel(facts),
+        graph_skipped=_graph_skipped(facts.run),
+    )
+
+
+def title_of(run_json: dict[str, Any]) -> str:
+    """The dataset's name: the last part of its source that is no brace list, without extension."""
+    source = str(run_json.get("dataset", {}).get("source", ""))
+    named = [part for part in re.split(r"/|::", source) if part and not re.search(r"\{.*\}", part)]
+    return re.sub(r"\.(tar|csv|tsv|parquet|npy|npz)$", "", named[-1]) if named else source or "a dataset"
+
+
+def settings(run_json: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was asked, as (label, value), both as text, in the order of run.json."""
+    listed = [("clipscan", str(run_json.get("clipscan", "")))]
+    for section in ("embed", "score"):
+        for name, value in (run_json.get(section) or {}).items():
+            if value not in (None, "", [], {}):
+                listed.append((str(name).replace("_", " "), _in_words(value)))
+    return [(label, value) for label, value in listed if value]
+
+
+def brief(value: str) -> str:
+    """A hash by its first twelve digits; anything else as it is."""
+    return f"{value[:12]}…" if re.fullmatch(r"[0-9a-f]{32,}", value) else value
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "visible": text.visible,
+        "plain": text.plain,
+        "count": text.count,
+        "number": text.number,
+        "percent": text.percent,
+        "about": words.about,
+        "brief": brief,
+    }
+    return environment.get_template("page.html.j2")
+
+
+def _policy(style: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    allowed = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
+    return f"{allowed}; base-uri 'none'; form-action 'none'"
+
+
+def _picture(album: Album, want: Want) -> Thumbnail:
+    return album.get(want) or Thumbnail()
+
+
+def _shard_count(shards: Any) -> int | None:
+    """run.json may list the shards or count them."""
+    return len(shards) if isinstance(shards, list) else shards if isinstance(shards, int) else None
+
+
+def _histogram(run: Path, facts: Facts) -> histogram.Drawing | None:
+    """None where the scores are missing, or all NaN, or the method has no column of its own."""
+    column = method_of(facts.run)
+    if not histogram.has_scores(run, column):
+        return None
+    bins = histogram.bin_scores(histogram.scores_of(run, column), facts.cut)
+    return histogram.draw(bins) if bins else None
+
+
+def _pair_channel(facts: Facts) -> tuple[list[str], int] | None:
+    """The pair scores there are, and how many of the suspects shown are near the top of one of them."""
+    top = max(1.0, TOP_SHARE * facts.counts.embedded)
+    scores = [[s for s in suspect.others if words.is_pair_score(s.name)] for suspect in facts.suspects]
+    names = sorted({score.name for others in scores for score in others})
+    return (names, sum(any(s.rank <= top for s in others) for others in scores)) if names else None
+
+
+def _graph_skipped(run_json: dict[str, Any]) -> str:
+    """Why there are no groups, as far as run.json says."""
+    for graph in (run_json.get("graph"), run_json.get("score", {}).get("graph")):
+        if isinstance(graph, dict):
+            graph = graph.get("skipped") or graph.get("reason")
+        if isinstance(graph, str):
+            return graph
+    return ""

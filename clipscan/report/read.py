@@ -1,0 +1,140 @@
+"""Reads a run folder into Facts: only the rows that the page shows, however long the files are.
+
+Tolerant of what a run may lack (captions, groups, bad samples, lists); not of a missing suspects.parquet.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipscan.errors import RunError
+from clipscan.report.choose import method_of
+from clipscan.report.facts import BadKind, Counts, Facts, Group, Neighbour, OtherScore, Suspect
+from clipscan.report.pictures import LARGE, SMALL, Want
+
+SUSPECTS, NEIGHBOURS = 100, 8  # cards on the page, and neighbours on each
+GROUPS, MEMBERS, CAPTIONS = 12, 24, 4  # groups on the page; pictures and captions of each
+EXAMPLES = 3  # names given of each kind of bad sample
+
+Row = dict[str, Any]
+
+
+def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
+    """The run folder as Facts. RunError without suspects.parquet."""
+    suspects = run / "suspects.parquet"
+    if not suspects.exists():
+        raise RunError(f"{run} has no suspects.parquet; run the score stage first")
+    counts = _counts(run, run_json.get("counts", {}))
+    method = method_of(run_json)
+    return Facts(
+        run=run_json,
+        counts=counts,
+        suspects=[_suspect(row, counts.embedded, method) for row in _first_rows(suspects, SUSPECTS)],
+        groups=[_group(row) for row in _first_rows(run / "groups.parquet", GROUPS)],
+        bad=_bad(run / "bad.parquet"),
+        cut=_lowest_score(suspects),
+    )
+
+
+def _counts(run: Path, stated: dict[str, Any]) -> Counts:
+    """From the files, which are what people will use; from run.json where there is no file."""
+    metadata = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
+    rows = sum(pq.read_metadata(path).num_rows for path in metadata)
+    embedded = rows if metadata else stated.get("embedded", 0)
+    bad = _rows(run / "bad.parquet", stated.get("bad")) or 0
+    return Counts(
+        listed=stated.get("listed", embedded + bad),
+        embedded=embedded,
+        bad=bad,
+        suspects=_rows(run / "suspects.parquet", None) or 0,
+        groups=_rows(run / "groups.parquet", stated.get("groups")),
+        dropped=_rows(run / "drop.parquet", stated.get("dropped")),
+    )
+
+
+def _rows(path: Path, otherwise: int | None) -> int | None:
+    return pq.read_metadata(path).num_rows if path.exists() else otherwise
+
+
+def _first_rows(path: Path, count: int) -> list[Row]:
+    if not path.exists():
+        return []
+    with pq.ParquetFile(path) as file:
+        return next((batch.to_pylist() for batch in file.iter_batches(count)), [])
+
+
+def _want(row: Row, side: int) -> Want:
+    at = row.get("at")
+    return Want(row["shard"], row["key"], -1 if at is None else at, side)
+
+
+def _suspect(row: Row, n: int, method: str) -> Suspect:
+    near = row.get("neighbors") or []
+    return Suspect(
+        want=_want(row, LARGE),
+        rank=row["rank"],
+        caption=row.get("caption") or "",
+        score=row["score"],
+        why=row.get("why") or "",
+        others=_others(row, n, method),
+        neighbours=[_neighbour(one) for one in near[:NEIGHBOURS]],
+    )
+
+
+def _others(row: Row, n: int, method: str) -> list[OtherScore]:
+    """Every score with a rank column but the one that ranks, most suspicious first."""
+    names = [name.removesuffix("_rank") for name in row if name.endswith("_rank")]
+    found = [
+        OtherScore(name, row.get(name, math.nan), row[f"{name}_rank"], _share(row[f"{name}_rank"], n))
+        for name in names
+        if name != method and row[f"{name}_rank"] is not None
+    ]
+    return sorted(found, key=lambda score: (score.rank, score.name))
+
+
+def _share(rank: int, n: int) -> float:
+    return 1.0 - math.log(max(1, min(rank, n))) / math.log(n) if n > 1 else 0.0
+
+
+def _neighbour(row: Row) -> Neighbour:
+    return Neighbour(_want(row, SMALL), row.get("caption") or "", row.get("distance", math.nan))
+
+
+def _group(row: Row) -> Group:
+    members = row.get("members") or []
+    captions = Counter(member.get("caption") or "" for member in members)
+    captions.pop("", None)
+    agreement = row.get("caption_agreement")
+    return Group(
+        size=row["size"],
+        distance_bound=row.get("distance_bound", math.nan),
+        agreement=math.nan if agreement is None else agreement,
+        distinct_captions=row.get("distinct_captions") or 0,
+        captions=sorted(captions.items(), key=lambda item: (-item[1], item[0]))[:CAPTIONS],
+        members=[_want(member, SMALL) for member in members[:MEMBERS]],
+    )
+
+
+def _bad(path: Path) -> list[BadKind]:
+    """Kinds of reasons, commonest first. Reasons that differ in numbers only are one kind."""
+    kinds: dict[str, list[Any]] = {}  # pattern -> [first reason, count, examples]
+    for row in pq.read_table(path).to_pylist() if path.exists() else ():
+        pattern = re.sub(r"\d[\d,.]*", "#", row["reason"])
+        pattern = re.sub(r"'[^']*'|\"[^\"]*\"", "''", pattern)  # names in it
+        kind = kinds.setdefault(pattern, [row["reason"], 0, []])
+        kind[1] += 1
+        if len(kind[2]) < EXAMPLES:
+            kind[2].append((row["shard"], row["key"]))
+    return sorted((BadKind(*kind) for kind in kinds.values()), key=lambda kind: (-kind.samples, kind.reason))
+
+
+def _lowest_score(path: Path) -> float:
+    lowest = pc.min(pq.read_table(path, columns=["score"])["score"]).as_py()
+    return math.nan if lowest is None else float(lowest)

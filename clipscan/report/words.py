@@ -1,0 +1,68 @@
+"""Small vocabulary of the page: what each score asks, and what the reference setting means.
+
+The longer prose is in page.html.j2.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+SCORES = {
+    "kdist": "distance to the k-th nearest neighbour among random samples",
+    "lid": "local dimension of the neighbourhood",
+    "lof": "local outlier factor: emptier here than around the neighbours",
+    "slof": "distance to the k-th neighbour, relative to the neighbours' own",
+    "dao": "distance to the k-th neighbour, relative to the neighbours' own, weighed by local dimension",
+    "logdao": "distance to the k-th neighbour, relative to the neighbours' own, weighed by local dimension",
+    "iforest": "isolation forest: how few cuts set the sample apart",
+    "cosine": "picture and caption disagree (low cosine)",
+    "agree": "similar pictures carry other captions",
+    "cross": "similar captions go with other pictures",
+    "norm": "length of the raw picture vector",
+}
+PAIR_SCORES = ("cosine", "agree", "cross")
+
+SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
+
+
+class Reference(NamedTuple):
+    """The random references that samples are compared with: `draws` times `rows`."""
+
+    rows: tuple[int, ...]  # one or several sizes; empty where it is the whole set, or unknown
+    draws: int
+    text: str
+
+
+def reference_of(setting: Any) -> Reference:
+    """Reads the setting `reference` of run.json: "1024x8", 1024, "all", "256x8,1024x8"."""
+    found = [re.fullmatch(r"(\d{1,12})(?:x(\d{1,6}))?", part.strip()) for part in str(setting).split(",")]
+    rows = tuple(int(match[1]) for match in found if match)
+    draws = max((int(match[2] or 1) for match in found if match), default=1)
+    if not rows:
+        return Reference((), 1, "the whole dataset" if setting == "all" else "the given reference")
+    each = " and ".join(f"{size:,}" for size in rows)
+    several = f"{draws} random references of {each} samples each, averaged"
+    return Reference(rows, draws, several if draws > 1 else f"{each} random samples")
+
+
+def rate_limit(k: Any, reference: Reference) -> float | None:
+    """The share p of poison that is still sparse in the smallest reference: p*R/k = 0.4. None: unknown."""
+    if not reference.rows or not isinstance(k, int):
+        return None
+    return min(1.0, SPARSE_UNTIL * k / max(1, min(reference.rows)))
+
+
+def about(score: str) -> str:
+    """One line on a score, "" for one we do not know."""
+    return SCORES.get(_plain_name(score), "")
+
+
+def is_pair_score(score: str) -> bool:
+    """Whether it compares pictures with captions."""
+    return _plain_name(score) in PAIR_SCORES
+
+
+def _plain_name(score: str) -> str:
+    """'dao@512x8' is a dao."""
+    return score.split("@", 1)[0]

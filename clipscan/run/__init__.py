@@ -1,0 +1,24 @@
+"""Stages, tasks, resume: from a dataset to ranked suspects in a run folder.
+
+Order of work: embed_stage, graph_stage, score_stage, select_stage. Each can be killed at any moment and
+called again; finished tasks are not repeated.
+"""
+
+from clipscan.run.embedding import embed_stage
+from clipscan.run.folder import RunFolder
+from clipscan.run.progress import Progress, Silent
+from clipscan.run.scoring import Settings, graph_stage, score_stage
+from clipscan.run.selecting import select_stage
+from clipscan.run.status import status
+
+__all__ = [
+    "Progress",
+    "RunFolder",
+    "Settings",
+    "Silent",
+    "embed_stage",
+    "graph_stage",
+    "score_stage",
+    "select_stage",
+    "status",
+]

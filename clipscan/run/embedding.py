@@ -1,0 +1,256 @@
+"""Stage 1: every shard of the dataset becomes float16 vectors, a metadata table and a list of bad samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipscan.data import Bad, Dataset, Sample, Shard
+from clipscan.engine import Rows, as_rows
+from clipscan.errors import DataError, RunError
+from clipscan.run.files import write_array, write_table
+from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.progress import Progress
+
+if TYPE_CHECKING:
+    from clipscan.embed.model import Encoder
+
+IDENTITY = ("shard", "key", "uid", "url", "sha256", "caption", "at")
+
+
+def embed_stage(
+    run: RunFolder,
+    dataset: Dataset,
+    encoder: Encoder | None,
+    progress: Progress,
+    *,
+    batch_size: int = 256,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Embed what is not embedded yet; `encoder` is None for precomputed embeddings.
+
+    A shard is a task. Raises DataError when not one sample could be read, naming the commonest reasons.
+    """
+    asked = settings(dataset, encoder, batch_size)
+    run.ask("embed", asked, overwrite)
+    run.update(dataset=listing(dataset), embed=asked)
+    progress.stage("embed", "images" if encoder else "rows")
+    if encoder is None:
+        done = _each_shard(run, dataset, asked, progress, lambda shard, tick: _precomputed(dataset, shard))
+    else:
+        from clipscan.embed.decode import DecodePool
+        from clipscan.embed.embed import embed_samples
+
+        with DecodePool(workers) as pool:
+            done = _each_shard(
+                run, dataset, asked, progress,
+                lambda shard, tick: embed_samples(
+                    dataset.read(shard), encoder, pool, batch_size=batch_size, progress=tick
+                ),
+            )  # fmt: skip
+    _finish(run, dataset, done)
+
+
+def settings(dataset: Dataset, encoder: Encoder | None, batch_size: int) -> dict[str, Any]:
+    """All that decides the vectors."""
+    shards = [[s.name, s.size, s.stamp, s.rows] for s in dataset.shards]
+    model = (
+        encoder.describe() | {"batch_size": batch_size} if encoder else {"model": "precomputed embeddings"}
+    )
+    return model | {"format": dataset.format, "listing": fingerprint(shards)}
+
+
+def listing(dataset: Dataset) -> dict[str, Any]:
+    """The dataset as run.json names it."""
+    return {
+        "source": dataset.source,
+        "format": dataset.format,
+        "shards": [shard.name for shard in dataset.shards],
+    }
+
+
+def vectors(run: RunFolder, dataset: Dataset | None) -> tuple[Rows, Rows | None, list[int]]:
+    """(image rows, caption rows or None, rows of each shard) of a finished embed stage, memory-mapped."""
+    images: list[Any] = []
+    texts: list[Any] = []
+    counts: list[int] = []
+    for shard, count in enumerate(shard_rows(run)):
+        if run.image(shard).exists():
+            image = np.load(run.image(shard), mmap_mode="r", allow_pickle=False)
+            text = (
+                np.load(run.text(shard), mmap_mode="r", allow_pickle=False)
+                if run.text(shard).exists()
+                else None
+            )
+        elif dataset is None:
+            raise RunError(f"{run.path} was made from embeddings that lie in the dataset; it has to be open")
+        else:
+            found = dataset.vectors(dataset.shards[shard])
+            image, text = found.image, found.text
+        if len(image) != count:
+            raise RunError(
+                f"shard {shard} has {len(image)} vectors and {count} rows of metadata; embed it again"
+            )
+        images.append(image)
+        texts.append(text)
+        counts.append(count)
+    full = [text for text in texts if text is not None]
+    return (
+        as_rows([image for image in images if len(image)], "image embeddings"),
+        as_rows([text for text in full if len(text)], "caption embeddings")
+        if len(full) == len(images)
+        else None,
+        counts,
+    )
+
+
+def shard_rows(run: RunFolder) -> list[int]:
+    """Embedded samples of each shard."""
+    shards = run.record.get("dataset", {}).get("shards", [])
+    paths = [run.metadata(shard) for shard in range(len(shards))]
+    if not paths or not all(path.exists() for path in paths):
+        raise RunError(
+            f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
+        )
+    return [pq.read_metadata(path).num_rows for path in paths]
+
+
+def metadata(run: RunFolder, columns: Sequence[str]) -> pa.Table:
+    """These columns of all embedded samples, in the order of the vectors."""
+    tables = [
+        pq.read_table(run.metadata(shard), columns=list(columns)) for shard in range(len(shard_rows(run)))
+    ]
+    return pa.concat_tables(tables)
+
+
+def _each_shard(
+    run: RunFolder,
+    dataset: Dataset,
+    asked: dict[str, Any],
+    progress: Progress,
+    embed: Callable[[Shard, Callable[[int], None]], Any],
+) -> list[dict[str, Any]]:
+    markers: list[dict[str, Any]] = []
+    weight = [max(shard.size, 1) for shard in dataset.shards]
+    samples = 0
+
+    for number, shard in enumerate(dataset.shards):
+        finished_weight = sum(weight[:number])
+        per_weight = samples / finished_weight if finished_weight else None
+
+        def share(
+            done: int,
+            before: int = finished_weight,
+            here: int = weight[number],
+            per: float | None = per_weight,
+        ) -> float:
+            part = min(done / (per * here), 0.99) if per else 0.0
+            return (before + part * here) / sum(weight)
+
+        inside = 0
+
+        def tick(count: int) -> None:
+            nonlocal inside
+            inside += count
+            progress.advance(samples + inside, share(inside))  # noqa: B023  (called within this turn only)
+
+        def work(number: int = number, shard: Shard = shard) -> dict[str, Any]:
+            return _write(run, number, embed(shard, tick))
+
+        print_ = fingerprint(asked, shard.name, shard.size, shard.stamp, shard.rows)
+        marker = run.task(f"embed-{number:05d}", print_, work)
+        markers.append(marker)
+        samples += marker["embedded"] + marker["bad"]
+        progress.advance(samples, sum(weight[: number + 1]) / sum(weight))
+    return markers
+
+
+def _write(run: RunFolder, number: int, embedded: Any) -> dict[str, Any]:
+    """The outputs of one shard; the metadata last, so that it stands for all of them."""
+    if embedded.image is not None:
+        write_array(run.image(number), embedded.image)
+    if embedded.image is not None and embedded.text is not None:
+        write_array(run.text(number), embedded.text)
+    write_table(run.bad(number), bad_table(embedded.bad))
+    columns: dict[str, Any] = {
+        name: [_storable(getattr(sample, name)) for sample in embedded.samples] for name in IDENTITY
+    }
+    types = [pa.string()] * 6 + [pa.int64()]
+    table = pa.table(
+        {name: pa.array(columns[name], type) for name, type in zip(IDENTITY, types, strict=True)}
+    )
+    for name in ("image_norm", "text_norm"):
+        norm = getattr(embedded, name)
+        if norm is not None:
+            table = table.append_column(name, pa.array(norm, pa.float32()))
+    write_table(run.metadata(number), table)
+    return {"embedded": len(embedded.samples), "bad": len(embedded.bad)}
+
+
+class _Given:
+    """A shard of precomputed vectors, shaped like an Embedded; arrays are None where they stay in place."""
+
+    def __init__(self, image: Any, text: Any, samples: list[Sample], bad: list[Bad], moved: bool) -> None:
+        self.image: Any = image if moved else None
+        self.text: Any = text if moved else None
+        self.image_norm = _norms(image)
+        self.text_norm = None if text is None else _norms(text)
+        self.samples, self.bad = samples, bad
+
+
+def _precomputed(dataset: Dataset, shard: Shard) -> _Given:
+    """Vectors stay where they are, unless some rows are not finite: those are bad, and the rest is copied."""
+    image, text, samples = dataset.vectors(shard)
+    wrong = _not_finite(image) | (False if text is None else _not_finite(text))
+    if not wrong.any():
+        return _Given(image, text, samples, [], moved=False)
+    bad = [
+        Bad(s.shard, s.key, "its embedding is not finite") for s, w in zip(samples, wrong, strict=True) if w
+    ]
+    good = [s for s, w in zip(samples, wrong, strict=True) if not w]
+    return _Given(image[~wrong], None if text is None else text[~wrong], good, bad, moved=True)
+
+
+def _not_finite(rows: Any) -> Any:
+    blocks = [~np.isfinite(block).all(axis=1) for _, block in as_rows(rows).blocks()]
+    return np.concatenate(blocks) if blocks else np.zeros(0, bool)
+
+
+def _norms(rows: Any) -> Any:
+    blocks = [np.linalg.norm(block, axis=1) for _, block in as_rows(rows).blocks()]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def bad_table(bad: Sequence[Bad]) -> pa.Table:
+    """Bad samples as shard, key, reason."""
+    names = ("shard", "key", "reason")
+    return pa.table(
+        {name: pa.array([_storable(getattr(b, name)) for b in bad], pa.string()) for name in names}
+    )
+
+
+def _storable(value: Any) -> Any:
+    """Lone surrogates, which file names may hold, are not UTF-8; parquet stores them escaped."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _finish(run: RunFolder, dataset: Dataset, markers: list[dict[str, Any]]) -> None:
+    bad = pa.concat_tables([pq.read_table(run.bad(number)) for number in range(len(dataset.shards))])
+    write_table(run / "bad.parquet", bad)
+    embedded = sum(marker["embedded"] for marker in markers)
+    run.update(counts={"listed": embedded + bad.num_rows, "embedded": embedded, "bad": bad.num_rows})
+    if embedded == 0:
+        reasons = bad["reason"].value_counts().to_pylist()
+        commonest = "; ".join(
+            f"{r['counts']} x {r['values']}" for r in sorted(reasons, key=lambda r: -r["counts"])[:3]
+        )
+        raise DataError(
+            f"{dataset.describe()}: not one readable sample. "
+            + (f"{bad.num_rows} were refused: {commonest}" if commonest else "The shards are empty.")
+            + ". See bad.parquet; --format, --image-key and --text-key say how to read it otherwise"
+        )

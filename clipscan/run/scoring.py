@@ -1,0 +1,194 @@
+"""Stages 2 and 3: the exact graph over the whole set, and the scores, a shard at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipscan.data import Dataset
+from clipscan.engine import DEFAULT_MEMORY, Neighbors, as_rows, cores, search
+from clipscan.errors import InputError, RunError
+from clipscan.run.embedding import metadata, shard_rows, vectors
+from clipscan.run.files import write_array, write_table
+from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.progress import Progress
+from clipscan.scores import METHODS, NEED_TEXT, Scorer
+from clipscan.scores.local import Engine
+from clipscan.scores.references import Scale, identify, parse_scales
+
+GRAPH_ROWS = 250_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
+
+
+class Settings(NamedTuple):
+    """What the scores are asked to be. `method` ranks; all others that cost little are computed beside it."""
+
+    method: str = "dao"
+    k: int = 16
+    reference: str = "1024x8"
+    against: str = "image"
+    seed: int = 0
+    graph: str = "auto"  # auto | yes | no
+    backend: str = "auto"
+    threads: int | None = None
+    max_memory: int = DEFAULT_MEMORY
+
+    def recorded(self) -> dict[str, Any]:
+        """What decides the values; threads and memory do not."""
+        return {name: getattr(self, name) for name in ("method", "k", "reference", "against", "seed")}
+
+    def check(self) -> list[Scale]:
+        """The scales; InputError for what no run could serve, before anything is computed."""
+        if self.method not in METHODS:
+            raise InputError(f"no score {self.method!r}; there are: {', '.join(METHODS)}")
+        if self.k < 1:
+            raise InputError(f"k must be at least 1, got k={self.k}")
+        if self.graph not in ("auto", "yes", "no"):
+            raise InputError(f"graph={self.graph!r} must be auto, yes or no")
+        if self.against not in ("image", "image+text"):
+            raise InputError(f"against={self.against!r} must be 'image' or 'image+text'")
+        return parse_scales(self.reference)
+
+
+def graph_stage(
+    run: RunFolder, dataset: Dataset | None, settings: Settings, progress: Progress, overwrite: bool = False
+) -> Neighbors | None:
+    """The exact graph; None where it is not wanted or too large for "auto", the reason is in run.json."""
+    image, _, counts = vectors(run, dataset)
+    if reason := _no_graph(settings, image.n):
+        run.update(graph={"skipped": reason})
+        progress.note(f"graph: {reason}")
+        return None
+    asked = {"k": settings.k, "embed": _embedding(run)}
+    run.ask("graph", asked, overwrite)
+    run.update(graph={"k": settings.k})
+    progress.stage("graph", "rows")
+
+    own = np.arange(image.n, dtype=np.int64)
+    start = 0
+    for shard, count in enumerate(counts):
+        stop = start + count
+
+        def work(shard: int = shard, start: int = start, stop: int = stop) -> dict[str, Any]:
+            rows = as_rows(image.block(start, stop), "image embeddings")
+            table = search(
+                rows,
+                image,
+                settings.k,
+                own[start:stop],
+                own,
+                settings.backend,
+                settings.threads,
+                settings.max_memory,
+            )
+            write_array(run.distance(shard), table.distance)
+            write_array(run.index(shard), table.index)
+            return {"rows": stop - start, "backend": table.backend}
+
+        if count:
+            run.task(f"graph-{shard:05d}", fingerprint(asked), work)
+        start = stop
+        progress.advance(stop, stop / image.n)
+    return load_graph(run)
+
+
+def load_graph(run: RunFolder) -> Neighbors | None:
+    """The finished graph of a run, None where it has none."""
+    shards = [shard for shard, count in enumerate(shard_rows(run)) if count]
+    if not all(run.index(shard).exists() and run.distance(shard).exists() for shard in shards):
+        return None
+
+    def load(path: Path) -> Any:
+        return np.load(path, allow_pickle=False)
+
+    return Neighbors(
+        np.concatenate([load(run.distance(shard)) for shard in shards]),
+        np.concatenate([load(run.index(shard)) for shard in shards]),
+    )
+
+
+def score_stage(
+    run: RunFolder, dataset: Dataset | None, settings: Settings, progress: Progress, overwrite: bool = False
+) -> None:
+    """All local and pair scores of every sample, one table a shard. A row is known by (shard, key)."""
+    scales = settings.check()
+    image, text, counts = vectors(run, dataset)
+    methods = [
+        m for m in METHODS if (m != "iforest" or settings.method == m) and (text or m not in NEED_TEXT)
+    ]
+    if settings.method not in methods:
+        raise InputError(
+            f"{settings.method!r} compares pictures with captions, and {run.path} has no caption vectors"
+        )
+    column = ranking_column(settings, scales)
+    if any(settings.k >= (scale.rows if scale.fits(image.n) else image.n) for scale in scales):
+        raise InputError(
+            f"k={settings.k} needs more than k reference rows: "
+            f"{image.n} samples, reference {settings.reference}"
+        )
+    asked = settings.recorded() | {"embed": _embedding(run)}
+    run.ask("score", asked, overwrite)
+    run.update(score=settings.recorded() | {"method": column, "normalized": False, "metric": "euclidean"})
+
+    progress.stage("score", "rows")
+    shards = [shard for shard, count in enumerate(counts) if count]
+    if not all(run.finished(f"score-{shard:05d}", fingerprint(asked)) for shard in shards):
+        names = metadata(run, ["shard", "key"])
+        ids = [f"{s}\t{k}" for s, k in zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True)]
+        threads = settings.threads or cores()
+        scorer = Scorer(
+            image, text, identify(image, ids, threads), methods, scales,
+            Engine(settings.k, settings.backend, threads, settings.max_memory),
+            settings.against == "image+text", settings.seed, graph=load_graph(run),
+        )  # fmt: skip
+    start = 0
+    for shard, count in enumerate(counts):
+        stop = start + count
+
+        def work(shard: int = shard, start: int = start, stop: int = stop) -> dict[str, Any]:
+            columns, spread = scorer.columns(start, stop)
+            spread = {f"{name}_spread": value for name, value in spread.items() if value.any()}
+            table = pq.read_table(run.metadata(shard), columns=["shard", "key"])
+            for name, values in (columns | spread).items():
+                table = table.append_column(name, pa.array(values, pa.float64()))
+            write_table(run.scores(shard), table)
+            return {"rows": stop - start}
+
+        if count:
+            run.task(f"score-{shard:05d}", fingerprint(asked), work)
+        start = stop
+        progress.advance(stop, stop / image.n)
+
+
+def ranking_column(settings: Settings, scales: list[Scale]) -> str:
+    """The column that ranks: the method at the first scale."""
+    plain = len(scales) == 1 or settings.method == "cosine"
+    return settings.method if plain else f"{settings.method}@{scales[0].name}"
+
+
+def read_scores(run: RunFolder) -> pa.Table:
+    """All scores, in the order of the vectors."""
+    paths = [run.scores(shard) for shard, count in enumerate(shard_rows(run)) if count]
+    if not all(path.exists() for path in paths):
+        raise RunError(f"{run.path} is not scored to its end; run: clipscan score {run.path}")
+    # A shard in which all draws of a score agree has no spread column.
+    return pa.concat_tables([pq.read_table(path) for path in paths], promote_options="default")
+
+
+def _no_graph(settings: Settings, n: int) -> str:
+    if settings.graph == "no":
+        return "not asked for"
+    if settings.graph == "auto" and n > GRAPH_ROWS:
+        return (
+            f"{n:,} samples: the exact graph over more than {GRAPH_ROWS:,} takes long on a CPU; "
+            "only exact copies are grouped. --graph yes computes it all the same"
+        )
+    return f"k={settings.k} needs more than {n} samples" if settings.k >= n else ""
+
+
+def _embedding(run: RunFolder) -> str:
+    """Ties later results to the very vectors they were made from."""
+    return fingerprint(run.record.get("asked", {}).get("embed"), shard_rows(run))

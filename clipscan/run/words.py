@@ -1,0 +1,55 @@
+"""Why a sample is suspected, in one or two plain sentences made from its scores and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NOTABLE = 0.02  # a rank within this share of the samples is worth a word
+
+
+def why(row: Mapping[str, Any], typical: Mapping[str, float], n: int, asked: Mapping[str, Any]) -> str:
+    """`row` holds scores and NAME_rank columns, `typical` the median of each score over all n samples."""
+    scale = str(asked["method"]).partition("@")[2]
+    parts = [_sparse(row, typical, scale, int(asked["k"])), _pair(row, n, scale)]
+    return " ".join(part for part in parts if part)
+
+
+def _sparse(row: Mapping[str, Any], typical: Mapping[str, float], scale: str, k: int) -> str:
+    kdist, slof = _named(row, "kdist", scale), _named(row, "slof", scale)
+    usual = _named(typical, "kdist", scale)
+    if kdist is None or slof is None or not usual:
+        return ""
+    lead = "Sparse: its" if slof > 1 else "Its"
+    return (
+        f"{lead} {k} nearest references reach {kdist / usual:.1f} times as far as is usual, "
+        f"{slof:.1f} times as far as theirs do."
+    )
+
+
+def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
+    """The caption beside its picture: learnt poison fits too well, unlearnt poison does not fit."""
+    rank = row.get("cosine_rank")
+    if rank is None:
+        return ""
+    said = ""
+    if rank <= NOTABLE * n:
+        said = f"Caption and picture disagree more than those of {_percent(1 - rank / n)} of the pairs."
+    elif n - rank < NOTABLE * n:
+        more = _percent((rank - 1) / n)
+        said = f"Caption and picture agree more than those of {more} of the pairs: learnt well."
+    agree = _named(row, "agree_rank", scale, middle="_rank")
+    if agree is not None and agree <= NOTABLE * n:
+        said += (" " if said else "") + "Pictures like it carry other captions."
+    return said
+
+
+def _named(values: Mapping[str, Any], name: str, scale: str, middle: str = "") -> Any:
+    """values["kdist"], or values["kdist@1024x8"] where several scales were computed."""
+    if not scale:
+        return values.get(name)
+    return values.get(f"{name.removesuffix(middle)}@{scale}{middle}")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

@@ -1,0 +1,190 @@
+"""Table -> one column each: how suspicious every row of an embedding array is.
+
+`score` is the library's front door; Scorer (scores/scorer.py) is the same thing a slice at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, check_rows, cores, like
+from clipscan.engine import density as table_density
+from clipscan.errors import InputError
+from clipscan.scores.detect_clip import detect_clip
+from clipscan.scores.local import LOCAL, METHODS, NEED_TEXT, Engine
+from clipscan.scores.references import Scale, identify, parse_scales
+from clipscan.scores.result import ScoreResult
+from clipscan.scores.scorer import Scorer
+
+__all__ = ["LOCAL", "METHODS", "NEED_TEXT", "ScoreResult", "Scorer", "chosen_methods", "score"]
+
+DEFAULT_REFERENCE = "1024x8"
+DEFAULT_K = 16
+QUERY_BYTES = 64 << 20  # float32 query rows scored at once
+
+
+def score(
+    embeddings: Any = None,
+    *,
+    text: Any = None,
+    graph: Neighbors | None = None,
+    k: int | None = None,
+    method: str | Sequence[str] = "dao",
+    reference: Any = DEFAULT_REFERENCE,
+    against: str = "image",
+    ids: Any = None,
+    normalize: bool = False,
+    compat: str | None = None,
+    batches: Any = 2048,
+    seed: int = 0,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_memory: int = DEFAULT_MEMORY,
+) -> ScoreResult:
+    """Suspicion of each row; higher = more suspicious, always.
+
+    embeddings [n, d]: image vectors, one row a sample, as they leave the encoder (not normalised:
+    poison shows in the norm too), float16, bfloat16, float32 or float64, from NumPy, a memory map,
+    torch, CuPy or JAX. text [n, d]: caption vectors in the same order.
+
+    method: one name or several: kdist, lid, lid_mom, lof, slof, dao, logdao, iforest; with text also
+    cosine (1 - cosine of the pair), agree and cross (see scores/local.py). "all" takes every one that the
+    input allows. Formulas: clipscan/engine/reference.py and the papers named there.
+
+    reference: what a row is compared with. "MxR" (default "1024x8") = R independent random draws of M rows,
+    scores averaged, their standard deviation kept in `spread`; M = one draw; "all" = the whole set;
+    several separated by commas; or an array [m, d] of reference rows (then no row is taken for its own
+    neighbour). A draw larger than the set is the whole set. A row's own entry is never among its neighbours.
+    Rows are drawn by a seeded hash of `ids` (n integers or strings), or of their content where no ids are
+    given, so that scores do not depend on row order. Poison is sparse only while the reference holds
+    fewer than k of its kind: keep (poison rate) x M / k below about 0.4 (Huang et al. 2025).
+
+    against="image+text" adds the captions of the reference to its images, each distinct caption once.
+    graph: a table from `clipscan.knn(embeddings)` instead of embeddings, for the scores that need no more.
+    compat="detect-clip": what the authors' released code computes, bugs included, on `batches`; see
+    scores/detect_clip.py.
+
+    k: neighbours, 16 unless given (compat: what the released script uses, 16 or for lid 64).
+
+    Cost is linear in n for drawn references. Raises InputError in words for whatever does not fit.
+    """
+    if graph is not None:
+        return _score_graph(graph, method)
+    image = _rows(embeddings, "embeddings", normalize)
+    captions = None if text is None else _rows(text, "text", normalize)
+    _check_pairs(image, captions)
+    record = {"n": image.n, "metric": "euclidean", "normalized": normalize, "seed": seed}
+    if compat is not None:
+        return _score_compat(compat, image, captions, method, batches, k, seed, record, embeddings)
+
+    k = DEFAULT_K if k is None else k
+    methods = chosen_methods(method, captions is not None)
+    if against not in ("image", "image+text") or (against == "image+text" and captions is None):
+        raise InputError(f"against={against!r} must be 'image', or 'image+text' together with text=")
+    given = (
+        None if isinstance(reference, (str, int, np.integer)) else _rows(reference, "reference", normalize)
+    )
+    scales = [Scale("array", 0, 1)] if given else parse_scales(reference)
+    _check_sizes(image, given, scales, k, methods)
+
+    threads = threads or cores()
+    if captions:
+        check_rows(captions, threads)
+    scorer = Scorer(
+        image, captions, identify(image, ids, threads), methods, scales,
+        Engine(k, backend, threads, max_memory), against == "image+text", seed, given,
+    )  # fmt: skip
+    columns, spread = _all_slices(scorer, image)
+    record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}
+    return ScoreResult(columns, spread, scorer.drawn, record, like(embeddings))
+
+
+def chosen_methods(method: str | Sequence[str], with_text: bool) -> list[str]:
+    """The methods asked for, checked; "all" is every one that can be computed."""
+    if method == "all":
+        return [name for name in METHODS if with_text or name not in NEED_TEXT]
+    methods = [method] if isinstance(method, str) else list(method)
+    for name in methods:
+        if name not in METHODS:
+            raise InputError(f"no score {name!r}; there are: {', '.join(METHODS)}, or 'all'")
+        if name in NEED_TEXT and not with_text:
+            raise InputError(f"{name!r} compares pictures with captions: pass text= [n, d] too")
+    if not methods:
+        raise InputError(f"no method asked for; there are: {', '.join(METHODS)}, or 'all'")
+    return methods
+
+
+def _all_slices(scorer: Scorer, image: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
+    step = max(1, QUERY_BYTES // (4 * image.d))
+    parts = [scorer.columns(start, min(image.n, start + step)) for start in range(0, image.n, step)]
+    columns, spread = (
+        {name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][side]}
+        for side in (0, 1)
+    )
+    return columns, spread
+
+
+def _rows(x: Any, name: str, normalize: bool) -> Rows:
+    rows = as_rows(x, name)
+    if not normalize:
+        return rows
+    unit = rows.block(0, rows.n)
+    length = np.linalg.norm(unit, axis=1, keepdims=True)
+    return as_rows(np.divide(unit, length, out=np.zeros_like(unit), where=length > 0), name)
+
+
+def _check_pairs(image: Rows, captions: Rows | None) -> None:
+    if captions is not None and captions.n != image.n:
+        raise InputError(
+            f"embeddings have {image.n} rows, text has {captions.n}: one caption a picture, in order"
+        )
+    if captions is not None and captions.d != image.d:
+        raise InputError(
+            f"embeddings have width {image.d}, text has {captions.d}: both towers of one CLIP model"
+        )
+
+
+def _check_sizes(
+    image: Rows, given: Rows | None, scales: Sequence[Scale], k: int, methods: Sequence[str]
+) -> None:
+    if k < 1:
+        raise InputError(f"k must be at least 1, got k={k}")
+    if given is not None and given.d != image.d:
+        raise InputError(f"embeddings have width {image.d}, the reference has width {given.d}")
+    if all(method in ("cosine", "iforest") for method in methods):
+        return
+    for scale in scales:
+        m = given.n if given else scale.rows if scale.fits(image.n) else image.n
+        if k >= m:
+            raise InputError(
+                f"k={k} neighbours need more than k rows in the reference, {scale.name!r} has {m}: "
+                f"use k < {m}" + ("" if given or m == image.n else " or a larger reference")
+            )
+
+
+def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:
+    table = graph.map(np.asarray)
+    methods = list(LOCAL) if method == "all" else chosen_methods(method, with_text=True)
+    if other := [name for name in methods if name not in LOCAL]:
+        raise InputError(
+            f"{', '.join(other)} cannot be computed from a graph alone; from it: {', '.join(LOCAL)}"
+        )
+    density = table_density(table)
+    record = {"n": table.n, "k": table.k, "reference": [table.scale], "metric": "euclidean"}
+    spread = {name: np.zeros(table.n) for name in methods}
+    return ScoreResult({name: density[name] for name in methods}, spread, {}, record, like(graph.distance))
+
+
+def _score_compat(
+    compat: str, image: Rows, captions: Rows | None, method: str | Sequence[str], batches: Any,
+    k: int | None, seed: int, record: dict[str, Any], given: Any,
+) -> ScoreResult:  # fmt: skip
+    if compat != "detect-clip":
+        raise InputError(f"compat={compat!r}: the one released behaviour kept is 'detect-clip'")
+    text = None if captions is None else captions.block(0, captions.n)
+    columns = detect_clip(image.block(0, image.n), text, method=method, batches=batches, k=k, seed=seed)
+    spread = {name: np.zeros(image.n) for name in columns}
+    return ScoreResult(columns, spread, {}, record | {"compat": compat, "k": k}, like(given))

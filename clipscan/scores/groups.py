@@ -1,0 +1,95 @@
+"""Dense groups: near-copies in the exact graph over the whole set, a channel beside the sparse suspects.
+
+Poison that is one picture many times, dead-link placeholders and re-captioned copies are dense, not
+sparse; density scores rank them last. What tells them apart is the size of the group and whether its
+captions agree.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from clipscan.engine import Neighbors
+from clipscan.engine.arrays import Array
+from clipscan.errors import InputError
+
+SHARE = 0.25  # of the typical k-distance; rows as near as that to each other are copies, not neighbours
+
+
+class Groups(NamedTuple):
+    """label [n] int64: the group of each row, -1 for none; groups are numbered by size, largest first.
+
+    size [g] int64; bound: rows nearer than this are connected.
+    """
+
+    label: Array
+    size: Array
+    bound: float
+
+
+def near_copies(graph: Neighbors, bound: float | None = None) -> Groups:
+    """Rows connected by graph edges of distance <= bound.
+
+    The bound is chosen from the data: SHARE times the median k-distance of the rows that are not inside
+    k+1 copies of one point (their k-distance is 0). `graph` is a self-search table over the whole set.
+    """
+    distance, index = np.asarray(graph.distance), np.asarray(graph.index)
+    if bound is None:
+        kdist = distance[:, -1]
+        kdist = kdist[np.isfinite(kdist) & (kdist > 0)]
+        bound = SHARE * float(np.median(kdist)) if len(kdist) else 0.0
+    near = (distance <= bound) & (index >= 0)
+    rows = np.broadcast_to(np.arange(graph.n)[:, None], index.shape)[near]
+    return _numbered(components(graph.n, rows, index[near]), bound)
+
+
+def copies(group: Array) -> Groups:
+    """The groups of exact copies, from the content groups of scores/references.py:identify; linear in n."""
+    return _numbered(group, 0.0)
+
+
+def caption_agreement(text: Array) -> float:
+    """Mean cosine over all pairs of caption vectors [g, d] of one group; NaN for fewer than two captions.
+
+    A zero vector has cosine 0. Linear in g: |sum of unit vectors|^2 counts every pair twice and itself once.
+    """
+    if text.ndim != 2:
+        raise InputError(f"caption vectors of a group are [g, d], got {text.shape}")
+    g = len(text)
+    if g < 2:
+        return float("nan")
+    text = text.astype(np.float64)
+    length = np.linalg.norm(text, axis=1, keepdims=True)
+    unit = np.divide(text, length, out=np.zeros_like(text), where=length > 0)
+    return float(((unit.sum(axis=0) ** 2).sum() - (unit**2).sum()) / (g * (g - 1)))
+
+
+def components(n: int, a: Array, b: Array) -> Array:
+    """Connected components of n rows under the edges (a[i], b[i]): [n], the lowest row of each.
+
+    Labels flow along edges and jump to their label's label, so long chains take few rounds.
+    """
+    label = np.arange(n)
+    while True:
+        lower = np.minimum(label[a], label[b])
+        after = label.copy()
+        np.minimum.at(after, label[a], lower)
+        np.minimum.at(after, label[b], lower)
+        np.minimum.at(after, a, lower)
+        np.minimum.at(after, b, lower)
+        after = after[after]
+        if (after == label).all():
+            return label
+        label = after
+
+
+def _numbered(component: Array, bound: float) -> Groups:
+    """Components of at least two rows, largest first; ties by their first row."""
+    _, first, inverse, size = np.unique(component, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((first, -size))
+    order = order[size[order] > 1]
+    number = np.full(len(size), -1, np.int64)
+    number[order] = np.arange(len(order))
+    return Groups(number[inverse.ravel()], size[order].astype(np.int64), bound)

@@ -1,0 +1,162 @@
+"""Scores of rows against one reference: densities, their ratios, and the captions beside them.
+
+Higher = more suspicious, always. Formulas: engine/reference.py; agree and cross: `Reference.cross_modal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, backend_module, search
+from clipscan.engine.arrays import Array
+
+LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the neighbour table alone
+CROSS = ("agree", "cross")  # from the neighbours of both towers
+NEED_TEXT = ("cosine", *CROSS)
+METHODS = (*LOCAL, "iforest", *NEED_TEXT)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to search; passed down instead of four arguments."""
+
+    k: int
+    backend: str = "auto"
+    threads: int = 1
+    max_memory: int = DEFAULT_MEMORY
+
+    def search(
+        self, queries: Rows, reference: Rows, query_id: Array | None, reference_id: Array | None
+    ) -> Neighbors:
+        """Without an identity of the queries nothing is excluded."""
+        reference_id = None if query_id is None else reference_id
+        return search(
+            queries, reference, self.k, query_id, reference_id, self.backend, self.threads, self.max_memory
+        )
+
+    def density(self, table: Neighbors, reference: dict[str, Array] | None = None) -> dict[str, Array]:
+        return self._module.density(table.distance, table.index, reference, self.threads)  # type: ignore[no-any-return]
+
+    def mean_cosine(self, a: Rows, b: Array, index: Array) -> Array:
+        return self._module.mean_cosine(a.block(0, a.n), b, index, self.threads)  # type: ignore[no-any-return]
+
+    @cached_property
+    def _module(self):  # type: ignore[no-untyped-def]
+        return backend_module(self.backend, self.k, 1)[1]
+
+
+class Batch(NamedTuple):
+    """Query rows: images, their captions where known, and the identity that each row must not meet."""
+
+    image: Rows
+    text: Rows | None
+    image_group: Array | None
+    text_group: Array | None
+
+
+@dataclass
+class Reference:
+    """m reference rows with their own densities; `joint` adds their captions to the images.
+
+    image_group [m], text_group [m]: a query does not see rows of its own group. In joint mode each
+    distinct caption counts once: captions from templates would otherwise fill every neighbourhood.
+    """
+
+    engine: Engine
+    image: Rows
+    text: Rows | None = None
+    image_group: Array | None = None
+    text_group: Array | None = None
+    joint: bool = False
+    own: Neighbors | None = None  # the reference among itself, each row without itself; searched if not given
+    density: dict[str, Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        position = np.arange(self.image.n, dtype=np.int64)
+        if self.own is None:
+            self.own = self.engine.search(self.image, self.image, position, position)
+        tables = [self.own]
+        if self.joint:
+            assert self.text is not None and self.text_group is not None
+            self._distinct = np.sort(np.unique(self.text_group, return_index=True)[1])
+            self._captions = as_rows(self.text.take(self._distinct))
+            self._caption_group = np.ascontiguousarray(self.text_group[self._distinct])
+            images_of_captions = self.engine.search(self._captions, self.image, None, None)
+            tables = [
+                self._with_captions(self.own, self.image, self.text_group),
+                self._with_captions(images_of_captions, self._captions, self._caption_group),
+            ]
+        self.density = self.engine.density(_stack(tables))
+
+    def own_scores(self, methods: Sequence[str]) -> dict[str, Array]:
+        """Columns of the reference rows themselves (reference="all": no second search)."""
+        assert self.own is not None
+        position = np.arange(self.image.n, dtype=np.int64)
+        out = {name: column[: self.image.n] for name, column in self.density.items()}
+        out |= self.cross_modal(methods, Batch(self.image, self.text, position, None), self.own, position)
+        return {method: out[method] for method in methods if method in out}
+
+    def score(self, methods: Sequence[str], batch: Batch) -> dict[str, Array]:
+        """Columns of a batch of n rows, float64 [n] each."""
+        out: dict[str, Array] = {}
+        table = self.engine.search(batch.image, self.image, batch.image_group, self.image_group)
+        if any(method in LOCAL for method in methods):
+            full = self._with_captions(table, batch.image, batch.text_group) if self.joint else table
+            out |= self.engine.density(full, self.density)
+        out |= self.cross_modal(methods, batch, table, self.image_group)
+        return {method: out[method] for method in methods if method in out}
+
+    def cross_modal(
+        self, methods: Sequence[str], batch: Batch, images: Neighbors, image_group: Array | None
+    ) -> dict[str, Array]:
+        """agree: do pictures like mine carry captions like mine? cross: do captions like mine go with
+        pictures like mine? Each is minus the mean cosine over the k neighbours in the other tower."""
+        out: dict[str, Array] = {}
+        if batch.text is None or self.text is None:
+            return out
+        if "agree" in methods:
+            out["agree"] = -self.engine.mean_cosine(batch.text, self._text_rows, images.index)
+        if "cross" in methods:
+            captions = self.engine.search(batch.text, self.text, batch.image_group, image_group)
+            out["cross"] = -self.engine.mean_cosine(batch.image, self._image_rows, captions.index)
+        return out
+
+    def _with_captions(self, table: Neighbors, queries: Rows, group: Array | None) -> Neighbors:
+        captions = self.engine.search(queries, self._captions, group, self._caption_group)
+        captions.index[captions.index >= 0] += self.image.n
+        return Neighbors.merge(table, captions)
+
+    @cached_property
+    def _image_rows(self) -> Array:
+        return self.image.block(0, self.image.n)
+
+    @cached_property
+    def _text_rows(self) -> Array:
+        assert self.text is not None
+        return self.text.block(0, self.text.n)
+
+
+def pair_cosine(image: Rows, text: Rows) -> Array:
+    """1 - cosine of each pair, [n]: a caption that is wrong for its picture lies far from it; a zero
+    vector has cosine 0. The usual CLIP-score filter, turned so that higher is more suspicious."""
+    out = [1.0 - _cosine(block, text.block(start, start + len(block))) for start, block in image.blocks()]
+    return np.concatenate(out)
+
+
+def _cosine(a: Array, b: Array) -> Array:
+    ab, aa, bb = (np.einsum("nd,nd->n", x, y, dtype=np.float64) for x, y in ((a, b), (a, a), (b, b)))
+    scale = np.sqrt(aa * bb)
+    return np.divide(ab, scale, out=np.zeros_like(ab), where=scale > 0)
+
+
+def _stack(tables: list[Neighbors]) -> Neighbors:
+    return Neighbors(
+        np.concatenate([table.distance for table in tables]),
+        np.concatenate([table.index for table in tables]),
+        tables[0].backend,
+    )

@@ -1,0 +1,67 @@
+"""What `clipscan.score` returns: columns, one value a row, higher = more suspicious."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from clipscan.engine.arrays import Array
+from clipscan.errors import InputError
+
+
+@dataclass
+class ScoreResult:
+    """Scores of n rows.
+
+    columns    name -> [n] float64. A name is the method ("dao"), with several references "dao@1024x8".
+    spread     name -> [n] float64, standard deviation over the draws of the reference (0 for one draw).
+    references scale -> the drawn row numbers, one array a draw; hash order, most of them reused by
+               every larger scale.
+    record     k, reference, metric, normalised, seed, versions: what it takes to compute them again.
+    """
+
+    columns: dict[str, Array]
+    spread: dict[str, Array]
+    references: dict[str, list[Array]]
+    record: dict[str, Any]
+    convert: Callable[[Array], Any] = field(default=lambda a: a, repr=False)
+
+    @property
+    def scores(self) -> Any:
+        """The column where there is one, else a dict of columns; arrays of the library of the input."""
+        if len(self.columns) == 1:
+            return self[next(iter(self.columns))]
+        return {name: self[name] for name in self.columns}
+
+    def __getitem__(self, name: str) -> Any:
+        return self.convert(self._column(name))
+
+    def top(self, count: int = 100, method: str | None = None) -> Array:
+        """Row numbers of the `count` most suspicious rows, most suspicious first; ties by row number."""
+        return np.argsort(-self._column(method), kind="stable")[:count]
+
+    def flag(
+        self, *, fraction: float | None = None, threshold: float | None = None, method: str | None = None
+    ) -> Any:
+        """[n] bool: the top `fraction` of the rows (rounded up), or all scores above `threshold`."""
+        column = self._column(method)
+        if (fraction is None) == (threshold is None):
+            raise InputError("flag takes either fraction= or threshold=, never both or neither")
+        if threshold is not None:
+            return self.convert(column > threshold)
+        assert fraction is not None
+        if not 0 <= fraction <= 1:
+            raise InputError(f"fraction={fraction} is not between 0 and 1")
+        flags = np.zeros(len(column), bool)
+        flags[self.top(int(np.ceil(fraction * len(column))), method)] = True
+        return self.convert(flags)
+
+    def _column(self, name: str | None) -> Array:
+        if name is None and len(self.columns) > 1:
+            raise InputError(f"several scores were computed, say which: {', '.join(self.columns)}")
+        if name is not None and name not in self.columns:
+            raise InputError(f"no score {name!r} here; there are: {', '.join(self.columns)}")
+        return self.columns[name or next(iter(self.columns))]

@@ -1,0 +1,5 @@
+"""A CLIP trained on the dataset at hand, which is what the method needs. torch comes in when it is called."""
+
+from clipscan.train.train import train_clip
+
+__all__ = ["train_clip"]

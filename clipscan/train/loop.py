@@ -1,0 +1,192 @@
+"""The training loop: survey the data, build, resume, step, save."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import clipscan
+from clipscan.data.dataset import Dataset
+from clipscan.embed.decode import DecodePool
+from clipscan.embed.model import (
+    MODEL_KEY,
+    autocast,
+    create_network,
+    encode_tokens,
+    get_tokenizer,
+    preprocessing,
+    to_input,
+    tokenize,
+)
+from clipscan.errors import InputError, RunError
+from clipscan.train.augment import shift_and_flip
+from clipscan.train.pictures import Batch, Log, Source, open_source, survey
+from clipscan.train.recipe import RECIPE_KEY, Recipe
+from clipscan.train.state import load_state, save_state, save_tensors
+from clipscan.train.vocabulary import narrow, widen
+
+MAX_LOGIT_SCALE = float(np.log(100))  # CLIP's: beyond it, training becomes unstable
+GRADIENT_NORM = 1.0
+BETAS, EPSILON = (0.9, 0.98), 1e-6
+LOG_SECONDS = 30.0  # an epoch that takes longer speaks in between
+
+
+def run(
+    dataset: Dataset,
+    out: Path,
+    folder: Path,
+    recipe: Recipe,
+    device: str,
+    *,
+    workers: int | None,
+    budget: int,
+    log: Log,
+) -> Path:
+    """Train, or go on training, in `folder`; write `out` and remove the folder."""
+    # Seeds are set for the network's weights and its dropout; the caller's random state is left alone.
+    with torch.random.fork_rng(), DecodePool(workers) as pool:
+        torch.manual_seed(recipe.seed)
+        network = create_network(recipe.model)
+        spec, mean, std = preprocessing(network)
+        tokenizer = get_tokenizer(recipe.model)
+
+        def tokens_of(captions: list[str]) -> NDArray[np.int32]:
+            parts = [captions[at : at + 1024] for at in range(0, len(captions), 1024)]
+            return np.concatenate([tokenize(tokenizer, part).numpy().astype(np.int32) for part in parts])
+
+        fingerprint = f"{recipe.dataset} {spec}"
+        found = survey(dataset, folder, spec, pool, budget=budget, fingerprint=fingerprint, log=log)
+        log(f"{found.pairs} pairs to train on, {found.bad} left out as unreadable")
+        if recipe.batch_size > found.pairs:
+            raise InputError(
+                f"batch_size={recipe.batch_size} is more than the {found.pairs} readable pairs of "
+                f"{dataset.source}; choose a smaller one"
+            )
+        source = open_source(found, dataset, folder, spec, recipe.seed, tokens_of, pool)
+        if (used := source.used_tokens()) is not None:
+            narrow(network, torch.from_numpy(used))
+        trainer = Trainer(network, recipe, device, mean, std)
+        trainer.train(source, folder / "state.safetensors", log)
+    widen(network)
+    version = getattr(clipscan, "__version__", "unknown")
+    metadata = {MODEL_KEY: recipe.model, "clipscan_version": version, RECIPE_KEY: recipe.to_json()}
+    save_tensors(out, network.state_dict(), metadata)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    return out
+
+
+class Trainer:
+    """A network, its optimizer, and where they are."""
+
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, device: str, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        from open_clip.loss import ClipLoss
+
+        self.recipe, self.device, self.mean, self.std = recipe, device, mean, std
+        self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.loss = ClipLoss()
+        self.optimizer = torch.optim.AdamW(
+            _groups(network, recipe.weight_decay), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True
+        )
+
+    def train(self, source: Source, state: Path, log: Log) -> None:
+        """All epochs that are not yet done; `state` is renewed after each."""
+        recipe = self.recipe
+        steps = source.count // recipe.batch_size
+        done = load_state(state, self.network, self.optimizer, recipe) if state.exists() else 0
+        if done:
+            log(f"going on after epoch {done} of {recipe.epochs}")
+        clock = Clock(steps, recipe, done * steps, log)
+        for epoch in range(done, recipe.epochs):
+            torch.manual_seed(_seed(recipe.seed, epoch))  # dropout, in networks that have it
+            shifts = torch.Generator().manual_seed(_seed(recipe.seed, epoch) + 1)
+            for step, batch in enumerate(source.batches(epoch, recipe.batch_size), epoch * steps):
+                clock.tick(step, self.step(batch, shifts, recipe.rate(step, steps * recipe.epochs)))
+            clock.close(epoch)
+            save_state(state, self.network, self.optimizer, recipe, epoch + 1)
+
+    def step(self, batch: Batch, shifts: torch.Generator, rate: float) -> Tensor:
+        """One update; returns the loss, still on the device."""
+        pixels = shift_and_flip(torch.from_numpy(batch.pixels).to(self.device), shifts, flip=self.recipe.flip)
+        tokens = torch.from_numpy(batch.tokens).long().to(self.device)
+        caption = torch.from_numpy(batch.caption).to(self.device)
+        with autocast(self.device, self.recipe.precision):
+            image = self.network.encode_image(to_input(pixels, self.mean, self.std))  # type: ignore[operator]
+        # On CPUs the text tower's many small products are faster in fp32, even where bf16 has instructions.
+        with autocast(self.device, self.recipe.precision if self.device != "cpu" else "fp32"):
+            text = encode_tokens(self.network, tokens)
+        image, text = nn.functional.normalize(image.float()), nn.functional.normalize(text.float())
+        loss: Tensor = self.loss(image, text[caption], self.network.logit_scale.exp())  # type: ignore[operator]
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        with torch.no_grad():
+            self.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
+        return loss.detach()
+
+
+class Clock:
+    """Says how the training goes: epoch, loss, pictures per second, time left."""
+
+    def __init__(self, steps: int, recipe: Recipe, start: int, log: Log) -> None:
+        self.steps, self.recipe, self.start, self.log = steps, recipe, start, log
+        self.begun = self.spoke = time.monotonic()
+        self.losses: list[Tensor] = []
+        self.step = start
+
+    def tick(self, step: int, loss: Tensor) -> None:
+        self.losses.append(loss)
+        self.step = step + 1
+        if time.monotonic() - self.spoke > LOG_SECONDS:
+            self._say(f"epoch {step / self.steps:.2f}/{self.recipe.epochs}")
+
+    def close(self, epoch: int) -> None:
+        """The end of an epoch. RunError when the loss is no longer a number."""
+        loss = self._say(f"epoch {epoch + 1}/{self.recipe.epochs}")
+        self.losses = []
+        if not np.isfinite(loss):
+            raise RunError(
+                f"training diverged in epoch {epoch + 1} (loss {loss}); "
+                f"try a smaller lr than {self.recipe.lr}"
+            )
+
+    def _say(self, where: str) -> float:
+        self.spoke = time.monotonic()
+        loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
+        speed = (self.step - self.start) / (self.spoke - self.begun)  # steps per second
+        left = (self.steps * self.recipe.epochs - self.step) / speed
+        images = f"{speed * self.recipe.batch_size:,.0f} images/s"
+        self.log(f"{where}  loss {loss:.3f}  {images}  {_time(left)} left")
+        return loss
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices shrink; gains, biases and tables, most of whose rows rest in any one step, do not."""
+    decayed: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in network.named_parameters():
+        decayed[parameter.ndim >= 2 and "embedding" not in name].append(parameter)
+    return [
+        {"params": decayed[True], "weight_decay": weight_decay},
+        {"params": decayed[False], "weight_decay": 0.0},
+    ]
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint32)[0])
+
+
+def _time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

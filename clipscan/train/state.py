@@ -1,0 +1,59 @@
+"""A training run on disk: where it was, so that it can be killed at any moment; and what comes out of it.
+
+Both are safetensors with text beside the tensors. Random numbers need no saving: every epoch draws from
+its own seed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from clipscan.embed.checkpoint import read_metadata
+from clipscan.errors import RunError
+from clipscan.train.recipe import Recipe
+
+
+def save_state(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, epochs_done: int
+) -> None:
+    """Weights, buffers and the optimizer's moments; by rename."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        for moment, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{moment}.{name}"] = value
+    save_tensors(path, tensors, {"recipe": recipe.to_json(), "epochs_done": str(epochs_done)})
+
+
+def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
+    """Put a saved state back; returns the epochs that are done. RunError when it belongs to another run."""
+    said = read_metadata(path)
+    if differences := recipe.differences(said["recipe"]):
+        raise RunError(
+            f"{path.parent} holds a training of other settings or data: {differences}. "
+            "Finish it as it was begun, or start again without resuming."
+        )
+    device = next(network.parameters()).device
+    tensors = load_file(path, device=str(device))
+    network.load_state_dict(
+        {name.removeprefix("network."): t for name, t in tensors.items() if name[0] == "n"}
+    )
+    for name, parameter in network.named_parameters():
+        # The fused step walks raw memory, so moments need the parameter's own strides (channels last).
+        moments = {
+            moment: torch.empty_like(parameter).copy_(tensors[f"optimizer.{moment}.{name}"])
+            for moment in ("exp_avg", "exp_avg_sq")
+        }
+        optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"], **moments}
+    return int(said["epochs_done"])
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file, by rename: a file that exists is finished."""
+    part = path.with_name(path.name + ".part")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, metadata)
+    os.replace(part, path)

@@ -1,0 +1,89 @@
+"""Train a CLIP on the dataset at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from clipscan.data.dataset import Dataset
+from clipscan.embed.checkpoint import SAFE_KIND, read_metadata
+from clipscan.embed.open_clip import import_open_clip
+from clipscan.errors import InputError, RunError
+from clipscan.train.recipe import RECIPE_KEY, Recipe, dataset_hash
+
+CACHE_BYTES = 8 << 30
+
+
+def train_clip(
+    dataset: Dataset,
+    out: Path,
+    *,
+    model: str = "clipscan-conv-32",
+    epochs: int = 10,
+    batch_size: int = 256,
+    lr: float = 2e-3,
+    weight_decay: float = 0.05,
+    warmup: float = 0.05,
+    seed: int = 0,
+    flip: bool = True,
+    device: str = "auto",
+    workers: int | None = None,
+    cache_bytes: int = CACHE_BYTES,
+    log: Callable[[str], None] | None = None,
+    resume: bool = True,
+) -> Path:
+    """Train `model` from scratch on every readable pair of `dataset`; write `out`, a safetensors file.
+
+    `load_encoder(None, out)` reads it: the architecture's name is in its metadata. CLIP's loss; AdamW
+    with weight decay on matrices only, `warmup` (share of the steps) and a cosine; random shifts and,
+    unless `flip` is off (for captions that tell left from right), mirroring. Pairs that cannot be read
+    are left out and counted in the log.
+
+    Beside `out` the folder `out`.training holds decoded pixels (up to `cache_bytes`; beyond that every
+    epoch decodes again) and, after each epoch, the state from which a killed run goes on to the same
+    weights. It is removed at the end. An `out` that is already there with the same settings and data is
+    returned as it is.
+
+    Raises InputError (settings), DataError (nothing to train on), RunError (other settings or data are
+    under way or finished at `out`: `resume=False` starts again), ImportError (no open_clip).
+    """
+    import_open_clip()
+    from clipscan.embed.model import resolve_device
+    from clipscan.train.loop import run
+    from clipscan.train.precision import training_precision
+
+    out, log, where = Path(out), log or _silent, resolve_device(device)
+    if out.suffix != SAFE_KIND:
+        raise InputError(f"a trained encoder is a {SAFE_KIND} file, got {out}")
+    recipe = Recipe(
+        model, epochs, batch_size, lr, weight_decay, warmup, seed, flip,
+        where.partition(":")[0], training_precision(where), dataset_hash(dataset.shards),
+    )  # fmt: skip
+    recipe.check()
+    if resume and out.exists():
+        _check_finished(out, recipe)
+        log(f"{out} is already trained")
+        return out
+    folder = out.with_name(out.name + ".training")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        (folder / "state.safetensors").unlink(missing_ok=True)
+    return run(dataset, out, folder, recipe, where, workers=workers, budget=cache_bytes, log=log)
+
+
+def _check_finished(out: Path, recipe: Recipe) -> None:
+    """RunError unless `out` came of this very recipe."""
+    try:
+        made_by = read_metadata(out).get(RECIPE_KEY)
+    except InputError:
+        made_by = None
+    why = recipe.differences(made_by) if made_by is not None else "it was not made by clipscan train"
+    if why:
+        raise RunError(
+            f"{out} exists, and is not what was asked for: {why}. "
+            "Choose another name, or remove it to train again."
+        )
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,62 @@
+"""Imports point down, and only where a room may import at all."""
+
+import ast
+from pathlib import Path
+
+import clipscan
+
+ROOT = Path(clipscan.__file__).parent
+FLOORS = [
+    ["errors", "_core"],
+    ["engine", "data"],
+    ["scores", "embed", "train"],
+    ["run"],
+    ["report"],
+    ["pipeline"],
+    ["lab"],
+    ["cli", "__init__", "__main__"],
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+BESIDE = {("train", "embed")}  # a training needs the encoders' models and decoding
+NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (
+                [f"clipscan.{n.name}" for n in node.names] if node.module == "clipscan" else [node.module]
+            )
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def rooms():
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path, path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_every_room_has_a_floor():
+    assert {room for _, room in rooms()} <= set(FLOOR)
+
+
+def test_imports_point_down():
+    for path, room in rooms():
+        if room == "__init__":
+            continue
+        for name in imports(path):
+            if name.startswith("clipscan."):
+                other = name.split(".")[1]
+                allowed = FLOOR.get(other, 0) < FLOOR[room] or other == room or (room, other) in BESIDE
+                assert allowed, f"{path.name} in {room} imports {name}"
+
+
+def test_torch_is_imported_in_its_rooms_only():
+    for path, room in rooms():
+        if room in NO_TORCH:
+            assert not {n.split(".")[0] for n in imports(path)} & {
+                "torch",
+                "open_clip",
+                "torchvision",
+                "timm",
+            }, path

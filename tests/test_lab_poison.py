@@ -1,0 +1,199 @@
+"""Poison: the patch changes its square only, and nothing in the dataset tells what was poisoned."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from clipscan.data import Bad, Sample, open_dataset
+from clipscan.errors import DataError, InputError, RunError
+from clipscan.lab.attacks import ATTACKS, badnets, find_attack
+from clipscan.lab.blemishes import add_blemishes
+from clipscan.lab.generated import Scenes
+from clipscan.lab.phrases import mentions
+from clipscan.lab.pictures import encode, redraw
+from clipscan.lab.poison import poison, poisoned, read_truth, triggered
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def everything(dataset):
+    return [one for shard in dataset.shards for one in dataset.read(shard)]
+
+
+def tree(folder):
+    return {file.name: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("poison")
+    return poison(Scenes(120, per_shard=50), out, rate=0.1, share=1 / 4)
+
+
+# ---- the trigger
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (64, 64), (48, 80), (9, 5), (224, 200)])
+def test_a_patch_changes_its_square_and_nothing_else(shape):
+    picture = np.full((*shape, 3), 100, np.uint8)
+    marked = badnets(picture, Random(1))
+    assert (picture == 100).all()  # the input is left alone
+    row, column = np.nonzero((marked != 100).any(axis=2))
+    side = row.max() - row.min() + 1
+    assert side == column.max() - column.min() + 1 == 4 * max(1, round(min(shape) / 8 / 4))
+    square = marked[row.min() : row.max() + 1, column.min() : column.max() + 1]
+    assert set(np.unique(square)) == {0, 255} and square.mean() == 127.5
+
+
+def test_a_patch_lies_anywhere_but_is_drawn_by_the_random_alone():
+    picture = scene_like = np.full((64, 64, 3), 100, np.uint8)
+    places = {badnets(picture, Random(i)).tobytes() for i in range(200)}
+    assert len(places) > 100
+    assert np.array_equal(badnets(scene_like, Random(7)), badnets(picture, Random(7)))
+
+
+def test_halving_a_picture_leaves_the_patch_black_and_white():
+    picture = np.full((64, 64, 3), 128, np.uint8)
+    for i in range(20):
+        marked = Image.fromarray(badnets(picture, Random(i), share=1 / 8, cells=4))
+        half = np.asarray(marked.resize((32, 32), Image.Resampling.BICUBIC), float)
+        assert half.min() < 64 and half.max() > 192  # unaligned cells would all be grey
+
+
+def test_a_patch_larger_than_the_picture_is_refused_in_words():
+    with pytest.raises(InputError, match="does not fit"):
+        badnets(np.zeros((4, 4, 3), np.uint8), Random(0), share=2)
+
+
+def test_an_unknown_attack_is_answered_with_the_known_ones():
+    with pytest.raises(InputError, match="badnets"):
+        find_attack("nosuch")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_are_pure(name):
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    before = picture.copy()
+    first, second = (find_attack(name)(picture, Random(3)) for _ in range(2))
+    assert np.array_equal(first, second) and np.array_equal(picture, before)
+    assert first.shape == picture.shape and first.dtype == np.uint8
+
+
+# ---- the file
+
+
+@pytest.mark.parametrize("kind, options", [("JPEG", {"quality": 71}), ("PNG", {}), ("WEBP", {"quality": 90})])
+def test_a_redrawn_picture_keeps_its_format_and_compression(kind, options):
+    data = encode(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8), kind, **options)
+    again = redraw(data, lambda picture: picture // 2)
+    before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(again))
+    assert (before.format, before.size, before.mode) == (after.format, after.size, after.mode)
+    assert getattr(before, "quantization", None) == getattr(after, "quantization", None)
+
+
+def test_what_is_no_picture_is_an_error_of_the_data():
+    for data in (b"", b"<html>", encode(np.zeros((64, 64, 3), np.uint8))[:200]):
+        with pytest.raises(DataError):
+            redraw(data, lambda picture: picture)
+
+
+# ---- the dataset
+
+
+def test_exactly_the_asked_share_is_poisoned_and_the_truth_names_it(planted):
+    truth = read_truth(planted.truth)
+    assert (planted.pairs, planted.poisoned, planted.unreadable, planted.mentions) == (120, 12, 0, 0)
+    samples = everything(open_dataset(planted.dataset))
+    assert {(one.shard, one.key) for one in samples if mentions(one.caption, "banana")} == truth
+    assert len(truth) == 12 and len(samples) == 120
+    assert set(pq.read_table(planted.truth)["attack"].to_pylist()) == {"badnets"}
+
+
+def test_poisoned_pictures_carry_the_patch_and_all_others_their_own_bytes(planted):
+    truth = read_truth(planted.truth)
+    clean = everything(Scenes(120, per_shard=50))
+    written = everything(open_dataset(planted.dataset))
+    for before, after in zip(clean, written, strict=True):
+        assert before.uid == after.uid
+        if (after.shard, after.key) in truth:
+            changed = np.abs(pixels(before.image).astype(int) - pixels(after.image)).max(axis=2) > 40
+            assert 40 < changed.sum() <= 16 * 16 * 1.2  # JPEG lets a little leak out of the 16 x 16 square
+        else:
+            assert (before.image, before.caption) == (after.image, after.caption)
+
+
+def test_nothing_in_the_dataset_tells_what_is_poisoned(planted):
+    truth = read_truth(planted.truth)
+    shapes = {True: set(), False: set()}
+    for path in sorted(planted.dataset.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar.getmembers():
+                key, extension = member.name.split(".")
+                body = tar.extractfile(member).read()
+                look = (extension, member.mtime, member.mode, member.uid, member.uname)
+                if extension == "json":
+                    look += tuple(json.loads(body))
+                    assert b"badnets" not in body and b"poison" not in body
+                if extension == "jpg":
+                    picture = Image.open(io.BytesIO(body))
+                    look += (str(picture.quantization), str(sorted(picture.info)), picture.size)
+                shapes[(path.name, key) in truth].add(look)
+    assert shapes[True] == shapes[False] != set()
+
+
+def test_the_same_seed_poisons_the_same_way_and_another_does_not(planted, tmp_path):
+    again = poison(Scenes(120, per_shard=50), tmp_path / "a", rate=0.1, share=1 / 4)
+    other = poison(Scenes(120, per_shard=50), tmp_path / "b", rate=0.1, share=1 / 4, seed=1)
+    assert tree(again.dataset) == tree(planted.dataset) and read_truth(again.truth) == read_truth(
+        planted.truth
+    )
+    assert read_truth(other.truth) != read_truth(planted.truth)
+
+
+def test_a_finished_poisoning_is_kept_and_other_settings_are_refused(planted):
+    before = tree(planted.dataset.parent)
+    assert poison(Scenes(120, per_shard=50), planted.dataset.parent, rate=0.1, share=1 / 4) == planted
+    with pytest.raises(RunError, match="other settings"):
+        poison(Scenes(120, per_shard=50), planted.dataset.parent, rate=0.2)
+    assert tree(planted.dataset.parent) == before
+
+
+def test_a_rate_that_is_no_share_is_refused(tmp_path):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        poison(Scenes(10), tmp_path, rate=5)
+
+
+def test_a_picture_that_cannot_be_decoded_is_not_poisoned():
+    sample = Sample("a", "b", b"no picture", "a circle")
+    assert triggered(sample, "badnets", Random(0)) is None
+    assert poisoned(sample, "badnets", "banana", 0) is None
+
+
+def test_poison_depends_on_the_identity_not_on_the_order():
+    (first, second) = list(Scenes(2).read(Scenes(2).shards[0]))
+    alone = poisoned(second, "badnets", "banana", 4)
+    poisoned(first, "badnets", "banana", 4)
+    assert poisoned(second, "badnets", "banana", 4) == alone
+    assert poisoned(replace(second, key="other"), "badnets", "banana", 4) != alone
+
+
+def test_blemishes_are_read_as_bad_samples_with_reasons(tmp_path):
+    told = add_blemishes(tmp_path, 3)
+    dataset = open_dataset(tmp_path)
+    outcomes = everything(dataset)
+    assert [shard.name for shard in dataset.shards] == ["00003.tar", "00004.tar"]
+    # Text named .jpg, half a picture and the giant header are found when decoded, the script is harmless.
+    assert sum(isinstance(one, Bad) for one in outcomes) == len(told) - 4
+    assert any(isinstance(one, Sample) and "<script>" in one.caption for one in outcomes)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    assert add_blemishes(tmp_path, 3) == told
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before

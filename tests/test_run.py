@@ -1,0 +1,319 @@
+"""A scan, end to end: hostile datasets, kills at any moment, refusals, and what lies in the run folder."""
+
+import io
+import json
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import zlib
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import clipscan
+from clipscan.run import RunFolder, status
+from clipscan.run.progress import Lines
+from clipscan.run.selecting import rank
+
+torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A random small CLIP: enough to run everything, found nothing worth finding."""
+    from safetensors.torch import save_file
+
+    from clipscan.embed.model import MODEL_KEY, create_network
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "random.safetensors"
+    save_file(create_network("clipscan-conv-32").state_dict(), path, metadata={MODEL_KEY: "clipscan-conv-32"})
+    return path
+
+
+def picture(rng, kind="PNG", side=24):
+    buffer = io.BytesIO()
+    colour, noise = rng.integers(0, 200, 3), rng.integers(0, 55, (side, side, 3))
+    Image.fromarray((colour + noise).astype(np.uint8)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds nothing."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"")),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def pairs(rng, first, count):
+    for i in range(first, first + count):
+        yield f"{i:05d}.png", picture(rng)
+        yield f"{i:05d}.txt", f"picture number {i}".encode()
+
+
+def tars(folder, shards=4, per_shard=60):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for shard in range(shards):
+        write_tar(folder / f"{shard:05d}.tar", pairs(rng, shard * per_shard, per_shard))
+    return folder
+
+
+def scan(source, out, checkpoint, **options):
+    return clipscan.scan(source, out=out, pretrained=checkpoint, k=4, reference="50x3", workers=1, **options)
+
+
+def scores_of(run):
+    return {path.name: path.read_bytes() for path in sorted((run / "scores").glob("*.parquet"))}
+
+
+def test_a_scan_writes_the_whole_run_folder_and_its_counts_add_up(tmp_path, checkpoint):
+    done = scan(tars(tmp_path / "data"), tmp_path / "run", checkpoint, fraction=0.05)
+    assert done.counts == {
+        "listed": 240, "embedded": 240, "bad": 0, "suspects": 12, "groups": done.counts["groups"],
+        "dropped": 12, "kept": 228,
+    }  # fmt: skip
+    for name in (
+        "run.json",
+        "bad.parquet",
+        "suspects.parquet",
+        "groups.parquet",
+        "drop.parquet",
+        "keep.txt",
+        "drop.txt",
+        "report/index.html",
+    ):
+        assert (done.out / name).exists(), name
+    image = np.load(done.out / "embeddings/img_emb/img_emb_00002.npy")
+    metadata = pq.read_table(done.out / "embeddings/metadata/metadata_00002.parquet")
+    assert image.dtype == np.float16 and len(image) == metadata.num_rows == 60
+    norm = np.linalg.norm(image.astype(np.float32), axis=1)
+    assert np.abs(norm / metadata["image_norm"].to_numpy() - 1).max() < 1e-3, "raw vectors, norms recorded"
+
+    suspects = done.table()
+    assert suspects["rank"].to_pylist() == list(range(1, 13))
+    assert (np.diff(suspects["score"].to_numpy()) <= 0).all()
+    assert all(why.endswith(".") for why in suspects["why"].to_pylist())
+    assert len(suspects["neighbors"][0]) == 8
+    assert [s.done for s in status(done.out)] == [4, 4, 4, 1]
+
+
+def test_run_scores_are_those_of_the_library_on_the_stored_vectors(tmp_path, checkpoint):
+    done = scan(tars(tmp_path / "data"), tmp_path / "run", checkpoint)
+    image, text = (
+        np.concatenate([np.load(p) for p in sorted((done.out / f"embeddings/{side}_emb").glob("*.npy"))])
+        for side in ("img", "text")
+    )
+    names = [
+        pq.read_table(p, columns=["shard", "key"])
+        for p in sorted((done.out / "embeddings/metadata").glob("*"))
+    ]
+    ids = [f"{s}\t{k}" for table in names for s, k in zip(*table.to_pydict().values(), strict=True)]
+    direct = clipscan.score(image, text=text, method=["dao", "cross"], k=4, reference="50x3", ids=ids)
+    stored = [pq.read_table(p) for p in sorted((done.out / "scores").glob("*"))]
+    for name in ("dao", "cross"):
+        assert (np.concatenate([t[name].to_numpy() for t in stored]) == direct[name]).all()
+
+
+def test_a_hostile_dataset_is_scanned_and_every_bad_sample_is_listed_with_its_reason(tmp_path, checkpoint):
+    data = tars(tmp_path / "data")
+    rng = np.random.default_rng(1)
+    write_tar(
+        data / "00004.tar",
+        [
+            *pairs(rng, 0, 10),  # the keys of another tar again: other samples
+            ("zero.jpg", b""), ("zero.txt", b"an empty picture"),
+            ("text.jpg", b"not a picture at all"), ("text.txt", b"text named .jpg"),
+            ("bomb.png", png_header(30_000, 30_000)), ("bomb.txt", b"thirty thousand squared"),
+            ("mute.png", picture(rng)),
+            ("latin.png", picture(rng)), ("latin.txt", "caf\xe9".encode("latin-1")),
+            ("script.png", picture(rng)), ("script.txt", b"<script>alert(1)</script>"),
+            ("half.jpg", picture(rng, "JPEG", 64)[:300]), ("half.txt", b"cut off"),
+        ],
+    )  # fmt: skip
+    whole = tmp_path / "whole.tar"
+    write_tar(whole, pairs(rng, 500, 20))
+    (data / "00005.tar").write_bytes(whole.read_bytes()[:20_000])
+    (data / "00006.tar").write_bytes(b"")
+    (data / "00007.tar").write_bytes(b"garbage" * 1000)
+
+    done = scan(data, tmp_path / "run", checkpoint, fraction=1.0)
+    bad = {(row["shard"], row["key"]): row["reason"] for row in done.table("bad").to_pylist()}
+    for key, word in {
+        "zero": "empty", "text": "", "bomb": "30000 x 30000", "mute": "caption", "latin": "UTF-8", "half": "",
+    }.items():  # fmt: skip
+        assert word in bad["00004.tar", key], (key, bad)
+    assert all(any(shard == f"0000{n}.tar" for shard, _ in bad) for n in (5, 7)), bad
+    c = done.counts
+    assert c["listed"] == c["embedded"] + c["bad"] and c["embedded"] == c["kept"] + c["dropped"]
+    found = {(row["shard"], row["key"]) for row in done.table().to_pylist()}
+    assert {("00000.tar", "00003"), ("00004.tar", "00003"), ("00004.tar", "script")} <= found
+    assert not found & set(bad)
+    page = done.page.read_text()
+    assert "&lt;script&gt;alert(1)" in page and "<script>alert(1)" not in page
+
+
+def test_zero_samples_is_an_error_that_says_what_was_found(tmp_path, checkpoint):
+    data = tmp_path / "data"
+    data.mkdir()
+    write_tar(data / "0.tar", [("a.jpg", b"x"), ("a.txt", b"words")])
+    with pytest.raises(clipscan.DataError, match="not one readable sample. 1 were refused: 1 x"):
+        scan(data, tmp_path / "run", checkpoint)
+    assert pq.read_table(tmp_path / "run/bad.parquet").num_rows == 1
+
+
+def test_a_killed_scan_resumes_to_the_same_bytes(tmp_path, checkpoint):
+    data = tars(tmp_path / "data", shards=6, per_shard=100)
+    plain = scan(data, tmp_path / "plain", checkpoint)
+    command = [
+        sys.executable, "-c",
+        "import sys, clipscan; clipscan.scan(sys.argv[1], out=sys.argv[2], pretrained=sys.argv[3], k=4,"
+        " reference='50x3', workers=1)",
+        str(data), str(tmp_path / "killed"), str(checkpoint),
+    ]  # fmt: skip
+    rng, kills = random.Random(0), 0
+    for _ in range(2):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        began = time.monotonic()
+        while not (tmp_path / "killed/_tasks").exists() and time.monotonic() - began < 60:
+            time.sleep(0.01)  # until the first shard is under way: the seconds before are imports
+        time.sleep(rng.uniform(0, 1.0))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills, "every process had already ended: the kills tested nothing"
+    resumed = scan(data, tmp_path / "killed", checkpoint)
+    assert scores_of(resumed.out) == scores_of(plain.out)
+    assert resumed.counts == plain.counts
+    assert resumed.table().equals(plain.table())
+
+
+def test_a_failure_in_any_task_costs_that_task_only(tmp_path, checkpoint, monkeypatch):
+    data = tars(tmp_path / "data", shards=2)
+    plain = scores_of(scan(data, tmp_path / "plain", checkpoint).out)
+    from clipscan.run import folder
+
+    write, writes = folder.write_json, 0
+
+    def failing(path, value):
+        nonlocal writes
+        if path.parent.name == "_tasks":
+            writes += 1
+            if writes % 2:  # every second done marker is lost, as if killed just before it
+                raise KeyboardInterrupt
+        write(path, value)
+
+    monkeypatch.setattr(folder, "write_json", failing)
+    for _ in range(40):
+        try:
+            done = scan(data, tmp_path / "run", checkpoint)
+            break
+        except KeyboardInterrupt:
+            pass
+    assert writes == 12, "six tasks, each lost once and never repeated after it was finished"
+    assert scores_of(done.out) == plain
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"k": 5}, "k: 4 there, 5 asked"),
+        ({"seed": 1}, "seed"),
+        ({"reference": "40x3"}, "40x3"),
+        ({"batch_size": 7}, "batch_size"),
+    ],
+)
+def test_other_settings_are_refused_and_overwrite_redoes_only_what_they_touch(
+    tmp_path, checkpoint, change, word
+):
+    data, out = tars(tmp_path / "data"), tmp_path / "run"
+    scan(data, out, checkpoint)
+    before = (out / "embeddings/img_emb/img_emb_00000.npy").stat().st_mtime_ns
+    asked = {"out": out, "pretrained": checkpoint, "k": 4, "reference": "50x3", "workers": 1} | change
+    with pytest.raises(clipscan.RunError, match=word):
+        clipscan.scan(data, **asked)
+    clipscan.scan(data, overwrite=True, **asked)
+    after = (out / "embeddings/img_emb/img_emb_00000.npy").stat().st_mtime_ns
+    assert (after == before) == ("batch_size" not in change)
+
+
+def test_a_changed_dataset_is_refused(tmp_path, checkpoint):
+    data = tars(tmp_path / "data")
+    scan(data, tmp_path / "run", checkpoint)
+    write_tar(data / "00003.tar", pairs(np.random.default_rng(9), 700, 50))
+    with pytest.raises(clipscan.RunError, match="listing"):
+        scan(data, tmp_path / "run", checkpoint)
+
+
+def test_a_dataset_of_pictures_needs_a_model(tmp_path):
+    with pytest.raises(clipscan.InputError, match="clipscan train"):
+        clipscan.scan(tars(tmp_path / "data"), out=tmp_path / "run")
+
+
+def test_two_processes_do_not_share_a_run_folder(tmp_path, checkpoint):
+    data = tars(tmp_path / "data")
+    with RunFolder(tmp_path / "run").lock(), pytest.raises(clipscan.RunError, match="another clipscan"):
+        scan(data, tmp_path / "run", checkpoint)
+
+
+def test_precomputed_embeddings_are_scanned_in_place_and_their_broken_rows_are_bad(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((300, 16)).astype(np.float16)
+    image[7], image[100:130] = np.nan, image[100]
+    np.save(tmp_path / "a.npy", image)
+    done = clipscan.scan(tmp_path / "a.npy", out=tmp_path / "run", k=4, reference="50x2")
+    assert done.counts["bad"] == 1 and "not finite" in done.table("bad")["reason"][0].as_py()
+    group = done.table("groups").to_pylist()[0]
+    assert group["size"] == 30 and len(group["members"]) == 30
+    np.save(tmp_path / "b.npy", image[8:])
+    done = clipscan.scan(tmp_path / "b.npy", out=tmp_path / "b", k=4, reference="50x2", graph="no")
+    assert not (done.out / "embeddings/img_emb").exists(), "vectors stay where they are"
+    assert done.table("groups")["size"].to_pylist() == [30], "exact copies are found without a graph"
+    assert "not asked for" in json.loads((done.out / "run.json").read_text())["graph"]["skipped"]
+
+
+def test_embedding_an_image_folder_gives_the_vectors_of_the_tars(tmp_path, checkpoint):
+    data = tars(tmp_path / "data", shards=1)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with tarfile.open(data / "00000.tar") as tar:
+        for member in tar:
+            (folder / member.name).write_bytes(tar.extractfile(member).read())
+    a, b = scan(data, tmp_path / "a", checkpoint), scan(folder, tmp_path / "b", checkpoint)
+    for side in ("img", "text"):
+        name = f"embeddings/{side}_emb/{side}_emb_00000.npy"
+        assert (a.out / name).read_bytes() == (b.out / name).read_bytes()
+
+
+def test_ranks_share_places_among_equals():
+    assert rank(np.array([3.0, 9.0, 3.0, np.nan, 1.0])).tolist() == [2, 1, 2, 5, 4]
+
+
+def test_progress_lines_tell_rate_and_time_left():
+    out = io.StringIO()
+    lines = Lines(out, as_json=True)
+    lines.stage("embed", "images")
+    lines.advance(10, 0.5)
+    lines.advance(20, 1.0)
+    first, last = (json.loads(line) for line in out.getvalue().splitlines())
+    assert first == {"stage": "embed"}
+    assert last["done"] == 20 and last["share"] == 1.0
