@@ -238,7 +238,7 @@ def apply(
 
     drop = set(DropList.load(run / "drop.parquet"))
     counts = write_without(pipeline.reopen(RunFolder(run)), drop, to, drop_bad=not keep_bad)
-    print(f"{to}: {counts}")
+    print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} unreadable")
 
 
 @app.command()

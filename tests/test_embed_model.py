@@ -16,7 +16,8 @@ from PIL import Image
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed.decode import DecodePool
 from clipscan.embed.embed import embed_samples
-from clipscan.embed.model import create_network, encode_tokens, load_encoder, tokenize
+from clipscan.embed.model import load_encoder
+from clipscan.embed.network import create_network, encode_tokens, tokenize
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import InputError
@@ -71,6 +72,14 @@ def test_vectors_are_those_of_open_clip(encoder, network):
     assert ours.dtype == np.float32 and np.abs(ours - image).max() < 1e-5
     assert np.abs(encoder.encode_texts(captions) - text).max() < 1e-5
     assert not np.allclose(np.linalg.norm(ours, axis=1), 1)  # raw
+
+
+@pytest.mark.parametrize("name, size", [("clipscan-conv-32", 32), ("clipscan-conv-64", 64), (MODEL, 32)])
+def test_our_small_models_are_small_and_open_clips_own(name, size):
+    made = create_network(name)
+    assert name in import_open_clip().list_models() and made.visual.image_size == (size, size)
+    assert sum(p.numel() for p in made.visual.parameters()) < 2.1e6
+    assert made.eval().encode_image(torch.zeros(2, 3, size, size)).shape == (2, 128)
 
 
 def test_a_distinct_caption_is_encoded_once(encoder):

@@ -7,6 +7,8 @@ that needs more than that could run code while it loads, and is refused.
 from __future__ import annotations
 
 import hashlib
+import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,12 +79,12 @@ def _read_safetensors(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
-    import pickle
-
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what torch would hint at is refused below, in words
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         why = str(error).split("\n")[0][:200]
         raise InputError(

@@ -24,6 +24,7 @@ from typing import Any
 from clipscan.data import Dataset, open_dataset
 from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
 from clipscan.lab.poison import Poisoned, read_truth
+from clipscan.run import Progress
 
 Say = Callable[[str], None]
 
@@ -64,15 +65,16 @@ def conduct(
     scanning: dict[str, Any] | None = None,
     limit: int | None = None,
     say: Say = lambda _: None,
+    progress: Progress | None = None,
 ) -> Result:
     """Train, try, scan and grade one poisoned dataset; OUT/result.json holds the answer as well.
 
-    `options` go to the attack, `training` to train_clip, `scanning` to scan. Stages that are finished
-    with the same settings are not done again. Errors are those of the stages.
+    `options` go to the attack, `training` to train_clip, `scanning` and `progress` to scan. Stages that
+    are finished with the same settings are not done again. Errors are those of the stages.
     """
     from clipscan.embed.model import load_encoder
-    from clipscan.report.page import write_page
     from clipscan.pipeline import scan
+    from clipscan.run import status
     from clipscan.train import train_clip
 
     options, training, scanning = options or {}, training or {}, scanning or {}
@@ -87,9 +89,10 @@ def conduct(
         result.behaviour = behave(encoder, held_out, classes, **known)
     say(describe(result.behaviour, target))
     with _timed(result, "scan"):
-        scan(planted.dataset, pretrained=str(model), out=out / "run", **scanning)
-    with _timed(result, "page"):
-        write_page(out / "run", dataset)
+        scan(planted.dataset, pretrained=model, out=out / "run", progress=progress, **scanning)
+    result.seconds |= {
+        f"scan: {stage.stage}": round(stage.seconds, 1) for stage in status(out / "run") if stage.seconds
+    }
     result.grades = grade(out / "run", read_truth(planted.truth))
     result.peak_mb = _peak_mb()
     result.write(out / "result.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import clipscan
 from clipscan.data.dataset import Dataset
 from clipscan.embed.decode import DecodePool
-from clipscan.embed.model import (
-    MODEL_KEY,
+from clipscan.embed.model import MODEL_KEY
+from clipscan.embed.network import (
     autocast,
     create_network,
     encode_tokens,
@@ -24,17 +24,18 @@ from clipscan.embed.model import (
     to_input,
     tokenize,
 )
-from clipscan.errors import InputError, RunError
+from clipscan.errors import InputError
 from clipscan.train.augment import shift_and_flip
-from clipscan.train.pictures import Batch, Log, Source, open_source, survey
+from clipscan.train.batches import Batch, Source, open_source
+from clipscan.train.clock import Clock
 from clipscan.train.recipe import RECIPE_KEY, Recipe
-from clipscan.train.state import load_state, save_state, save_tensors
+from clipscan.train.state import STATE, load_state, save_state, save_tensors
+from clipscan.train.survey import CAPTION, CAPTIONS, PIXELS, SURVEY, Log, survey
 from clipscan.train.vocabulary import narrow, widen
 
 MAX_LOGIT_SCALE = float(np.log(100))  # CLIP's: beyond it, training becomes unstable
 GRADIENT_NORM = 1.0
 BETAS, EPSILON = (0.9, 0.98), 1e-6
-LOG_SECONDS = 30.0  # an epoch that takes longer speaks in between
 
 
 def run(
@@ -72,14 +73,15 @@ def run(
         if (used := source.used_tokens()) is not None:
             narrow(network, torch.from_numpy(used))
         trainer = Trainer(network, recipe, device, mean, std)
-        trainer.train(source, folder / "state.safetensors", log)
+        trainer.train(source, folder / STATE, log)
     widen(network)
     version = getattr(clipscan, "__version__", "unknown")
     metadata = {MODEL_KEY: recipe.model, "clipscan_version": version, RECIPE_KEY: recipe.to_json()}
     save_tensors(out, network.state_dict(), metadata)
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+    for name in (PIXELS, CAPTION, CAPTIONS, SURVEY, STATE):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):  # someone keeps a file of their own there
+        folder.rmdir()
     return out
 
 
@@ -137,41 +139,6 @@ class Trainer:
         return loss.detach()
 
 
-class Clock:
-    """Says how the training goes: epoch, loss, pictures per second, time left."""
-
-    def __init__(self, steps: int, recipe: Recipe, start: int, log: Log) -> None:
-        self.steps, self.recipe, self.start, self.log = steps, recipe, start, log
-        self.begun = self.spoke = time.monotonic()
-        self.losses: list[Tensor] = []
-        self.step = start
-
-    def tick(self, step: int, loss: Tensor) -> None:
-        self.losses.append(loss)
-        self.step = step + 1
-        if time.monotonic() - self.spoke > LOG_SECONDS:
-            self._say(f"epoch {step / self.steps:.2f}/{self.recipe.epochs}")
-
-    def close(self, epoch: int) -> None:
-        """The end of an epoch. RunError when the loss is no longer a number."""
-        loss = self._say(f"epoch {epoch + 1}/{self.recipe.epochs}")
-        self.losses = []
-        if not np.isfinite(loss):
-            raise RunError(
-                f"training diverged in epoch {epoch + 1} (loss {loss}); "
-                f"try a smaller lr than {self.recipe.lr}"
-            )
-
-    def _say(self, where: str) -> float:
-        self.spoke = time.monotonic()
-        loss = float(torch.stack(self.losses).mean()) if self.losses else float("nan")
-        speed = (self.step - self.start) / (self.spoke - self.begun)  # steps per second
-        left = (self.steps * self.recipe.epochs - self.step) / speed
-        images = f"{speed * self.recipe.batch_size:,.0f} images/s"
-        self.log(f"{where}  loss {loss:.3f}  {images}  {_time(left)} left")
-        return loss
-
-
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices shrink; gains, biases and tables, most of whose rows rest in any one step, do not."""
     decayed: dict[bool, list[nn.Parameter]] = {True: [], False: []}
@@ -185,8 +152,3 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 def _seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint32)[0])
-
-
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -17,6 +17,8 @@ from clipscan.embed.checkpoint import read_metadata
 from clipscan.errors import RunError
 from clipscan.train.recipe import Recipe
 
+STATE = "state.safetensors"
+
 
 def save_state(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, epochs_done: int
@@ -43,6 +45,8 @@ def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
         {name.removeprefix("network."): t for name, t in tensors.items() if name[0] == "n"}
     )
     for name, parameter in network.named_parameters():
+        if f"optimizer.step.{name}" not in tensors:
+            continue  # a parameter that takes no part in the loss
         # The fused step walks raw memory, so moments need the parameter's own strides (channels last).
         moments = {
             moment: torch.empty_like(parameter).copy_(tensors[f"optimizer.{moment}.{name}"])

@@ -48,9 +48,10 @@ def train_clip(
     under way or finished at `out`: `resume=False` starts again), ImportError (no open_clip).
     """
     import_open_clip()
-    from clipscan.embed.model import resolve_device
+    from clipscan.embed.network import resolve_device
     from clipscan.train.loop import run
     from clipscan.train.precision import training_precision
+    from clipscan.train.state import STATE
 
     out, log, where = Path(out), log or _silent, resolve_device(device)
     if out.suffix != SAFE_KIND:
@@ -67,7 +68,7 @@ def train_clip(
     folder = out.with_name(out.name + ".training")
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        (folder / "state.safetensors").unlink(missing_ok=True)
+        (folder / STATE).unlink(missing_ok=True)
     return run(dataset, out, folder, recipe, where, workers=workers, budget=cache_bytes, log=log)
 
 

@@ -7,8 +7,6 @@ does not is read and decoded again in every epoch, through a buffer that shuffle
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -18,17 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data.dataset import Dataset, Shard
-from clipscan.data.sample import Bad, Sample
+from clipscan.data.sample import Bad
 from clipscan.embed.decode import DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
-from clipscan.errors import DataError
+from clipscan.train.survey import CAPTION, CAPTIONS, PIXELS, Survey
 
 BUFFER_BYTES = 1 << 30  # decoded pixels that a stream shuffles among
 
-LOG_SECONDS = 30.0  # a first pass that takes longer speaks in between
-
 Tokenize = Callable[[list[str]], NDArray[np.int32]]
-Log = Callable[[str], None]
 
 
 class Batch(NamedTuple):
@@ -52,9 +47,9 @@ class Cached:
     def __init__(self, folder: Path, count: int, spec: PixelSpec, seed: int, tokenize: Tokenize) -> None:
         self.count, self.seed = count, seed
         shape = (count, spec.size, spec.size, 3)
-        self.pixels = np.memmap(folder / "pixels.u8", np.uint8, "r", shape=shape)
-        self.caption = np.load(folder / "caption.npy", allow_pickle=False)  # [count]
-        captions = json.loads((folder / "captions.json").read_text())
+        self.pixels = np.memmap(folder / PIXELS, np.uint8, "r", shape=shape)
+        self.caption = np.load(folder / CAPTION, allow_pickle=False)  # [count]
+        captions = json.loads((folder / CAPTIONS).read_text())
         self.tokens = tokenize(captions)  # [distinct, context]
 
     def batches(self, epoch: int, batch_size: int) -> Iterator[Batch]:
@@ -114,86 +109,6 @@ def _shuffled(pairs: Iterator[Any], size: int, draw: np.random.Generator) -> Ite
         yield buffer[at]
 
 
-class Survey(NamedTuple):
-    """What the first pass over the dataset found; `cached` when its pixels are in the folder."""
-
-    cached: bool
-    pairs: int
-    bad: int
-
-
-def survey(
-    dataset: Dataset,
-    folder: Path,
-    spec: PixelSpec,
-    pool: DecodePool,
-    *,
-    budget: int,
-    fingerprint: str,
-    log: Log,
-) -> Survey:
-    """One pass over the dataset, decoding into `folder` up to `budget` bytes.
-
-    A finished earlier pass over the same data is believed.
-
-    Raises DataError when there is nothing to learn from.
-    """
-    done = folder / "survey.json"
-    if done.exists():
-        said = json.loads(done.read_text())
-        if said.pop("fingerprint") == fingerprint:
-            return Survey(**said)
-    found = _decode_into(folder, dataset, spec, pool, budget, log)
-    if not found.pairs:
-        raise DataError(
-            f"nothing to train on in {dataset.source}: {len(dataset.shards)} shards, no readable pair, "
-            f"{found.bad} unreadable; the log above names the first of them"
-        )
-    _write(done, json.dumps({**found._asdict(), "fingerprint": fingerprint}).encode())
-    return found
-
-
-def _decode_into(
-    folder: Path, dataset: Dataset, spec: PixelSpec, pool: DecodePool, budget: int, log: Log
-) -> Survey:
-    read = bad = decoded = 0
-
-    def samples() -> Iterator[Sample | Bad]:
-        nonlocal read
-        for one in chain.from_iterable(dataset.read(shard) for shard in dataset.shards):
-            read += 1
-            yield one
-
-    everything = samples()
-    number: dict[str, int] = {}
-    caption: list[int] = []
-    spoke = time.monotonic()
-    with (folder / "pixels.u8").open("wb") as file:
-        for one in decode_all(everything, spec, pool):
-            if isinstance(one, Bad):
-                bad += 1
-                if bad <= 5:
-                    log(f"left out: {one.shard} {one.key}: {one.reason}")
-                continue
-            if (decoded + 1) * spec.nbytes > budget:
-                break
-            file.write(one[1].data)
-            caption.append(number.setdefault(one[0].caption, len(number)))
-            decoded += 1
-            if time.monotonic() - spoke > LOG_SECONDS:
-                spoke = time.monotonic()
-                log(f"decoded {decoded:,} pictures")
-        else:
-            _write(folder / "captions.json", json.dumps(list(number)).encode())
-            np.save(folder / "caption.npy", np.array(caption, np.int64))
-            return Survey(True, decoded, bad)
-    (folder / "pixels.u8").unlink()
-    for _ in everything:  # the rest is only counted: a schedule needs to know its end
-        pass
-    log(f"{read} samples exceed the {budget / 1e9:.1f} GB for decoded pixels: decoding again in every epoch")
-    return Survey(False, read - bad, bad)
-
-
 def open_source(
     found: Survey,
     dataset: Dataset,
@@ -206,9 +121,3 @@ def open_source(
     if found.cached:
         return Cached(folder, found.pairs, spec, seed, tokenize)
     return Streamed(dataset, found.pairs, spec, seed, tokenize, pool)
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)

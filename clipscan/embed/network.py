@@ -1,0 +1,153 @@
+"""An open_clip network, and what goes into it: how it is made, how pictures and captions become its input.
+
+Shared by encoding and training.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from clipscan.embed.open_clip import import_open_clip
+from clipscan.embed.pixels import PixelSpec
+from clipscan.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CAPTION_LIMIT = 2_000  # characters; 77 tokens end long before, and the tokenizer is quadratic in a word
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+Tokenizer = Callable[[list[str]], "Tensor"]
+
+
+def create_network(name: str) -> nn.Module:
+    """A randomly initialised open_clip model on the CPU, for weights to be put in, or to be trained."""
+    check_name(name)
+    open_clip = import_open_clip()
+    return quietly(open_clip.create_model, name, load_weights=False, pretrained_text=False)
+
+
+def get_tokenizer(name: str) -> Tokenizer:
+    """open_clip's tokenizer of a model: captions -> int64 [b, context]."""
+    tokenizer: Tokenizer = quietly(import_open_clip().get_tokenizer, name)
+    return tokenizer
+
+
+def check_name(name: str) -> None:
+    """Raises InputError unless open_clip has, or can look for, a model of this name."""
+    open_clip = import_open_clip()
+    if not brings_weights(name) and open_clip.get_model_config(name.replace("/", "-")) is None:
+        ours = ", ".join(n for n in open_clip.list_models() if n.startswith("clipscan-"))
+        raise InputError(
+            f"there is no model {name!r}. For small pictures: {ours}; "
+            "all others: python -c 'import open_clip; print(open_clip.list_models())'"
+        )
+
+
+def brings_weights(name: str) -> bool:
+    """Is this a name with a schema (hf-hub:, local-dir:), which is where its weights are?"""
+    return import_open_clip().factory.parse_model_name(name)[0] is not None
+
+
+def preprocessing(network: nn.Module) -> tuple[PixelSpec, tuple[float, ...], tuple[float, ...]]:
+    """How this model wants its pictures: (pixel spec, mean [3], std [3])."""
+    settings: dict[str, Any] = network.visual.preprocess_cfg  # type: ignore[union-attr,assignment]
+    size = settings["size"]
+    height, across = (size, size) if isinstance(size, int) else size
+    if height != across:
+        raise InputError(f"this model wants pictures of {height} x {across}; only square ones are supported")
+    spec = PixelSpec(
+        height, settings["resize_mode"], settings["interpolation"], int(settings.get("fill_color") or 0)
+    )
+    return spec, tuple(settings["mean"]), tuple(settings["std"])
+
+
+def to_input(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [b, S, S, 3] -> float32 [b, 3, S, S] normalised; in memory the channels stay last: faster."""
+    import torch
+
+    scale = torch.tensor(std, device=pixels.device)
+    return ((pixels.float() / 255 - torch.tensor(mean, device=pixels.device)) / scale).permute(0, 3, 1, 2)
+
+
+def tokenize(tokenizer: Tokenizer, captions: list[str]) -> Tensor:
+    """b captions -> int64 [b, context]. Long captions are cut, half characters (lone surrogates) replaced."""
+    return tokenizer([c[:CAPTION_LIMIT].encode("utf-8", "replace").decode() for c in captions])
+
+
+def encode_tokens(network: nn.Module, tokens: Tensor) -> Tensor:
+    """int64 [b, context] -> [b, width], raw.
+
+    A causal tower's vector never depends on what stands behind the end mark, so where the tower lets us
+    (TextTransformer with a plain mask) the batch is cut at its longest caption: three times less work
+    for captions of ten words. Not for several threads on one network: its mask is exchanged meanwhile.
+    """
+    text = getattr(network, "text", None)
+    mask = getattr(text, "attn_mask", None)
+    if text is None or mask is None or text.pool_type != "argmax" or text.cls_emb is not None:
+        return network.encode_text(tokens)  # type: ignore[operator]
+    length = int(tokens.argmax(dim=1).max()) + 1
+    try:
+        text.attn_mask = mask[:length, :length]
+        return text(tokens[:, :length])
+    finally:
+        text.attn_mask = mask
+
+
+def resolve_device(device: str) -> str:
+    """What to run on: a GPU, if there is one, for "auto"; anything else is checked and returned."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r} was asked for, but this PyTorch finds no GPU; use --devices cpu")
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "auto":
+        return "bf16" if device.startswith("cuda") else "fp32"
+    return precision
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    import torch
+
+    if precision == "fp32":
+        return nullcontext()
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.partition(":")[0], kind)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """open_clip tells the root logger that a model is random; here it is meant to be, or already refused.
+
+    The handler keeps `logging.warning` from configuring the root logger behind the user's back.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+
+    def other(record: logging.LogRecord) -> bool:
+        return "initialized randomly" not in record.getMessage()
+
+    root.addHandler(handler)
+    root.addFilter(other)
+    try:
+        yield
+    finally:
+        root.removeFilter(other)
+        root.removeHandler(handler)
+
+
+def quietly(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    with _hushed():
+        return function(*arguments, **options)

@@ -1,0 +1,114 @@
+"""The command: exit codes, messages, and the way from a run to a clean dataset."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+
+def clipscan(*arguments, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "clipscan", *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    np.save(folder / "vectors.npy", rng.standard_normal((400, 16)).astype(np.float32))
+    clipscan("scan", folder / "vectors.npy", "--out", folder / "run", "--k", 5, "--reference", "100x2")
+    return folder / "run"
+
+
+def test_help_names_every_command():
+    text = clipscan("--help")
+    for verb in (
+        "scan",
+        "embed",
+        "knn",
+        "score",
+        "report",
+        "status",
+        "explain",
+        "export",
+        "apply",
+        "train",
+        "demo",
+        "lab",
+    ):
+        assert verb in text
+
+
+def test_scan_says_what_it_did(run):
+    text = clipscan("scan", run.parent / "vectors.npy", "--out", run, "--k", 5, "--reference", "100x2")
+    assert "400 listed = 400 embedded + 0 bad" in text and "4 to drop, 396 to keep" in text
+    assert "report/index.html" in text and "clipscan apply" in text
+
+
+def test_log_json_is_one_object_a_line(tmp_path, run):
+    source = run.parent / "vectors.npy"
+    command = [
+        sys.executable,
+        "-m",
+        "clipscan",
+        "scan",
+        source,
+        "--out",
+        tmp_path / "r",
+        "--log-json",
+        "--k",
+        "5",
+    ]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {"stage": "score"} in lines and any(line.get("share") == 1.0 for line in lines)
+
+
+def test_other_settings_exit_1_with_the_remedy(run):
+    assert "--overwrite" in clipscan("score", run, "--k", 6, "--reference", "100x2", code=1)
+
+
+def test_wrong_use_exits_2(run, tmp_path):
+    clipscan("scan", code=2)
+    assert "none of 'all'" in clipscan(
+        "scan", run.parent / "vectors.npy", "--out", tmp_path / "x", "--reference", "abc", code=2
+    )
+    assert "exactly one" in clipscan("export", run, code=2)
+
+
+def test_a_missing_dataset_exits_1_and_says_what_is_there(tmp_path):
+    (tmp_path / "notes.doc").write_text("nothing")
+    assert ".doc" in clipscan("scan", tmp_path, "--out", tmp_path / "run", code=1)
+    assert "no run.json" in clipscan("status", tmp_path, code=1)
+
+
+def test_dry_run_reads_and_writes_nothing(run, tmp_path):
+    assert "embeddings" in clipscan(
+        "scan", run.parent / "vectors.npy", "--out", tmp_path / "dry", "--dry-run"
+    )
+    assert not (tmp_path / "dry").exists()
+
+
+def test_status_and_explain_speak_of_the_run(run):
+    assert "1 of 1 tasks" in clipscan("status", run)
+    key = pq.read_table(run / "suspects.parquet")["key"][0].as_py()
+    text = clipscan("explain", run, key)
+    assert "dao" in text and "nearest in the whole set" in text
+    assert "0 samples" in clipscan("explain", run, "nobody", code=1)
+
+
+def test_export_changes_the_lists_and_apply_writes_the_rest(run, tmp_path):
+    assert "40 to drop" in clipscan("export", run, "--fraction", 0.1)
+    clipscan("apply", run, "--to", tmp_path / "clean")
+    (kept,) = (tmp_path / "clean").rglob("*.npy")
+    dropped = pq.read_table(run / "drop.parquet")["key"].to_pylist()
+    whole = np.load(run.parent / "vectors.npy")
+    expected = np.delete(whole, [int(key) for key in dropped], axis=0)
+    assert (np.load(kept) == expected).all()
+    assert "is not an empty folder" in clipscan("apply", run, "--to", tmp_path / "clean", code=1)
