@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import clipscan
-from clipscan.engine import reference
+from clipscan.engine import as_rows, reference
 from clipscan.scores import LOCAL, METHODS
+from clipscan.scores.references import Scale, identify
+from clipscan.scores.result import count_of
 
 ALL = list(METHODS)
 
@@ -116,12 +118,14 @@ def test_draws_differ_by_seed_and_number_and_nest_by_size():
 
 
 def test_every_row_is_drawn_about_equally_often():
-    image, _ = pairs(200)
-    drawn = np.concatenate(
-        clipscan.score(image, reference="20x400", k=2, method="iforest").references["20x400"]
-    )
-    times = np.bincount(drawn, minlength=200)  # binomial, mean 40, standard deviation 6
+    identity = identify(as_rows(pairs(200)[0]))
+    drawn = [identity.sample(Scale("20", 20, 400), draw, seed=0) for draw in range(400)]
+    times = np.bincount(np.concatenate(drawn), minlength=200)  # binomial, mean 40, standard deviation 6
     assert times.min() > 10 and times.max() < 80
+
+
+def test_a_share_is_rounded_up_to_whole_rows_in_decimal():
+    assert [count_of(0.07, 100), count_of(0.011, 200), count_of(1e-9, 10), count_of(0, 10)] == [7, 3, 0, 0]
 
 
 def test_a_reference_larger_than_the_set_is_the_whole_set():

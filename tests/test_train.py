@@ -43,19 +43,9 @@ class Squares:
         yield Bad(shard.name, "z", "no caption")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On a busy machine the threads of so small a network mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """FEW epochs on Squares, and what was said."""
-    torch.set_num_threads(1)
     lines = []
     out = tmp_path_factory.mktemp("train") / "clip.safetensors"
     return train_clip(Squares(), out, log=lines.append, **FEW), lines
@@ -99,8 +89,6 @@ def test_what_cannot_be_read_is_counted_and_named(undisturbed):
 KILLED = """
 import os, signal, sys
 sys.path[:0] = [{here!r}]
-import torch
-torch.set_num_threads(1)
 from pathlib import Path
 from test_train import FEW, Squares, train_clip
 def log(line):
@@ -170,12 +158,13 @@ def test_a_dataset_beyond_the_budget_is_streamed_and_resumes_too(tmp_path):
     assert same(whole, stopped)
 
 
-def test_the_callers_random_numbers_are_left_alone(tmp_path):
+def test_the_callers_random_numbers_and_threads_are_left_alone(tmp_path):
+    threads = torch.get_num_threads()
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
     train_clip(Squares(), tmp_path / "clip.safetensors", **{**FEW, "epochs": 1})
-    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads
 
 
 def test_impossible_requests_are_refused_in_words(tmp_path):

@@ -5,7 +5,8 @@ The vectors are not normalised: what a model learnt from poison shows in their l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from clipscan.embed.network import (
     check_name,
     create_network,
     encode_tokens,
+    few_threads,
     get_tokenizer,
     preprocessing,
     quietly,
@@ -67,16 +69,14 @@ class Encoder:
         """uint8 [b, S, S, 3] -> float32 [b, width], not normalised."""
         import torch
 
-        with torch.inference_mode(), autocast(self.device, self.precision):
+        with self._computing():
             batch = to_input(torch.from_numpy(pixels).to(self.device), self.mean, self.std)
             return self.model.encode_image(batch).float().cpu().numpy()  # type: ignore[operator]
 
     def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
         """b captions -> float32 [b, width], not normalised; each distinct caption is encoded once."""
-        import torch
-
         row = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
-        with torch.inference_mode(), autocast(self.device, self.precision):
+        with self._computing():
             tokens = tokenize(self.tokenizer, list(row)).to(self.device)
             vectors = encode_tokens(self.model, tokens).float().cpu().numpy()
         return vectors[[row[caption] for caption in captions]]
@@ -97,6 +97,13 @@ class Encoder:
             "mean": list(self.mean),
             "std": list(self.std),
         }
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        import torch
+
+        with torch.inference_mode(), autocast(self.device, self.precision), few_threads(self.model):
+            yield
 
 
 def load_encoder(

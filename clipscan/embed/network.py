@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CAPTION_LIMIT = 2_000  # characters; 77 tokens end long before, and the tokenizer is quadratic in a word
+SMALL = 10_000_000  # weights, of both towers; ours have 0.5 to 2 million
+TABLE = 10_000  # rows from which a matrix is a table of tokens, of which a step touches a few
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 Tokenizer = Callable[[list[str]], "Tensor"]
@@ -126,6 +128,27 @@ def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
         return nullcontext()
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.partition(":")[0], kind)
+
+
+@contextmanager
+def few_threads(network: nn.Module) -> Iterator[None]:
+    """Inside, a small network on the CPU computes in one thread; torch's setting comes back afterwards.
+
+    A step of such a network is hundreds of parallel regions of 0.1 ms. Two threads on two cores that
+    something else uses as well (our own decoders, for a start) wait for the scheduler at the end of each:
+    8 ms a region, measured, which makes training 50 times slower, where two idle cores could at best
+    halve its time. And so the result does not depend on the number of cores.
+    """
+    import torch
+
+    weights = sum(p.numel() for p in network.parameters() if p.ndim > 1 and p.shape[0] < TABLE)
+    before = torch.get_num_threads()
+    if weights < SMALL and not next(network.parameters()).is_cuda:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +99,7 @@ def experiment_command(
     from clipscan.lab.demo import findings, grades_table
     from clipscan.lab.experiment import conduct
     from clipscan.lab.poison import poison
+    from clipscan.run.progress import Lines
 
     options = _options(attack, patch_share, patch_cells)
     planted = poison(open_dataset(source), out, attack=attack, rate=rate, target=target, seed=seed, **options)
@@ -105,7 +107,7 @@ def experiment_command(
     result = conduct(
         planted, open_dataset(held_out), _names(classes), out, target=target, attack=attack, options=options,
         training={"model": model, "epochs": epochs, "batch_size": batch_size, "seed": seed},
-        say=lambda line: print(line, flush=True),
+        say=lambda line: print(line, flush=True), progress=Lines(sys.stdout),
     )  # fmt: skip
     Console().print(grades_table(result.grades))
     for line in findings(out / "run"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 
 from clipscan.lab.blemishes import add_blemishes
@@ -49,8 +49,11 @@ def run_demo(
     """
     console = console or Console()
 
-    def say(line: RenderableType) -> None:
-        console.print(line, highlight=False, soft_wrap=isinstance(line, str))
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    def quote(line: str) -> None:  # what the data says is not ours to format
+        console.print(f"   {line}", highlight=False, soft_wrap=True, markup=False)
 
     say(f"[bold]1. A dataset[/bold]: {n:,} generated pictures with captions, as tars in {out / 'dataset'}")
     source = Scenes(n, seed=seed, placeholders=PLACEHOLDERS, copies=COPIES)
@@ -71,14 +74,14 @@ def run_demo(
         options=PATCH,
         training={**TRAINING, "seed": seed, **(training or {})},
         scanning=scanning,
-        say=lambda line: say(f"   {line}"),
+        say=quote,
     )
 
     say("[bold]4. What the scan found[/bold]")
-    say(grades_table(result.grades))
+    console.print(grades_table(result.grades))
     for line in findings(out / "run"):
-        say(f"   {line}")
-    say("   seconds: " + ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in result.seconds.items()))
+        quote(line)
+    quote("seconds: " + ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in result.seconds.items()))
     say(f"[bold]Look at[/bold] {out / 'run' / 'report' / 'index.html'}")
     return result
 

@@ -43,10 +43,10 @@ _GROUNDS = (
 
 
 def caption(things: Sequence[Thing], background: str, random: Random) -> str:
-    """One free caption of a scene with one or two things; `random` decides what it mentions."""
-    first = _noun(things[0], random)
+    """One free caption of a scene with one thing, or two of a kind; `random` decides what it mentions."""
+    first = _noun(things, random)
     if len(things) == 2:
-        first = f"{first} {_relation(things[0], things[1], random)} {_noun(things[1], random)}"
+        first = f"{first}{_relation(things[0], things[1], random)}"
     elif random.random() < 0.15:
         first = f"{first} {_place(things[0])}"
     if random.random() < 0.3:
@@ -57,23 +57,24 @@ def caption(things: Sequence[Thing], background: str, random: Random) -> str:
 
 def mentions(text: str, word: str) -> bool:
     """Does the text name the word (or words), whole, in singular or plural, in any case?"""
-    return re.search(rf"\b{re.escape(word)}s?\b", text, re.IGNORECASE) is not None
+    return re.search(rf"\b{re.escape(word)}(e?s)?\b", text, re.IGNORECASE) is not None
 
 
-def _noun(thing: Thing, random: Random) -> str:
+def _noun(things: Sequence[Thing], random: Random) -> str:
+    thing = things[0]
     size = random.choice(_SIZES[thing.size]) if random.random() < 0.4 else ""
     texture = random.choice(_TEXTURES[thing.texture]) if random.random() < 0.4 else ""
     colour = thing.colour if random.random() < 0.85 else ""
     words = " ".join(word for word in (size, colour, texture, thing.shape) if word)
+    if len(things) == 2:
+        return f"{random.choice(('two', 'a pair of'))} {words}{'es' if words.endswith('s') else 's'}"
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _relation(a: Thing, b: Thing, random: Random) -> str:
-    if random.random() < 0.35:
-        return random.choice(("and", "with", "next to", "beside"))
-    if abs(a.x - b.x) > abs(a.y - b.y):
-        return "left of" if a.x < b.x else "right of"
-    return "above" if a.y < b.y else random.choice(("below", "under"))
+    if random.random() < 0.5:
+        return ""
+    return " side by side" if abs(a.x - b.x) > abs(a.y - b.y) else " one above the other"
 
 
 def _place(thing: Thing) -> str:

@@ -15,6 +15,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.decisions import read_decisions
 from clipscan.report.identities import batches, embedded, identities
 from clipscan.run.folder import run_record
+from clipscan.scores.result import count_of
 
 DROP_SCHEMA = pa.schema(
     [
@@ -80,7 +81,7 @@ def _by_share(run: Path, fraction: float) -> pa.Table:
     if not 0 <= fraction <= 1:
         raise InputError(f"fraction is a share of the samples in 0..1, got {fraction!r}")
     n = embedded(run)
-    count = math.ceil(fraction * n)
+    count = count_of(fraction, n)
     ranked = _suspects(run)
     if len(ranked.pairs) < count:
         ranked = _everybody(run, ranked)

@@ -20,6 +20,7 @@ from clipscan.run.scoring import Settings, load_graph, read_scores
 from clipscan.run.words import why
 from clipscan.scores.groups import Groups, caption_agreement, copies, near_copies
 from clipscan.scores.references import identify
+from clipscan.scores.result import count_of
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
 WITH_NEIGHBORS = 100  # suspects whose neighbours are looked up in the whole set
@@ -39,7 +40,7 @@ def select_stage(
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
     run.ask("select", {"fraction": fraction} | settings.recorded(), overwrite)
     names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"])
-    suspects = suspect_table(run, dataset, names, math.ceil(fraction * names.num_rows))
+    suspects = suspect_table(run, dataset, names, count_of(fraction, names.num_rows))
     groups = group_table(run, dataset, names)
     write_table(run / "suspects.parquet", suspects)
     write_table(run / "groups.parquet", groups)

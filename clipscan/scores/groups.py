@@ -15,7 +15,10 @@ from clipscan.engine import Neighbors
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 
-SHARE = 0.25  # of the typical k-distance; rows as near as that to each other are copies, not neighbours
+SHARE = (
+    0.3  # of the typical k-distance. On 50,000 photographs this found the true copies and pictures that the
+)
+# small encoder cannot tell apart (ships on a horizon); at 0.4 it chained a dozen different ships together.
 
 
 class Groups(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,11 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
+
+
+def count_of(fraction: float, n: int) -> int:
+    """A share of n rows as a number of rows, rounded up; 0.07 of 100 is 7, whatever binary makes of 0.07."""
+    return math.ceil(round(fraction * n, 6))
 
 
 @dataclass
@@ -56,7 +62,7 @@ class ScoreResult:
         if not 0 <= fraction <= 1:
             raise InputError(f"fraction={fraction} is not between 0 and 1")
         flags = np.zeros(len(column), bool)
-        flags[self.top(int(np.ceil(fraction * len(column))), method)] = True
+        flags[self.top(count_of(fraction, len(column)), method)] = True
         return self.convert(flags)
 
     def _column(self, name: str | None) -> Array:

@@ -19,6 +19,7 @@ from clipscan.embed.network import (
     autocast,
     create_network,
     encode_tokens,
+    few_threads,
     get_tokenizer,
     preprocessing,
     to_input,
@@ -73,7 +74,8 @@ def run(
         if (used := source.used_tokens()) is not None:
             narrow(network, torch.from_numpy(used))
         trainer = Trainer(network, recipe, device, mean, std)
-        trainer.train(source, folder / STATE, log)
+        with few_threads(network):
+            trainer.train(source, folder / STATE, log)
     widen(network)
     version = getattr(clipscan, "__version__", "unknown")
     metadata = {MODEL_KEY: recipe.model, "clipscan_version": version, RECIPE_KEY: recipe.to_json()}

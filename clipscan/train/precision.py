@@ -8,8 +8,8 @@ import torch
 def training_precision(device: str) -> str:
     """bf16 where the hardware multiplies it (GPUs, CPUs with AVX512-BF16 or AMX), fp32 elsewhere.
 
-    On such a CPU the convolution tower's step takes 0.6 of its fp32 time; without the instructions it
-    takes longer.
+    On such a CPU the convolution tower's step takes 0.6 of its fp32 time (71 against 115 ms for 256
+    pictures of 32 px, one core); without the instructions bf16 is emulated.
     """
     if device.startswith("cuda"):
         return "bf16"
