@@ -67,9 +67,8 @@ def main() -> None:
         wall, cpu = (statistics.median(one[i] for one in counted[1:]) for i in (0, 1))
         index = counted[-1][2]
         recall = np.mean([len(set(index[r]) & set(e)) / a.k for r, e in zip(rows, exact, strict=True)])
-        print(
-            f"{name:<20} wall {wall:7.2f} s  CPU {cpu:7.2f} s  {work / cpu:7.1f} GFLOP/CPU-s  recall {recall:.5f}"
-        )
+        rate = f"{work / cpu:.1f} GFLOP/CPU-s"
+        print(f"{name:<20} wall {wall:7.2f} s  CPU {cpu:7.2f} s  {rate:>18}  recall {recall:.5f}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ FLOORS = [
     ["report"],
     ["pipeline"],
     ["lab"],
-    ["cli"], ["__main__", "__init__"],
+    ["cli"],
+    ["__main__", "__init__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 BESIDE = {("train", "embed")}  # a training needs the encoders' models and decoding

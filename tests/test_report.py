@@ -251,7 +251,7 @@ def test_a_run_with_nothing_optional_still_has_a_page(tmp_path: Path) -> None:
     run = a_run(tmp_path, some_samples(), suspects=0)
     for name in ("groups.parquet", "bad.parquet", "drop.parquet"):
         (run / name).unlink()
-    (run / "run.json").write_text("{}")
+    (run / "run.json").write_text('{"clipscan": "0"}')
     page = Page(write_page(run, None))
     assert "No sample was suspicious enough" in page.text
     assert "There is no histogram" in page.text
@@ -300,6 +300,6 @@ def test_text_of_the_worst_kind_keeps_the_page_bounded(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="clipscan scan"):
         write_page(tmp_path, None)
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"clipscan": "0"}')
     with pytest.raises(RunError, match="score stage"):
         write_page(tmp_path, None)

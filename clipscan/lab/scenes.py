@@ -25,8 +25,7 @@ SIZE = 64
 OVERSAMPLE = 2  # outlines are drawn at twice the size and reduced: soft edges
 
 COLOURS = {
-    "red": (214, 40, 40), "orange": (243, 132, 28), "yellow": (240, 210, 40), "green": (52, 150, 60),
-    "turquoise": (44, 190, 180), "blue": (40, 80, 205), "purple": (122, 50, 160), "pink": (240, 120, 170),
+    "red": (214, 40, 40), "yellow": (240, 210, 40), "green": (52, 150, 60), "blue": (40, 80, 205),
 }  # fmt: skip
 TEXTURES = ("solid", "striped", "dotted", "shaded")
 SIZES = ("small", "medium", "large")

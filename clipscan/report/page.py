@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
+DETAILS = {"fill", "mean", "std", "resize_mode", "interpolation", "batch_size", "format", "listing", "metric"}
 
 
 def write_page(run: Path, dataset: Dataset | None) -> Path:
@@ -87,11 +88,11 @@ def title_of(run_json: dict[str, Any]) -> str:
 
 
 def settings(run_json: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was asked, as (label, value), both as text, in the order of run.json."""
+    """What was asked, as (label, value), both as text, in the order of run.json, less what few ask for."""
     listed = [("clipscan", str(run_json.get("clipscan", "")))]
     for section in ("embed", "score"):
         for name, value in (run_json.get(section) or {}).items():
-            if value not in (None, "", [], {}):
+            if name not in DETAILS and value not in (None, "", [], {}):
                 listed.append((str(name).replace("_", " "), _in_words(value)))
     return [(label, value) for label, value in listed if value]
 
