@@ -1,4 +1,4 @@
-"""The demo in small: every stage for real, on 600 pictures and one epoch. What it learns is not asked here."""
+"""The demo in small: every stage for real, 600 pictures, one epoch. What it learns is not asked here."""
 
 import io
 
