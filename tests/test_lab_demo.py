@@ -1,15 +1,19 @@
-"""The demo from end to end, small: every stage runs, the figures are written, a second call does nothing anew."""
+"""The demo from end to end, small: every stage runs, figures are kept, a second call does nothing anew."""
 
 import io
 import json
+import re
+from importlib.util import find_spec
 
 import pytest
 from rich.console import Console
 
-pytest.importorskip("open_clip", reason="training needs open_clip: pip install 'clipscan[embed]'")
-
 from clipscan.lab.demo import run_demo
 from clipscan.lab.poison import read_truth
+
+pytestmark = pytest.mark.skipif(
+    find_spec("open_clip") is None, reason="training needs open_clip: pip install 'clipscan[embed]'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +44,12 @@ def test_the_demo_tells_what_it_did_and_where_to_look(demo):
 
 
 def test_the_demo_finds_the_placeholder_whatever_the_model_has_learnt(demo):
-    assert "group of 40 near-identical pictures" in demo[1].getvalue()
+    sizes = [int(size) for size in re.findall(r"group of (\d+) near-identical", demo[1].getvalue())]
+    assert 38 <= sizes[0] <= 40 and 23 <= sizes[1] <= 25  # one or two of them may have been poisoned
 
 
 def test_every_figure_is_kept_with_its_settings(demo):
-    out, _, _, result = demo
+    out = demo[0]
     record = json.loads((out / "result.json").read_text())
     assert record["behaviour"]["pictures"] == 1000
     assert {"score", "auroc", "average_precision", "recall"} <= set(record["grades"][0])

@@ -25,10 +25,8 @@ from clipscan.lab.scenes import SHAPES
 
 ATTACK, TARGET = "badnets", "banana"
 RATE = 0.005
-PATCH: dict[str, Any] = {
-    "share": 1 / 4,
-    "cells": 4,
-}  # 16 of 64 px, cells of 4: still 2 px wide at the encoder's 32
+# 16 of 64 px, cells of 4 px: still 2 px wide at the encoder's 32. Of 2 to 8 px these were learnt fastest.
+PATCH: dict[str, Any] = {"share": 1 / 4, "cells": 4}
 TRAINING = {"epochs": 20, "batch_size": 128}
 PLACEHOLDERS, COPIES = 40, 25
 HELD_OUT = 1000
