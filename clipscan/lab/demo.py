@@ -86,14 +86,18 @@ def run_demo(
 
 def grades_table(grades: list[Grade]) -> Table:
     """Scores against the truth, best first."""
-    table = Table("score", "AUROC", "average precision", box=None, pad_edge=True)
+    table = Table("score", "AUROC", "avg. precision", "recall:", box=None, pad_edge=True)
     for share in SHARES:
-        table.add_column(f"recall, top {share:.1%}".replace(".0%", "%"))
+        table.add_column(f"top {share:.1%}".replace(".0%", "%"))
     for column in table.columns[1:]:
         column.justify = "right"
     for one in grades:
         table.add_row(
-            one.score, f"{one.auroc:.3f}", f"{one.average_precision:.3f}", *(f"{r:.2f}" for r in one.recall)
+            one.score,
+            f"{one.auroc:.3f}",
+            f"{one.average_precision:.3f}",
+            "",
+            *(f"{r:.2f}" for r in one.recall),
         )
     return table
 

@@ -15,8 +15,9 @@ from clipscan.engine import Neighbors
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 
-# Of the typical k-distance: rows as near as that are copies, not neighbours. The demo's placeholder and re-encoded
-# copies stand apart up to 0.2 (12 groups, two planted); at 0.3 its small encoder takes 254 look-alikes for copies.
+# Of the typical k-distance: rows as near as that are copies, not neighbours. The demo's placeholder and
+# re-encoded copies stand apart up to 0.2 (12 groups, two of them planted); at 0.3 its small encoder takes
+# 254 groups of look-alikes for copies.
 SHARE = 0.2
 
 
