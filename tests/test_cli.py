@@ -11,7 +11,10 @@ import pytest
 
 def clipscan(*arguments, code=0):
     done = subprocess.run(
-        [sys.executable, "-m", "clipscan", *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-P", "-m", "clipscan", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
@@ -55,6 +58,7 @@ def test_log_json_is_one_object_a_line(tmp_path, run):
     source = run.parent / "vectors.npy"
     command = [
         sys.executable,
+        "-P",
         "-m",
         "clipscan",
         "scan",

@@ -189,4 +189,4 @@ def test_pictures_are_decoded_without_torch():
         "import sys, clipscan.embed.decode; "
         "assert not {'torch', 'open_clip', 'torchvision'} & set(sys.modules), 'torch came along'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

@@ -278,4 +278,4 @@ def test_without_torch_the_error_names_the_extra():
         "except ImportError as error: assert 'clipscan[embed]' in str(error), error\n"
         "else: raise SystemExit('no error')"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

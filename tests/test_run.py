@@ -186,7 +186,7 @@ def test_a_killed_scan_resumes_to_the_same_bytes(tmp_path, checkpoint):
     data = tars(tmp_path / "data", shards=6, per_shard=100)
     plain = scan(data, tmp_path / "plain", checkpoint)
     command = [
-        sys.executable, "-c",
+        sys.executable, "-P", "-c",
         "import sys, clipscan; clipscan.scan(sys.argv[1], out=sys.argv[2], pretrained=sys.argv[3], k=4,"
         " reference='50x3', workers=1)",
         str(data), str(tmp_path / "killed"), str(checkpoint),

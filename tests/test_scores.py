@@ -271,4 +271,4 @@ def test_scoring_numpy_arrays_imports_no_torch():
         "clipscan.score(numpy.random.rand(50, 4).astype('f4'), k=3);"
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

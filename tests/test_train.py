@@ -100,7 +100,7 @@ train_clip(Squares(), Path(sys.argv[1]), log=log, **FEW)
 def test_a_killed_training_goes_on_to_the_same_weights(undisturbed, tmp_path):
     out = tmp_path / "clip.safetensors"
     code = KILLED.format(here=str(Path(__file__).parent))
-    ended = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-P", "-c", code, str(out)], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not out.exists()
     lines = []
