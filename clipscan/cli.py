@@ -217,10 +217,14 @@ def export(
     ] = None,
 ) -> None:
     """Write the lists anew by another rule: drop.parquet, keep.txt, drop.txt, keep_uids.npy."""
-    from clipscan.report.choose import select
-    from clipscan.report.lists import write_lists
+    from clipscan import pipeline
+    from clipscan.run import RunFolder
 
-    written = write_lists(run, select(run, fraction=fraction, threshold=threshold, decisions=decisions))
+    folder = RunFolder(run)
+    with folder.lock():
+        written = pipeline.export(
+            folder, pipeline.reopen(folder), fraction=fraction, threshold=threshold, decisions=decisions
+        )
     print(f"{written.dropped:,} to drop, {written.kept:,} to keep: {run}/drop.parquet, keep.txt, drop.txt")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from clipscan.data import Dataset, open_dataset
 from clipscan.errors import InputError, RunError
 from clipscan.report.choose import select
-from clipscan.report.lists import write_lists
+from clipscan.report.lists import Written, write_lists
 from clipscan.report.page import write_page
 from clipscan.run import (
     Progress,
@@ -139,9 +139,27 @@ def finish(
         graph_stage(run, dataset, settings, progress, overwrite)
         score_stage(run, dataset, settings, progress, overwrite)
         select_stage(run, dataset, settings, fraction, overwrite)
-        written = write_lists(run.path, select(run.path, fraction=fraction))
-        run.update(counts={"dropped": written.dropped, "kept": written.kept})
-        progress.note(f"page: {write_page(run.path, dataset)}")
+        if not (run / "drop.parquet").exists():  # lists that a person has exported since are theirs
+            export(run, dataset, fraction=fraction)
+        elif not (run / "report/index.html").exists():
+            write_page(run.path, dataset)
+        progress.note(f"page: {run / 'report/index.html'}")
+
+
+def export(
+    run: RunFolder,
+    dataset: Dataset,
+    *,
+    fraction: float | None = None,
+    threshold: float | None = None,
+    decisions: Path | None = None,
+) -> Written:
+    """Drop and keep lists by one of three rules (report/choose.py:select), and the page that shows them."""
+    rows = select(run.path, fraction=fraction, threshold=threshold, decisions=decisions)
+    written = write_lists(run.path, rows)
+    run.update(counts={"dropped": written.dropped, "kept": written.kept})
+    write_page(run.path, dataset)
+    return written
 
 
 def reopen(run: RunFolder) -> Dataset:

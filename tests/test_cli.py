@@ -110,6 +110,10 @@ def test_status_and_explain_speak_of_the_run(run):
 def test_export_changes_the_lists_and_apply_writes_the_rest(run, tmp_path):
     assert "40 to drop" in clipscan("export", run, "--fraction", 0.1)
     clipscan("apply", run, "--to", tmp_path / "clean")
+    clipscan("scan", run.parent / "vectors.npy", "--out", run, "--k", 5, "--reference", "100x2")
+    assert pq.read_table(run / "drop.parquet").num_rows == 40, (
+        "a scan that is done leaves a person's lists alone"
+    )
     (kept,) = (tmp_path / "clean").rglob("*.npy")
     dropped = pq.read_table(run / "drop.parquet")["key"].to_pylist()
     whole = np.load(run.parent / "vectors.npy")

@@ -248,6 +248,10 @@ def test_compat_is_reached_through_score():
         ({"text": np.zeros((100, 3), np.float32)}, "both towers"),
         ({"reference": np.zeros((30, 5), np.float32)}, "width 12, the reference has width 5"),
         ({"against": "text"}, "must be 'image'"),
+        (
+            {"reference": np.zeros((30, 12), np.float32), "text": np.ones((100, 12)), "method": "agree"},
+            "draw it",
+        ),
         ({"compat": "huang"}, "detect-clip"),
         ({"backend": "triton"}, "no back-end 'triton'"),
     ],

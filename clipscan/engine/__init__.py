@@ -23,6 +23,7 @@ __all__ = ["Neighbors", "Rows", "as_rows", "backend_module", "check_rows", "dens
 
 BACKENDS = {"cpu": "clipscan.engine.cpu", "reference": "clipscan.engine.reference"}  # "auto" takes the first
 DEFAULT_MEMORY = 1 << 30  # bytes of working memory beyond input and output
+CALL_PRODUCTS = 1 << 38  # multiplications in one call of a back-end: seconds, so that Ctrl-C is heard
 
 
 def knn(
@@ -78,9 +79,11 @@ def search(
     name, module = backend_module(backend, k, rows.d)
     threads = threads or cores()
     reference_step = max(k + 1, max_memory // (4 * 4 * rows.d))  # rows, their packed copy, and as much again
-    query_step = max(1, max_memory // (4 * (4 * rows.d + 4 * k)))
-    tables: list[list[Neighbors]] = []
+    tables: list[Neighbors] = []  # one a block of queries
     for first, reference in others.blocks(reference_step):
+        query_step = max(
+            1, min(max_memory // (16 * (rows.d + k)), CALL_PRODUCTS // (len(reference) * rows.d))
+        )
         ids = None if reference_id is None else reference_id[first : first + len(reference)]
         for turn, (start, block) in enumerate(rows.blocks(query_step)):
             own = None if query_id is None else query_id[start : start + len(block)]
@@ -88,18 +91,11 @@ def search(
             index[index >= 0] += first
             part = Neighbors(distance, index, name)
             if first == 0:
-                tables.append([part])
+                tables.append(part)
             else:
-                tables[turn] = [Neighbors.merge(tables[turn][0], part)]
-    if len(tables) == 1:
-        return tables[0][0]
-    empty = [np.empty((0, k), np.float32)], [np.empty((0, k), np.int64)]
-    parts = [part for (part,) in tables]
-    return Neighbors(
-        np.concatenate([p.distance for p in parts] or empty[0]),
-        np.concatenate([p.index for p in parts] or empty[1]),
-        name,
-    )
+                tables[turn] = Neighbors.merge(tables[turn], part)
+    none = Neighbors(np.empty((0, k), np.float32), np.empty((0, k), np.int64), name)
+    return tables[0] if len(tables) == 1 else Neighbors.concatenate([none, *tables])
 
 
 def density(

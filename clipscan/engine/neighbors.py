@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,16 @@ class Neighbors:
             np.ascontiguousarray(np.take_along_axis(index, kept, axis=1)),
             backend,
             a.scale,
+        )
+
+    @staticmethod
+    def concatenate(tables: Sequence[Neighbors]) -> Neighbors:
+        """The table of all query rows, in order; one reference, one k."""
+        return Neighbors(
+            np.concatenate([table.distance for table in tables]),
+            np.concatenate([table.index for table in tables]),
+            tables[0].backend,
+            tables[0].scale,
         )
 
     def map(self, function: Callable[[Array], Any]) -> Neighbors:

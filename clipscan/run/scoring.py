@@ -104,10 +104,8 @@ def load_graph(run: RunFolder) -> Neighbors | None:
     def load(path: Path) -> Any:
         return np.load(path, allow_pickle=False)
 
-    return Neighbors(
-        np.concatenate([load(run.distance(shard)) for shard in shards]),
-        np.concatenate([load(run.index(shard)) for shard in shards]),
-    )
+    tables = [Neighbors(load(run.distance(shard)), load(run.index(shard))) for shard in shards]
+    return Neighbors.concatenate(tables)
 
 
 def score_stage(
@@ -139,10 +137,12 @@ def score_stage(
         names = metadata(run, ["shard", "key"])
         ids = [f"{s}\t{k}" for s, k in zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True)]
         threads = settings.threads or cores()
+        graph = load_graph(run)
         scorer = Scorer(
             image, text, identify(image, ids, threads), methods, scales,
             Engine(settings.k, settings.backend, threads, settings.max_memory),
-            settings.against == "image+text", settings.seed, graph=load_graph(run),
+            settings.against == "image+text", settings.seed,
+            graph=graph if graph and graph.k == settings.k else None,
         )  # fmt: skip
     start = 0
     for shard, count in enumerate(counts):

@@ -15,7 +15,7 @@ from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
-from clipscan.run.folder import RunFolder
+from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.scoring import Settings, load_graph, read_scores
 from clipscan.run.words import why
 from clipscan.scores.groups import Groups, caption_agreement, copies, near_copies
@@ -34,19 +34,24 @@ NEIGHBOR = pa.struct([*MEMBER, ("distance", pa.float32())])
 
 def select_stage(
     run: RunFolder, dataset: Dataset | None, settings: Settings, fraction: float, overwrite: bool = False
-) -> dict[str, int]:
-    """suspects.parquet (the top `fraction`) and groups.parquet; returns the counts of both."""
+) -> None:
+    """suspects.parquet (the top `fraction`) and groups.parquet."""
     if not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
-    run.ask("select", {"fraction": fraction} | settings.recorded(), overwrite)
-    names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"])
-    suspects = suspect_table(run, dataset, names, count_of(fraction, names.num_rows))
-    groups = group_table(run, dataset, names)
-    write_table(run / "suspects.parquet", suspects)
-    write_table(run / "groups.parquet", groups)
-    counts = {"suspects": suspects.num_rows, "groups": groups.num_rows}
-    run.update(counts=counts, score={"fraction": fraction})
-    return counts
+    asked = {"fraction": fraction, "graph": load_graph(run) is not None} | settings.recorded()
+    run.ask("select", asked, overwrite)
+    run.update(score={"fraction": fraction})
+
+    def work() -> dict[str, Any]:
+        names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"]).combine_chunks()
+        suspects = suspect_table(run, dataset, names, count_of(fraction, names.num_rows))
+        groups = group_table(run, dataset, names)
+        write_table(run / "suspects.parquet", suspects)
+        write_table(run / "groups.parquet", groups)
+        return {"suspects": suspects.num_rows, "groups": groups.num_rows}
+
+    marker = run.task("select-00000", fingerprint(asked, run.record["asked"]["score"]), work)
+    run.update(counts={name: marker[name] for name in ("suspects", "groups")})
 
 
 def suspect_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, count: int) -> pa.Table:

@@ -14,7 +14,7 @@ from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, check_rows
 from clipscan.engine import density as table_density
 from clipscan.errors import InputError
 from clipscan.scores.detect_clip import detect_clip
-from clipscan.scores.local import LOCAL, METHODS, NEED_TEXT, Engine
+from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
 from clipscan.scores.references import Scale, identify, parse_scales
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.scorer import Scorer
@@ -87,6 +87,12 @@ def score(
     given = (
         None if isinstance(reference, (str, int, np.integer)) else _rows(reference, "reference", normalize)
     )
+    if given and method == "all":
+        methods = [name for name in methods if name not in CROSS]
+    if given and (against != "image" or set(methods) & set(CROSS)):
+        raise InputError(
+            "agree, cross and against='image+text' need captions of the reference; draw it: '1024x8'"
+        )
     scales = [Scale("array", 0, 1)] if given else parse_scales(reference)
     _check_sizes(image, given, scales, k, methods)
 

@@ -91,7 +91,7 @@ class Reference:
                 self._with_captions(self.own, self.image, self.text_group),
                 self._with_captions(images_of_captions, self._captions, self._caption_group),
             ]
-        self.density = self.engine.density(_stack(tables))
+        self.density = self.engine.density(Neighbors.concatenate(tables))
 
     def own_scores(self, methods: Sequence[str]) -> dict[str, Array]:
         """Columns of the reference rows themselves (reference="all": no second search)."""
@@ -152,11 +152,3 @@ def _cosine(a: Array, b: Array) -> Array:
     ab, aa, bb = (np.einsum("nd,nd->n", x, y, dtype=np.float64) for x, y in ((a, b), (a, a), (b, b)))
     scale = np.sqrt(aa * bb)
     return np.divide(ab, scale, out=np.zeros_like(ab), where=scale > 0)
-
-
-def _stack(tables: list[Neighbors]) -> Neighbors:
-    return Neighbors(
-        np.concatenate([table.distance for table in tables]),
-        np.concatenate([table.index for table in tables]),
-        tables[0].backend,
-    )

@@ -40,7 +40,6 @@ class Scorer:
     joint: bool = False
     seed: int = 0
     given: Rows | None = None  # the reference rows themselves, in place of a draw
-    given_text: Rows | None = None
     graph: Neighbors | None = None  # self-search table of the whole set, where it exists already
     drawn: dict[str, list[Array]] = field(default_factory=dict)
 
@@ -104,7 +103,7 @@ class Scorer:
     def _reference(self, rows: Array | None) -> Reference:
         if rows is None:
             assert self.given is not None
-            return Reference(self.engine, self.given, self.given_text)
+            return Reference(self.engine, self.given)
         return Reference(
             self.engine,
             as_rows(self.image.take(rows)),
