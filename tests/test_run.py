@@ -284,6 +284,11 @@ def test_precomputed_embeddings_are_scanned_in_place_and_their_broken_rows_are_b
     assert done.counts["bad"] == 1 and "not finite" in done.table("bad")["reason"][0].as_py()
     group = done.table("groups").to_pylist()[0]
     assert group["size"] == 30 and len(group["members"]) == 30
+    everyone = clipscan.scan(
+        tmp_path / "a.npy", out=tmp_path / "all", k=4, reference="50x2", fraction=1.0
+    ).table()
+    copies = [row for row in everyone.to_pylist() if row["group"] == 0]
+    assert len(copies) == 30 and all("One of 30 near-copies." in row["why"] for row in copies)
     np.save(tmp_path / "b.npy", image[8:])
     done = clipscan.scan(tmp_path / "b.npy", out=tmp_path / "b", k=4, reference="50x2", graph="no")
     assert not (done.out / "embeddings/img_emb").exists(), "vectors stay where they are"

@@ -44,8 +44,10 @@ def select_stage(
 
     def work() -> dict[str, Any]:
         names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"]).combine_chunks()
-        suspects = suspect_table(run, dataset, names, count_of(fraction, names.num_rows))
-        groups = group_table(run, dataset, names)
+        found = find_groups(run, dataset)
+        groups = group_table(run, dataset, names, found)
+        count = count_of(fraction, names.num_rows)
+        suspects = suspect_table(run, dataset, names, count, found, groups["distinct_captions"].to_pylist())
         write_table(run / "suspects.parquet", suspects)
         write_table(run / "groups.parquet", groups)
         return {"suspects": suspects.num_rows, "groups": groups.num_rows}
@@ -54,8 +56,10 @@ def select_stage(
     run.update(counts={name: marker[name] for name in ("suspects", "groups")})
 
 
-def suspect_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, count: int) -> pa.Table:
-    """The `count` most suspicious samples, most suspicious first; ties by row."""
+def suspect_table(
+    run: RunFolder, dataset: Dataset | None, names: pa.Table, count: int, groups: Groups, captions: list[int]
+) -> pa.Table:
+    """The `count` most suspicious samples, most suspicious first; ties by row. `captions`: of each group."""
     scores = read_scores(run)
     columns = {c: scores[c].to_numpy() for c in scores.column_names if pa.types.is_float64(scores[c].type)}
     ranks = {c: rank(values) for c, values in columns.items() if not c.endswith("_spread")}
@@ -69,8 +73,15 @@ def suspect_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, coun
         table = table.append_column(name, pa.array(values[rows]))
     for name, values in ranks.items():
         table = table.append_column(f"{name}_rank", pa.array(values[rows]))
+    label = groups.label[rows]
+    table = table.append_column("group", pa.array(label))
+    copies_of = [(int(groups.size[g]), captions[g]) if g >= 0 else None for g in label]
     typical = {name: float(np.median(values)) for name, values in columns.items()}
-    reasons = [why(row, typical, names.num_rows, run.record["score"]) for row in table.to_pylist()]
+    asked = run.record["score"]
+    reasons = [
+        why(row, typical, names.num_rows, asked, group)
+        for row, group in zip(table.to_pylist(), copies_of, strict=True)
+    ]
     table = table.append_column("why", pa.array(reasons, pa.string()))
     return table.append_column(
         "neighbors", pa.array(_neighbors(run, dataset, names, rows), pa.list_(NEIGHBOR))
@@ -88,11 +99,15 @@ def rank(values: Array) -> Array:
     return out
 
 
-def group_table(run: RunFolder, dataset: Dataset | None, names: pa.Table) -> pa.Table:
+def find_groups(run: RunFolder, dataset: Dataset | None) -> Groups:
     """Near-copies from the graph, largest first; without a graph, exact copies."""
-    image, text, _ = vectors(run, dataset)
     graph = load_graph(run)
-    groups = near_copies(graph) if graph is not None else copies(identify(image).group)
+    return near_copies(graph) if graph is not None else copies(identify(vectors(run, dataset)[0]).group)
+
+
+def group_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, groups: Groups) -> pa.Table:
+    """groups.parquet: each group's size, captions and members."""
+    _, text, _ = vectors(run, dataset)
     members = _members(groups)
     shown = [names.take(pa.array(rows[:LISTED_MEMBERS])).select(MEMBER.names).to_pylist() for rows in members]
     captions = [Counter(names["caption"].take(pa.array(rows)).to_pylist()) for rows in members]

@@ -8,10 +8,17 @@ from typing import Any
 NOTABLE = 0.02  # a rank within this share of the samples is worth a word
 
 
-def why(row: Mapping[str, Any], typical: Mapping[str, float], n: int, asked: Mapping[str, Any]) -> str:
-    """`row` holds scores and NAME_rank columns, `typical` the median of each score over all n samples."""
+def why(
+    row: Mapping[str, Any],
+    typical: Mapping[str, float],
+    n: int,
+    asked: Mapping[str, Any],
+    group: tuple[int, int] | None = None,
+) -> str:
+    """`row` holds scores and NAME_rank columns, `typical` the median of each score over all n samples;
+    `group` the size of the sample's group of near-copies and its number of captions."""
     scale = str(asked["method"]).partition("@")[2]
-    parts = [_sparse(row, typical, scale, int(asked["k"])), _pair(row, n, scale)]
+    parts = [_sparse(row, typical, scale, int(asked["k"])), _copies(group), _pair(row, n, scale)]
     return " ".join(part for part in parts if part)
 
 
@@ -25,6 +32,13 @@ def _sparse(row: Mapping[str, Any], typical: Mapping[str, float], scale: str, k:
         f"{lead} {k} nearest references reach {kdist / usual:.1f} times as far as is usual, "
         f"{slof:.1f} times as far as theirs do."
     )
+
+
+def _copies(group: tuple[int, int] | None) -> str:
+    if group is None:
+        return ""
+    size, captions = group
+    return f"One of {size:,} near-copies" + (f" under {captions:,} captions." if captions > 1 else ".")
 
 
 def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
