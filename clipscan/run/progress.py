@@ -8,6 +8,7 @@ import time
 from typing import Any, Protocol, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0  # plain output: often enough to see life, rare enough to read
+SECONDS_OF_RESUME = 0.5  # what is reported sooner was finished by an earlier run: no measure of speed
 
 
 class Progress(Protocol):
@@ -31,16 +32,17 @@ class Clock:
 
     def __init__(self) -> None:
         self.began = time.monotonic()
-        self.first: tuple[int, float] | None = None
+        self.before = (0, 0.0)  # (done, share) that an earlier run had finished
 
     def measure(self, done: int, share: float | None) -> tuple[float, float | None]:
-        """(units a second, seconds left or None)."""
-        if self.first is None:
-            self.first = (done, share or 0.0)
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        rate = (done - self.first[0]) / seconds
-        moved = (share or 0.0) - self.first[1]
-        return rate, seconds * (1 - (share or 0.0)) / moved if share is not None and moved > 0 else None
+        """(units a second or 0 while unknown, seconds left or None)."""
+        seconds = time.monotonic() - self.began
+        if seconds < SECONDS_OF_RESUME:
+            self.before = (done, share or 0.0)
+            return 0.0, None
+        moved = (share or 0.0) - self.before[1]
+        left = seconds * (1 - (share or 0.0)) / moved if share is not None and moved > 0 else None
+        return (done - self.before[0]) / seconds, left
 
 
 class Lines:
