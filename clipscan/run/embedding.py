@@ -14,7 +14,7 @@ from clipscan.engine import Rows, as_rows
 from clipscan.errors import DataError, RunError
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
-from clipscan.run.progress import Progress
+from clipscan.run.progress import Progress, ShardMeter
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -135,38 +135,17 @@ def _each_shard(
     progress: Progress,
     embed: Callable[[Shard, Callable[[int], None]], Any],
 ) -> list[dict[str, Any]]:
-    markers: list[dict[str, Any]] = []
-    weight = [max(shard.size, 1) for shard in dataset.shards]
-    samples = 0
-
+    meter = ShardMeter(progress, [shard.size for shard in dataset.shards])
+    markers = []
     for number, shard in enumerate(dataset.shards):
-        finished_weight = sum(weight[:number])
-        per_weight = samples / finished_weight if finished_weight else None
-
-        def share(
-            done: int,
-            before: int = finished_weight,
-            here: int = weight[number],
-            per: float | None = per_weight,
-        ) -> float:
-            part = min(done / (per * here), 0.99) if per else 0.0
-            return (before + part * here) / sum(weight)
-
-        inside = 0
-
-        def tick(count: int) -> None:
-            nonlocal inside
-            inside += count
-            progress.advance(samples + inside, share(inside))  # noqa: B023  (called within this turn only)
 
         def work(number: int = number, shard: Shard = shard) -> dict[str, Any]:
-            return _write(run, number, embed(shard, tick))
+            return _write(run, number, embed(shard, meter.tick))
 
-        print_ = fingerprint(asked, shard.name, shard.size, shard.stamp, shard.rows)
-        marker = run.task(f"embed-{number:05d}", print_, work)
+        decided_by = fingerprint(asked, shard.name, shard.size, shard.stamp, shard.rows)
+        marker = run.task(f"embed-{number:05d}", decided_by, work)
         markers.append(marker)
-        samples += marker["embedded"] + marker["bad"]
-        progress.advance(samples, sum(weight[: number + 1]) / sum(weight))
+        meter.finish(marker["embedded"] + marker["bad"])
     return markers
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol, TextIO
 
 SECONDS_BETWEEN_LINES = 10.0  # plain output: often enough to see life, rare enough to read
@@ -43,6 +44,34 @@ class Clock:
         moved = (share or 0.0) - self.before[1]
         left = seconds * (1 - (share or 0.0)) / moved if share is not None and moved > 0 else None
         return (done - self.before[0]) / seconds, left
+
+
+class ShardMeter:
+    """Samples done, as a share of shards of known size but unknown length.
+
+    Inside a shard the share is estimated from the samples per byte of the shards before it.
+    """
+
+    def __init__(self, progress: Progress, sizes: Sequence[int]) -> None:
+        self.progress = progress
+        self.weights = [max(size, 1) for size in sizes]
+        self.total = sum(self.weights)
+        self.number = self.samples = self.inside = self.weight_done = 0
+
+    def tick(self, count: int) -> None:
+        """`count` more samples of the shard under way."""
+        self.inside += count
+        here, part = self.weights[self.number], 0.0
+        if self.weight_done and self.samples:
+            part = min(self.inside * self.weight_done / (self.samples * here), 0.99)
+        self.progress.advance(self.samples + self.inside, (self.weight_done + part * here) / self.total)
+
+    def finish(self, samples: int) -> None:
+        """The shard under way is done and held so many samples, or had been done by an earlier run."""
+        self.samples += samples
+        self.weight_done += self.weights[self.number]
+        self.number, self.inside = self.number + 1, 0
+        self.progress.advance(self.samples, self.weight_done / self.total)
 
 
 class Lines:
