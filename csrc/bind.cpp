@@ -4,6 +4,8 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "density.h"
 #include "knn.h"
@@ -25,8 +27,16 @@ const T* data_or_null(const Maybe<T>& array) {
   return array ? array->data() : nullptr;
 }
 
+// The fastest, or the one that is named (tests run them all).
+const TileKernel& pick_tile(const std::string& name) {
+  for (const TileKernel* tile : usable_tiles())
+    if (name.empty() || name == tile->name) return *tile;
+  throw py::value_error("this processor has no instruction set '" + name + "'");
+}
+
 py::tuple knn_(const Array<float>& queries, const Array<float>& reference, int64_t k, const Maybe<int64_t>& query_id,
-               const Maybe<int64_t>& reference_id, int threads) {
+               const Maybe<int64_t>& reference_id, int threads, const std::string& instruction_set) {
+  const TileKernel& tile = pick_tile(instruction_set);
   const int64_t n = queries.shape(0);
   Array<float> distance({n, k});
   Array<int64_t> index({n, k});
@@ -35,7 +45,7 @@ py::tuple knn_(const Array<float>& queries, const Array<float>& reference, int64
                      threads,             distance.mutable_data(), index.mutable_data()};
   {
     py::gil_scoped_release release;
-    knn(task);
+    knn(task, tile);
   }
   return py::make_tuple(distance, index);
 }
@@ -67,7 +77,7 @@ py::dict density_(const Array<float>& distance, const Array<int64_t>& index, con
 PYBIND11_MODULE(_core, m) {
   m.doc() = "C++ core of clipscan; see clipscan/engine for the checked interface.";
   m.def("knn", &knn_, py::arg("queries"), py::arg("reference"), py::arg("k"), py::arg("query_id") = py::none(),
-        py::arg("reference_id") = py::none(), py::arg("threads") = 1);
+        py::arg("reference_id") = py::none(), py::arg("threads") = 1, py::arg("instruction_set") = "");
   m.def("density", &density_, py::arg("distance"), py::arg("index"), py::arg("kdist") = py::none(),
         py::arg("lid") = py::none(), py::arg("lrd") = py::none(), py::arg("threads") = 1);
   m.def("bad_rows", [](const Array<float>& x, int threads) {
@@ -95,5 +105,9 @@ PYBIND11_MODULE(_core, m) {
     mean_cosine(left, right, index.data(), k, out);
     return mean;
   }, py::arg("a"), py::arg("b"), py::arg("index"), py::arg("threads") = 1);
-  m.def("instruction_set", [] { return best_tile().name; });
+  m.def("instruction_sets", [] {
+    std::vector<std::string> names;
+    for (const TileKernel* tile : usable_tiles()) names.push_back(tile->name);
+    return names;
+  });
 }

@@ -189,19 +189,17 @@ class Block {
 
 }  // namespace
 
-const TileKernel& best_tile() {
+std::vector<const TileKernel*> usable_tiles() {
+  std::vector<const TileKernel*> tiles;
 #if defined(__x86_64__)
-  static const TileKernel& tile = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") ? tile_avx512
-                                  : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")       ? tile_avx2
-                                                                                                          : tile_base;
-  return tile;
-#else
-  return tile_base;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) tiles.push_back(&tile_avx512);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tiles.push_back(&tile_avx2);
 #endif
+  tiles.push_back(&tile_base);
+  return tiles;
 }
 
-void knn(const KnnTask& task) {
-  const TileKernel& tile = best_tile();
+void knn(const KnnTask& task, const TileKernel& tile) {
   const float c = 3.0f * float(task.d + 32) * (FLT_EPSILON / 2);
   const Panels panels(task, tile, c);
 

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "tile.h"
+
 struct KnnTask {
   const float* queries;         // [n, d]
   const float* reference;       // [m, d]
@@ -14,4 +16,4 @@ struct KnnTask {
   int64_t* index;   // out [n, k], rows of the reference; -1 where nobody is left
 };
 
-void knn(const KnnTask& task);
+void knn(const KnnTask& task, const TileKernel& tile);

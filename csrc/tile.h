@@ -1,6 +1,7 @@
 // The arithmetic of the search, once per instruction set (tile_base, tile_avx2, tile_avx512).
 #pragma once
 #include <cstdint>
+#include <vector>
 
 struct TileKernel {
   const char* name;
@@ -24,4 +25,5 @@ extern const TileKernel tile_avx2;
 extern const TileKernel tile_avx512;
 #endif
 
-const TileKernel& best_tile();
+// What this processor can run, fastest first.
+std::vector<const TileKernel*> usable_tiles();

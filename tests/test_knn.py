@@ -34,6 +34,19 @@ def test_wide_rows(d):
     assert_same_table(knn(x, k=7), x, x, *exact(x, x, 7))
 
 
+@pytest.mark.parametrize("d", [1, 7, 16, 33, 512])
+def test_every_instruction_set_of_this_machine_reports_the_same_bits(d):
+    x = np.round(rows(130, d) * 4) / 4  # with ties
+    ids = np.arange(130)
+    plain = _core.knn(x, x, 9, ids, ids, 2)
+    assert_same_table(Neighbors(*plain), x, x, *exact(x, x, 9))
+    for name in _core.instruction_sets():
+        distance, index = _core.knn(x, x, 9, ids, ids, 2, name)
+        assert (distance == plain[0]).all() and (index == plain[1]).all(), name
+    with pytest.raises(ValueError, match="no instruction set 'mmx'"):
+        _core.knn(x, x, 9, ids, ids, 2, "mmx")
+
+
 def test_k_is_one_less_than_n():
     x = rows(17, 5)
     assert_same_table(knn(x, k=16), x, x, *exact(x, x, 16))
