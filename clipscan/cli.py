@@ -50,7 +50,9 @@ Method = Annotated[
         help="the score that ranks: kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, cross"
     ),
 ]
-Reference = Annotated[str, typer.Option(help="MxR = R random draws of M rows, M, all; several with commas")]
+Reference = Annotated[
+    str, typer.Option(help="MxR = R random draws of M rows, M, all; of several the first ranks")
+]
 Against = Annotated[str, typer.Option(help="image, or image+text: captions join the reference")]
 Fraction = Annotated[float, typer.Option(help="share of the samples to suspect and drop")]
 Graph = Annotated[
@@ -235,13 +237,9 @@ def apply(
     keep_bad: Annotated[bool, typer.Option("--keep-bad", help="copy unreadable samples too")] = False,
 ) -> None:
     """Write the dataset without the samples on the drop list; the bytes of all others are untouched."""
-    from clipscan import pipeline
-    from clipscan.data import write_without
-    from clipscan.report.lists import DropList
-    from clipscan.run import RunFolder
+    from clipscan.pipeline import apply as run_apply
 
-    drop = set(DropList.load(run / "drop.parquet"))
-    counts = write_without(pipeline.reopen(RunFolder(run)), drop, to, drop_bad=not keep_bad)
+    counts = run_apply(run, to, keep_bad=keep_bad)
     print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} unreadable")
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipscan.data import Dataset, open_dataset
+from clipscan.data import Counts, Dataset, open_dataset, write_without
 from clipscan.errors import InputError, RunError
 from clipscan.report.choose import select
-from clipscan.report.lists import Written, write_lists
+from clipscan.report.lists import DropList, Written, write_lists
 from clipscan.report.page import write_page
 from clipscan.run import (
     Progress,
@@ -22,6 +22,7 @@ from clipscan.run import (
     score_stage,
     select_stage,
 )
+from clipscan.run.embedding import pairs
 from clipscan.run.folder import run_record
 
 
@@ -168,6 +169,25 @@ def reopen(run: RunFolder) -> Dataset:
     how = dict(record.get("opened", {}))
     how["format"] = record["dataset"]["format"]
     return open_dataset(record["dataset"]["source"], **how)
+
+
+def apply(path: str | Path, to: str | Path, *, keep_bad: bool = False) -> Counts:
+    """Write the dataset of a run to the folder `to` without the samples on its drop list and, unless
+    `keep_bad`, without those that could not be read or decoded (bad.parquet). All others keep their bytes.
+    """
+    import pyarrow.parquet as pq
+
+    run = RunFolder(path)
+    drop = set(DropList.load(run / "drop.parquet"))
+    dataset = reopen(run)
+    if keep_bad:
+        return write_without(dataset, drop, to, drop_bad=False)
+    bad = {(row["shard"], row["key"]) for row in pq.read_table(run / "bad.parquet").to_pylist()}
+    # The second of two equal keys is bad; the first is not, and has the same name.
+    bad -= set(pairs(run, {shard for shard, _ in bad}))
+    counts = write_without(dataset, drop | bad, to)
+    undecodable = counts.dropped - len(drop)
+    return counts._replace(dropped=len(drop), bad=counts.bad + undecodable)
 
 
 def explain(path: str | Path, key: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import clipscan
+import clipscan.pipeline
 from clipscan.run import RunFolder, status
 from clipscan.run.progress import Lines, ShardMeter, Silent
 from clipscan.run.selecting import rank
@@ -77,6 +78,11 @@ def tars(folder, shards=4, per_shard=60):
     for shard in range(shards):
         write_tar(folder / f"{shard:05d}.tar", pairs(rng, shard * per_shard, per_shard))
     return folder
+
+
+def run_with_nothing_dropped(out):
+    clipscan.pipeline.export(RunFolder(out), clipscan.pipeline.reopen(RunFolder(out)), threshold=1e300)
+    return out
 
 
 def scan(source, out, checkpoint, **options):
@@ -169,6 +175,11 @@ def test_a_hostile_dataset_is_scanned_and_every_bad_sample_is_listed_with_its_re
     found = {(row["shard"], row["key"]) for row in done.table().to_pylist()}
     assert {("00000.tar", "00003"), ("00004.tar", "00003"), ("00004.tar", "script")} <= found
     assert not found & set(bad)
+    clean = clipscan.pipeline.apply(run_with_nothing_dropped(done.out), tmp_path / "clean")
+    again = scan(tmp_path / "clean", tmp_path / "again", checkpoint)
+    left = again.table("bad").to_pylist()
+    assert [row["reason"] for row in left] == ["the tar holds no samples"], "what was garbage is an empty tar"
+    assert again.counts["embedded"] == clean.kept == c["embedded"]
     page = done.page.read_text()
     assert "&lt;script&gt;alert(1)" in page and "<script>alert(1)" not in page
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,6 +127,14 @@ def metadata(run: RunFolder, columns: Sequence[str]) -> pa.Table:
         pq.read_table(run.metadata(shard), columns=list(columns)) for shard in range(len(shard_rows(run)))
     ]
     return pa.concat_tables(tables)
+
+
+def pairs(run: RunFolder, shards: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    """(shard, key) of the embedded samples of these shards."""
+    for number, name in enumerate(run.record["dataset"]["shards"]):
+        if name in shards:
+            table = pq.read_table(run.metadata(number), columns=["shard", "key"])
+            yield from zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
 
 
 def _each_shard(
