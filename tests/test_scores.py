@@ -262,6 +262,13 @@ def test_bad_arguments_are_refused_in_words(change, message):
         clipscan.score(**({"embeddings": image, "reference": "all"} | change))
 
 
+def test_nan_reference_rows_are_named():
+    rows = pairs(40)[0]
+    rows[8, 0] = np.inf
+    with pytest.raises(clipscan.InputError, match="reference: 1 of 40 rows .* rows 8"):
+        clipscan.score(pairs(100)[0], reference=rows, k=5)
+
+
 def test_nan_captions_are_named():
     image, text = pairs(100)
     text[31, 2] = np.nan

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import clipscan
 from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, check_rows, cores, like
 from clipscan.engine import density as table_density
 from clipscan.errors import InputError
@@ -55,7 +56,8 @@ def score(
     input allows. Formulas: clipscan/engine/reference.py and the papers named there.
 
     reference: what a row is compared with. "MxR" (default "1024x8") = R independent random draws of M rows,
-    scores averaged, their standard deviation kept in `spread`; M = one draw; "all" = the whole set;
+    scores averaged (of dao the logarithm), their standard deviation kept in `spread`, the drawn rows in
+    `references`; M = one draw; "all" = the whole set;
     several separated by commas; or an array [m, d] of reference rows (then no row is taken for its own
     neighbour). A draw larger than the set is the whole set. A row's own entry is never among its neighbours.
     Rows are drawn by a seeded hash of `ids` (n integers or strings), or of their content where no ids are
@@ -76,7 +78,8 @@ def score(
     image = _rows(embeddings, "embeddings", normalize)
     captions = None if text is None else _rows(text, "text", normalize)
     _check_pairs(image, captions)
-    record = {"n": image.n, "metric": "euclidean", "normalized": normalize, "seed": seed}
+    record = {"clipscan": clipscan.__version__, "n": image.n, "metric": "euclidean"}
+    record |= {"normalized": normalize, "seed": seed}
     if compat is not None:
         return _score_compat(compat, image, captions, method, batches, k, seed, record, embeddings)
 
@@ -97,8 +100,9 @@ def score(
     _check_sizes(image, given, scales, k, methods)
 
     threads = threads or cores()
-    if captions:
-        check_rows(captions, threads)
+    for rows in (captions, given):
+        if rows is not None:
+            check_rows(rows, threads)
     scorer = Scorer(
         image, captions, identify(image, ids, threads), methods, scales,
         Engine(k, backend, threads, max_memory), against == "image+text", seed, given,
