@@ -10,7 +10,6 @@ pickle crosses the pipe, and a user's script needs no `if __name__ == "__main__"
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections import deque
@@ -24,16 +23,12 @@ from numpy.typing import NDArray
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed.pixels import PixelSpec
 from clipscan.embed.process import Decoder, Died
+from clipscan.engine import cores
 
 CHUNK_SAMPLES = 64  # per request: 64 answers at 32 px are about 10 ms of work, so waiting is lost in it
 CHUNK_BYTES = 2 << 20  # or this many encoded bytes, so that large photographs are spread evenly
 
 Decoded = tuple[Sample, NDArray[np.uint8]]
-
-
-def usable_cores() -> int:
-    """Cores this process may run on; what a container or a scheduler left us, where the system can say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Task(NamedTuple):
@@ -52,7 +47,7 @@ class DecodePool:
     def __init__(self, workers: int | None = None, *, time_limit: float = 30.0) -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"a pool needs at least one decoding process, got workers={workers}")
-        self.workers = workers or usable_cores()
+        self.workers = workers or cores()
         self.time_limit = time_limit
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []

@@ -109,7 +109,7 @@ def resolve_device(device: str) -> str:
     if kind not in ("cpu", "cuda"):
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r} was asked for, but this PyTorch finds no GPU; use --devices cpu")
+        raise InputError(f"device {device!r} was asked for, but this PyTorch finds no GPU; use --device cpu")
     return device
 
 

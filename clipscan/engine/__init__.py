@@ -139,7 +139,7 @@ def check_rows(rows: Rows, threads: int | None = None) -> None:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Cores that this process may use; what a scheduler left us, where the system can say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
