@@ -283,3 +283,13 @@ def test_scoring_numpy_arrays_imports_no_torch():
         "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+def test_lof_equals_scikit_learn_s():
+    neighbors = pytest.importorskip("sklearn.neighbors", reason="needs scikit-learn (dev extra)")
+    image, _ = pairs(300)
+    theirs = (
+        -neighbors.LocalOutlierFactor(n_neighbors=9, algorithm="brute").fit(image).negative_outlier_factor_
+    )
+    ours = clipscan.score(image, method="lof", reference="all", k=9).scores
+    assert np.abs(ours / theirs - 1).max() < 1e-5
