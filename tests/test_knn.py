@@ -113,6 +113,16 @@ def test_the_table_does_not_depend_on_threads_or_memory():
         assert (table.distance == plain.distance).all() and (table.index == plain.index).all()
 
 
+@pytest.mark.parametrize("calls", [1, 1 << 10, 1 << 14])
+def test_short_calls_and_a_shorter_last_block_give_the_same_table(monkeypatch, calls):
+    # 100 rows of 4 in reference blocks of 32, the last one of 4: every block must cut the queries alike.
+    x = rows(100, 4)
+    plain = knn(x, k=5)
+    monkeypatch.setattr("clipscan.engine.CALL_PRODUCTS", calls)
+    table = knn(x, k=5, max_memory=32 * 16 * 4)
+    assert (table.distance == plain.distance).all() and (table.index == plain.index).all()
+
+
 def test_no_row_is_its_own_neighbour():
     x = np.zeros((50, 4), np.float32)
     assert (knn(x, k=49).index != np.arange(50)[:, None]).all()

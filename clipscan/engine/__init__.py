@@ -79,11 +79,11 @@ def search(
     name, module = backend_module(backend, k, rows.d)
     threads = threads or cores()
     reference_step = max(k + 1, max_memory // (4 * 4 * rows.d))  # rows, their packed copy, and as much again
+    # One cut of the queries for all blocks of the reference, the shorter last one too: tables meet by turn.
+    longest = min(reference_step, max(others.n, 1))
+    query_step = max(1, min(max_memory // (16 * (rows.d + k)), CALL_PRODUCTS // (longest * rows.d)))
     tables: list[Neighbors] = []  # one a block of queries
     for first, reference in others.blocks(reference_step):
-        query_step = max(
-            1, min(max_memory // (16 * (rows.d + k)), CALL_PRODUCTS // (len(reference) * rows.d))
-        )
         ids = None if reference_id is None else reference_id[first : first + len(reference)]
         for turn, (start, block) in enumerate(rows.blocks(query_step)):
             own = None if query_id is None else query_id[start : start + len(block)]
