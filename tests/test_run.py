@@ -307,6 +307,16 @@ def test_precomputed_embeddings_are_scanned_in_place_and_their_broken_rows_are_b
     assert "not asked for" in json.loads((done.out / "run.json").read_text())["graph"]["skipped"]
 
 
+def test_a_graph_made_later_is_no_longer_reported_as_skipped(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).standard_normal((120, 8)).astype(np.float32))
+    asked = {"out": tmp_path / "run", "k": 4, "reference": "50x2"}
+    clipscan.scan(tmp_path / "a.npy", graph="no", **asked)
+    assert status(tmp_path / "run")[1].total == 0
+    clipscan.scan(tmp_path / "a.npy", graph="yes", overwrite=True, **asked)
+    assert not json.loads((tmp_path / "run/run.json").read_text())["graph"]["skipped"]
+    assert status(tmp_path / "run")[1].total == status(tmp_path / "run")[1].done == 1
+
+
 def test_embedding_an_image_folder_gives_the_vectors_of_the_tars(tmp_path, checkpoint):
     data = tars(tmp_path / "data", shards=1)
     folder = tmp_path / "folder"

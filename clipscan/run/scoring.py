@@ -55,16 +55,16 @@ class Settings(NamedTuple):
 
 def graph_stage(
     run: RunFolder, dataset: Dataset | None, settings: Settings, progress: Progress, overwrite: bool = False
-) -> Neighbors | None:
-    """The exact graph; None where it is not wanted or too large for "auto", the reason is in run.json."""
+) -> None:
+    """The exact graph, a table a shard; where it is not wanted or too large for "auto", run.json says why."""
     image, _, counts = vectors(run, dataset)
     if reason := _no_graph(settings, image.n):
         run.update(graph={"skipped": reason})
         progress.note(f"graph: {reason}")
-        return None
+        return
     asked = {"k": settings.k, "embed": _embedding(run)}
     run.ask("graph", asked, overwrite)
-    run.update(graph={"k": settings.k})
+    run.update(graph={"k": settings.k, "skipped": None})
     progress.stage("graph", "rows")
 
     own = np.arange(image.n, dtype=np.int64)
@@ -92,20 +92,28 @@ def graph_stage(
             run.task(f"graph-{shard:05d}", fingerprint(asked), work)
         start = stop
         progress.advance(stop, stop / image.n)
-    return load_graph(run)
+
+
+def has_graph(run: RunFolder) -> bool:
+    """Whether the graph of a run is finished."""
+    return all(run.index(shard).exists() and run.distance(shard).exists() for shard in _filled(run))
 
 
 def load_graph(run: RunFolder) -> Neighbors | None:
     """The finished graph of a run, None where it has none."""
-    shards = [shard for shard, count in enumerate(shard_rows(run)) if count]
-    if not all(run.index(shard).exists() and run.distance(shard).exists() for shard in shards):
+    if not has_graph(run):
         return None
 
     def load(path: Path) -> Any:
         return np.load(path, allow_pickle=False)
 
-    tables = [Neighbors(load(run.distance(shard)), load(run.index(shard))) for shard in shards]
+    tables = [Neighbors(load(run.distance(shard)), load(run.index(shard))) for shard in _filled(run)]
     return Neighbors.concatenate(tables)
+
+
+def _filled(run: RunFolder) -> list[int]:
+    """The shards that hold any sample; the others have no tables."""
+    return [shard for shard, count in enumerate(shard_rows(run)) if count]
 
 
 def score_stage(
@@ -171,7 +179,7 @@ def ranking_column(settings: Settings, scales: list[Scale]) -> str:
 
 def read_scores(run: RunFolder) -> pa.Table:
     """All scores, in the order of the vectors."""
-    paths = [run.scores(shard) for shard, count in enumerate(shard_rows(run)) if count]
+    paths = [run.scores(shard) for shard in _filled(run)]
     if not all(path.exists() for path in paths):
         raise RunError(f"{run.path} is not scored to its end; run: clipscan score {run.path}")
     # A shard in which all draws of a score agree has no spread column.

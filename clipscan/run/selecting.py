@@ -16,7 +16,7 @@ from clipscan.errors import InputError
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, fingerprint
-from clipscan.run.scoring import Settings, load_graph, read_scores
+from clipscan.run.scoring import Settings, has_graph, load_graph, read_scores
 from clipscan.run.words import why
 from clipscan.scores.groups import Groups, caption_agreement, copies, near_copies
 from clipscan.scores.references import identify
@@ -38,7 +38,7 @@ def select_stage(
     """suspects.parquet (the top `fraction`) and groups.parquet."""
     if not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
-    asked = {"fraction": fraction, "graph": load_graph(run) is not None} | settings.recorded()
+    asked = {"fraction": fraction, "graph": has_graph(run)} | settings.recorded()
     run.ask("select", asked, overwrite)
     run.update(score={"fraction": fraction})
 

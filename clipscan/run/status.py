@@ -29,7 +29,7 @@ def status(path: str | Path) -> list[StageStatus]:
     found = []
     for stage in STAGES[:-1]:
         markers = [read_json(marker) for marker in (run / "_tasks").glob(f"{stage}-*.json")]
-        total = 0 if stage == "graph" and "skipped" in record.get("graph", {}) else shards
+        total = 0 if stage == "graph" and record.get("graph", {}).get("skipped") else shards
         total -= empty if total and stage != "embed" else 0
         found.append(StageStatus(stage, len(markers), total, sum(m.get("seconds", 0) for m in markers)))
     finished = all(
