@@ -14,6 +14,7 @@ from pathlib import Path
 from clipscan.data import Sample
 from clipscan.lab.generated import Scenes
 from clipscan.lab.tars import members, write_members, write_tar
+from clipscan.run.files import replacing
 
 GOOD = 40  # scenes beside the broken ones in each of the two tars
 CUT = 0.6  # of the second tar this part remains
@@ -28,10 +29,9 @@ def add_blemishes(folder: Path, number: int, *, seed: int = 0) -> list[str]:
     if not last.exists():  # a tar written again has another date, and would pass for other data
         whole = [file for sample in good[0] for file in members(sample)]
         write_members(damaged, chain(whole, *damage.values()))
-        unfinished = last.with_suffix(".part")
-        write_tar(unfinished, good[1])
-        os.truncate(unfinished, int(unfinished.stat().st_size * CUT))
-        os.replace(unfinished, last)
+        with replacing(last) as (draft,):
+            write_tar(draft, good[1])
+            os.truncate(draft, int(draft.stat().st_size * CUT))
     return [*damage, "archive cut off"]
 
 

@@ -11,7 +11,6 @@ The demo and the runs on real pictures differ only in what they hand over.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
@@ -25,6 +24,7 @@ from clipscan.data import Dataset, open_dataset
 from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
 from clipscan.lab.poison import Poisoned, read_truth
 from clipscan.run import Progress
+from clipscan.run.files import replacing
 
 Say = Callable[[str], None]
 
@@ -47,9 +47,8 @@ class Result:
             "grades": [one._asdict() for one in self.grades],
             "recall_shares": SHARES,
         }
-        unfinished = path.with_name(f".{path.name}.tmp")
-        unfinished.write_text(json.dumps(record, indent=1, default=str))
-        os.replace(unfinished, path)
+        with replacing(path) as (draft,):
+            draft.write_text(json.dumps(record, indent=1, default=str))
 
 
 def conduct(

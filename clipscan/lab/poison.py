@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from clipscan.lab.attacks import find_attack
 from clipscan.lab.phrases import PROMPTS, mentions
 from clipscan.lab.pictures import redraw
 from clipscan.lab.tars import write_tar
+from clipscan.run.files import replacing
 
 Identity = tuple[str, str]  # (shard, key)
 
@@ -120,9 +120,8 @@ def _write_truth(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    with replacing(path) as (draft,):
+        draft.write_bytes(content)
 
 
 def read_truth(path: Path) -> Set[Identity]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from clipscan.data import Sample
+from clipscan.run.files import replacing
 
 Members = Iterable[tuple[str, bytes]]  # (file name, content)
 
@@ -51,14 +51,11 @@ def write_tar(path: Path, samples: Iterable[Sample]) -> int:
 
 def write_members(path: Path, files: Members) -> None:
     """Write plain files to one tar, by renaming a finished one into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with tarfile.open(unfinished, "w") as tar:
+    with replacing(path) as (draft,), tarfile.open(draft, "w") as tar:
         for name, content in files:
             header = tarfile.TarInfo(name)
             header.size = len(content)
             tar.addfile(header, io.BytesIO(content))
-    os.replace(unfinished, path)
 
 
 def _extension(image: bytes) -> str:
