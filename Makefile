@@ -30,6 +30,7 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/knn.py
+	$(BIN)/python bench/score.py
 
 clean:
 	rm -rf $(VENV) demo build
