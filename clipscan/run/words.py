@@ -52,17 +52,15 @@ def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
     elif n - rank < NOTABLE * n:
         more = _percent((rank - 1) / n)
         said = f"Caption and picture agree more than those of {more} of the pairs: learnt well."
-    agree = _named(row, "agree_rank", scale, middle="_rank")
+    agree = _named(row, "agree", scale, "_rank")
     if agree is not None and agree <= NOTABLE * n:
         said += (" " if said else "") + "Pictures like it carry other captions."
     return said
 
 
-def _named(values: Mapping[str, Any], name: str, scale: str, middle: str = "") -> Any:
+def _named(values: Mapping[str, Any], name: str, scale: str, ending: str = "") -> Any:
     """values["kdist"], or values["kdist@1024x8"] where several scales were computed."""
-    if not scale:
-        return values.get(name)
-    return values.get(f"{name.removesuffix(middle)}@{scale}{middle}")
+    return values.get(f"{name}@{scale}{ending}" if scale else f"{name}{ending}")
 
 
 def _percent(share: float) -> str:
