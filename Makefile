@@ -29,6 +29,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet '.[dev,bench]'
 	$(BIN)/python bench/knn.py
 	$(BIN)/python bench/score.py
 

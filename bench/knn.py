@@ -1,74 +1,150 @@
-"""Exact self-search against scikit-learn's brute force, interleaved (A B A B), CPU-seconds and wall.
+"""The exact neighbour table and LOF end to end: clipscan and its peers, interleaved, one process each.
 
-    python bench/knn.py [--n 20000] [--d 512] [--k 16] [--rounds 5] [--threads 2]
+    python bench/knn.py [--n 50000] [--d 512] [--k 16,64] [--rounds 5] [--threads 2]
+                        [--case knn,lof] [--peers faiss,sklearn] [--csv bench/results.csv]
 
-Rows are clustered unit vectors: Gaussian ones make every search look alike. The first round warms up and
-is not counted. Recall is against float64 on 200 rows.
+Rows are clustered unit vectors: Gaussian ones make every search look alike. A peer that is not installed is
+left out, aloud; `pip install '.[dev,bench]'` brings them all. Columns: clipscan/bench/rows.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
-import time
+import functools
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import clipscan
-from clipscan.engine import reference
+from clipscan.bench import ITSELF, Peer, Plan, drive, parse_ks, report, serve
+from clipscan.engine import cores
+from clipscan.errors import InputError
+
+Array = np.ndarray[Any, Any]
+
+BLOCK = 1024  # queries whose similarities to all rows torch holds at once
 
 
-def clustered(n: int, d: int, seed: int = 0) -> Any:
-    """n unit rows [n, d] around n/100 centres; cosine to the 16th neighbour about 0.7."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((max(2, n // 100), d)).astype(np.float32)
-    x = centres[rng.integers(0, len(centres), n)] + 0.6 * rng.standard_normal((n, d)).astype(np.float32)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+def without_self(index: Array) -> Array:
+    """[n, k + 1] of a search that finds the rows too -> [n, k]; where copies hid the row the last goes."""
+    own = index == np.arange(len(index))[:, None]
+    own[~own.any(axis=1), -1] = True
+    return index[~own].reshape(len(index), -1)
 
 
-def measure(call: Callable[[], Any]) -> tuple[float, float, Any]:
-    """(wall seconds, CPU-seconds, result)."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = call()
-    return time.perf_counter() - wall, time.process_time() - cpu, result
+def faiss(threads: int) -> Peer:
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+
+    def knn(x: Array, k: int) -> Array:
+        index = faiss.IndexFlatL2(x.shape[1])
+        index.add(x)
+        return without_self(index.search(x, k + 1)[1])
+
+    return Peer(faiss.__version__, {"knn": knn})
+
+
+def sklearn(threads: int) -> Peer:
+    """Its thread count is OpenMP's, set in the environment; kneighbors() leaves a row itself out."""
+    import sklearn
+    from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+
+    def knn(x: Array, k: int) -> Array:
+        return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()[1]
+
+    def lof(x: Array, k: int) -> Array:
+        return -LocalOutlierFactor(n_neighbors=k).fit(x).negative_outlier_factor_
+
+    return Peer(sklearn.__version__, {"knn": knn, "lof": lof})
+
+
+def sklearnex(threads: int) -> Peer:
+    from sklearnex.neighbors import NearestNeighbors
+
+    def knn(x: Array, k: int) -> Array:
+        return NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=threads).fit(x).kneighbors()[1]
+
+    return Peer(version("scikit-learn-intelex"), {"knn": knn})
+
+
+def torch(threads: int, dtype: str) -> Peer:
+    """mm + topk on blocks of queries. On unit rows the inner product orders as the distance does."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+    def knn(x: Array, k: int) -> Array:
+        rows = torch.from_numpy(x).to(getattr(torch, dtype))
+        scores = torch.empty(BLOCK, len(rows), dtype=rows.dtype)
+        tables = [
+            torch.topk(torch.mm(block, rows.T, out=scores[: len(block)]), k + 1).indices
+            for block in rows.split(BLOCK)
+        ]
+        return without_self(torch.cat(tables).numpy())
+
+    return Peer(torch.__version__, {"knn": knn})
+
+
+def pynndescent(threads: int) -> Peer:
+    """Approximate, with its defaults; the seed is fixed. A row counts itself among its neighbours."""
+    import pynndescent
+
+    def knn(x: Array, k: int) -> Array:
+        graph = pynndescent.NNDescent(x, n_neighbors=k + 1, n_jobs=threads, random_state=0)
+        return without_self(graph.neighbor_graph[0])
+
+    return Peer(version("pynndescent"), {"knn": knn})
+
+
+def pyod(threads: int) -> Peer:
+    from pyod.models.lof import LOF
+
+    def lof(x: Array, k: int) -> Array:
+        return LOF(n_neighbors=k).fit(x).decision_scores_
+
+    return Peer(version("pyod"), {"lof": lof})
+
+
+PEERS: dict[str, Callable[[int], Peer]] = {
+    "faiss": faiss,
+    "sklearn": sklearn,
+    "sklearnex": sklearnex,
+    "torch-float32": functools.partial(torch, dtype="float32"),
+    "torch-bfloat16": functools.partial(torch, dtype="bfloat16"),
+    "pynndescent": pynndescent,
+    "pyod": pyod,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, default in (("n", 20_000), ("d", 512), ("k", 16), ("rounds", 5), ("threads", os.cpu_count())):
+    for name, default in (("n", 50_000), ("d", 512), ("rounds", 5), ("threads", cores())):
         parser.add_argument(f"--{name}", type=int, default=default)
+    for name, default in (("k", "16,64"), ("case", "knn,lof"), ("peers", ",".join(PEERS))):
+        parser.add_argument(f"--{name}", default=default)
+    parser.add_argument("--csv", type=Path, help="append the rows to this file")
+    parser.add_argument("--worker", choices=PEERS, help=argparse.SUPPRESS)
     a = parser.parse_args()
 
-    from sklearn.neighbors import NearestNeighbors
-    from threadpoolctl import threadpool_limits
-
-    x = clustered(a.n, a.d)
-    brute = NearestNeighbors(n_neighbors=a.k + 1, algorithm="brute").fit(x)
-    peers: dict[str, Callable[[], Any]] = {
-        "clipscan": lambda: clipscan.knn(x, k=a.k, threads=a.threads).index,
-        "scikit-learn brute": lambda: brute.kneighbors(x, return_distance=True)[1][:, 1:],
-    }
-    rounds: dict[str, list[tuple[float, float, Any]]] = {name: [] for name in peers}
-    with threadpool_limits(a.threads):
-        for _ in range(a.rounds + 1):
-            for name, call in peers.items():
-                rounds[name].append(measure(call))
-
-    rows = np.random.default_rng(1).choice(a.n, min(200, a.n), replace=False)
-    _, exact = reference.knn(x[rows], x, a.k, rows, np.arange(a.n))
-    work = 2 * a.n**2 * a.d / 1e9
-    print(f"n={a.n} d={a.d} k={a.k} threads={a.threads}, median of {a.rounds}; GFLOP counted as 2 n n d")
-    for name, counted in rounds.items():
-        wall, cpu = (statistics.median(one[i] for one in counted[1:]) for i in (0, 1))
-        index = counted[-1][2]
-        recall = np.mean([len(set(index[r]) & set(e)) / a.k for r, e in zip(rows, exact, strict=True)])
-        rate = f"{work / cpu:.1f} GFLOP/CPU-s"
-        print(f"{name:<20} wall {wall:7.2f} s  CPU {cpu:7.2f} s  {rate:>18}  recall {recall:.5f}")
+    if a.worker:
+        serve(PEERS[a.worker])
+        return
+    chosen = [name for name in a.peers.split(",") if name]
+    if unknown := set(chosen) - set(PEERS):
+        parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    commands = {name: [sys.executable, __file__, "--worker", name] for name in chosen}
+    try:
+        plan = Plan(a.n, a.d, parse_ks([a.k]), a.threads, a.rounds, tuple(a.case.split(",")))
+    except InputError as wrong:
+        parser.error(str(wrong))
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    print(report(drive(plan, {"clipscan": ITSELF, **commands}, say), a.csv))
 
 
 if __name__ == "__main__":

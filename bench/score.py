@@ -11,34 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import threading
-from pathlib import Path
 
 import numpy as np
-from knn import clustered, measure
 
 import clipscan
+from clipscan.bench import Watch, clustered, measure
 
 ROWS = 50_000  # written at once
-
-
-def resident() -> int:
-    """Anonymous resident memory of this process in bytes (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("RssAnon:")[2].split()[0]) << 10
-
-
-class Watch(threading.Thread):
-    """The largest resident() while it runs."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.before = self.peak = resident()
-        self.over = threading.Event()
-
-    def run(self) -> None:
-        while not self.over.wait(0.05):
-            self.peak = max(self.peak, resident())
 
 
 def main() -> None:
@@ -56,13 +35,11 @@ def main() -> None:
             rows[start : start + ROWS] = clustered(min(ROWS, a.n - start), a.d, seed=start)
         rows.flush()
         rows = np.load(f"{folder}/rows.npy", mmap_mode="r")
-        watch = Watch()
-        watch.start()
-        wall, cpu, _ = measure(lambda: clipscan.score(rows, reference=a.reference, threads=a.threads))
-        watch.over.set()
+        with Watch() as watch:
+            wall, cpu, _ = measure(lambda: clipscan.score(rows, reference=a.reference, threads=a.threads))
     print(
         f"score n={a.n} d={a.d} float16 reference={a.reference} threads={a.threads}: wall {wall:.1f} s  "
-        f"CPU {cpu:.1f} s  memory beyond the map {(watch.peak - watch.before) / 1e9:.2f} GB"
+        f"CPU {cpu:.1f} s  memory beyond the map {watch.beyond / 1e9:.2f} GB"
     )
 
 

@@ -1,15 +1,40 @@
-from numpy import float32, float64, int64, uint8, uint64
+from collections.abc import Sequence
+from typing import Any
+
+from numpy import float32, float64, int8, int32, int64, uint8, uint64
 from numpy.typing import NDArray
 
-def knn(
-    queries: NDArray[float32],
-    reference: NDArray[float32],
+def knn_between(
+    queries: list[NDArray[Any]],
+    reference: list[NDArray[Any]],
     k: int,
-    query_id: NDArray[int64] | None = None,
-    reference_id: NDArray[int64] | None = None,
-    threads: int = 1,
+    query_id: NDArray[int64] | None,
+    reference_id: NDArray[int64] | None,
+    spans: Sequence[tuple[int, int]],
+    mean: NDArray[float32],
+    sign: NDArray[float32],
+    gain: float,
+    threads: int,
+    memory: int,
     instruction_set: str = "",
-) -> tuple[NDArray[float32], NDArray[int64]]: ...
+) -> tuple[list[tuple[NDArray[float32], NDArray[int64]]], int, int]: ...
+def knn_within(
+    rows: list[NDArray[Any]],
+    k: int,
+    mean: NDArray[float32],
+    sign: NDArray[float32],
+    gain: float,
+    threads: int,
+    memory: int,
+    instruction_set: str = "",
+) -> tuple[NDArray[float32], NDArray[int64], int, int]: ...
+def encode(
+    rows: list[NDArray[Any]],
+    mean: NDArray[float32],
+    sign: NDArray[float32],
+    gain: float,
+    instruction_set: str = "",
+) -> tuple[NDArray[int8], NDArray[int32], NDArray[float32]]: ...
 def density(
     distance: NDArray[float32],
     index: NDArray[int64],
@@ -18,9 +43,10 @@ def density(
     lrd: NDArray[float64] | None = None,
     threads: int = 1,
 ) -> dict[str, NDArray[float64]]: ...
-def bad_rows(rows: NDArray[float32], threads: int = 1) -> NDArray[uint8]: ...
-def hash_rows(rows: NDArray[float32], threads: int = 1) -> NDArray[uint64]: ...
+def bad_rows(rows: list[NDArray[Any]], d: int, threads: int = 1) -> NDArray[uint8]: ...
+def hash_rows(rows: list[NDArray[Any]], d: int, threads: int = 1) -> NDArray[uint64]: ...
 def mean_cosine(
     a: NDArray[float32], b: NDArray[float32], index: NDArray[int64], threads: int = 1
 ) -> NDArray[float64]: ...
 def instruction_sets() -> list[str]: ...
+def peak(threads: int = 1, instruction_set: str = "") -> dict[str, float]: ...

@@ -22,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(lab, name="lab")
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine and the search on it.")
+app.add_typer(bench, name="bench")
 
 Run = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
 Source = Annotated[
@@ -287,6 +289,23 @@ def demo(
     from clipscan.lab.demo import run_demo
 
     run_demo(out, seed=seed)
+
+
+@bench.command("knn")
+def bench_knn(
+    n: Annotated[int, typer.Option("--n", help="generated rows")] = 50_000,
+    d: Annotated[int, typer.Option("--d", help="their width")] = 512,
+    k: Annotated[list[str] | None, typer.Option("--k", help="neighbours, one or several: 16,64")] = None,
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option(help="counted runs")] = 3,
+    csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
+) -> None:
+    """The exact neighbour table of generated rows: time, share of this machine's peak, recall, memory."""
+    from clipscan.bench import ITSELF, Plan, drive, parse_ks, report
+    from clipscan.engine import cores
+
+    plan = Plan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds)
+    print(report(drive(plan, {"clipscan": ITSELF}, lambda line: print(line, file=sys.stderr)), csv))
 
 
 def _dry_run(source: str, format: str, image_key: str | None, text_key: str | None) -> None:

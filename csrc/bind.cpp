@@ -3,14 +3,17 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
+#include <chrono>
+#include <future>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "density.h"
 #include "knn.h"
+#include "parallel.h"
 #include "rows.h"
-#include "tile.h"
 
 namespace py = pybind11;
 template <class T>
@@ -28,26 +31,124 @@ const T* data_or_null(const Maybe<T>& array) {
 }
 
 // The fastest, or the one that is named (tests run them all).
-const TileKernel& pick_tile(const std::string& name) {
-  for (const TileKernel* tile : usable_tiles())
-    if (name.empty() || name == tile->name) return *tile;
+const Kernel& pick_kernel(const std::string& name) {
+  for (const Kernel* kernel : usable_kernels())
+    if (name.empty() || name == kernel->name) return *kernel;
   throw py::value_error("this processor has no instruction set '" + name + "'");
 }
 
-py::tuple knn_(const Array<float>& queries, const Array<float>& reference, int64_t k, const Maybe<int64_t>& query_id,
-               const Maybe<int64_t>& reference_id, int threads, const std::string& instruction_set) {
-  const TileKernel& tile = pick_tile(instruction_set);
-  const int64_t n = queries.shape(0);
-  Array<float> distance({n, k});
-  Array<int64_t> index({n, k});
-  const KnnTask task{queries.data(),      reference.data(),      data_or_null(query_id), data_or_null(reference_id),
-                     n,                   reference.shape(0),    queries.shape(1),       k,
-                     threads,             distance.mutable_data(), index.mutable_data()};
+// Arrays [rows, d] of any stride; uint16 holds bfloat16. The caller keeps them alive.
+Source as_source(const py::list& parts, int64_t d) {
+  Source source{0, d, {}};
+  for (const py::handle& handle : parts) {
+    const auto part = py::cast<py::array>(handle);
+    const char kind = part.dtype().kind();
+    const Type type = kind == 'u' ? Type::bfloat16
+                      : part.itemsize() == 2 ? Type::float16
+                      : part.itemsize() == 4 ? Type::float32 : Type::float64;
+    source.parts.push_back({static_cast<const char*>(part.data()), type, source.n, part.shape(0), part.strides(0),
+                            part.strides(1)});
+    source.n += part.shape(0);
+  }
+  return source;
+}
+
+Codebook as_book(const Array<float>& mean, const Array<float>& sign, float gain) {
+  return {{mean.data(), mean.data() + mean.size()}, {sign.data(), sign.data() + sign.size()}, gain};
+}
+
+// Runs work(stop) on another thread while this one looks out for Ctrl-C.
+template <class Work>
+auto interruptible(Work work) {
+  std::atomic<bool> stop{false};
+  auto result = std::async(std::launch::async, [&] { return work(stop); });
+  bool asked = false;
   {
     py::gil_scoped_release release;
-    knn(task, tile);
+    while (result.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+      py::gil_scoped_acquire acquire;
+      if (!asked && PyErr_CheckSignals() != 0) asked = stop = true;
+    }
   }
-  return py::make_tuple(distance, index);
+  if (asked) throw py::error_already_set();
+  return result.get();
+}
+
+py::tuple knn_between_(const py::list& queries, const py::list& reference, int64_t k, const Maybe<int64_t>& query_id,
+                       const Maybe<int64_t>& reference_id, const std::vector<std::pair<int64_t, int64_t>>& spans,
+                       const Array<float>& mean, const Array<float>& sign, float gain, int threads, int64_t memory,
+                       const std::string& instruction_set) {
+  const Kernel& kernel = pick_kernel(instruction_set);
+  const Codebook book = as_book(mean, sign, gain);
+  const Source from = as_source(queries, mean.size()), to = as_source(reference, mean.size());
+  py::list tables;
+  std::vector<Span> outputs;
+  for (const auto& [begin, end] : spans) {
+    Array<float> distance({from.n, k});
+    Array<int64_t> index({from.n, k});
+    outputs.push_back({begin, end, distance.mutable_data(), index.mutable_data()});
+    tables.append(py::make_tuple(distance, index));
+  }
+  const Counts counts = interruptible([&](const std::atomic<bool>& stop) {
+    return knn_between({&kernel, &book, k, threads, memory, &stop}, from, to, data_or_null(query_id),
+                       data_or_null(reference_id), outputs);
+  });
+  return py::make_tuple(tables, counts.passed, counts.measured);
+}
+
+py::tuple knn_within_(const py::list& rows, int64_t k, const Array<float>& mean, const Array<float>& sign, float gain,
+                      int threads, int64_t memory, const std::string& instruction_set) {
+  const Kernel& kernel = pick_kernel(instruction_set);
+  const Codebook book = as_book(mean, sign, gain);
+  const Source source = as_source(rows, mean.size());
+  Array<float> distance({source.n, k});
+  Array<int64_t> index({source.n, k});
+  float* const distances = distance.mutable_data();
+  int64_t* const indices = index.mutable_data();
+  const Counts counts = interruptible([&](const std::atomic<bool>& stop) {
+    return knn_within({&kernel, &book, k, threads, memory, &stop}, source, distances, indices);
+  });
+  return py::make_tuple(distance, index, counts.passed, counts.measured);
+}
+
+// Codes [n, width], |q|^2 and error bounds [n] of rows, as the search makes them.
+py::tuple encode_(const py::list& rows, const Array<float>& mean, const Array<float>& sign, float gain,
+                  const std::string& instruction_set) {
+  const Kernel& kernel = pick_kernel(instruction_set);
+  const Codebook book = as_book(mean, sign, gain);
+  const Source source = as_source(rows, mean.size());
+  const Rotation rotation = book.rotation();
+  Array<int8_t> codes({source.n, rotation.width});
+  Array<int32_t> norm(source.n);
+  Array<float> error(source.n);
+  std::vector<float> scratch(source.d), y(rotation.width + 32);
+  for (int64_t i = 0; i < source.n; ++i) {
+    const CodeOf it = kernel.encode(source.row(i, scratch.data(), kernel), rotation, y.data(), codes.mutable_data(i));
+    norm.mutable_at(i) = it.norm, error.mutable_at(i) = it.error;
+  }
+  return py::make_tuple(codes, norm, error);
+}
+
+// Giga-operations a second of one core on registers alone.
+py::dict peak_(int threads, const std::string& instruction_set) {
+  const Kernel& kernel = pick_kernel(instruction_set);
+  auto rate = [&](int64_t (*spin)(int64_t)) {
+    constexpr int64_t ROUNDS = 1 << 16;
+    double best = 0;
+    for (int trial = 0; trial < 5; ++trial) {
+      std::atomic<int64_t> work{0};
+      const auto start = std::chrono::steady_clock::now();
+      parallel_for(threads, threads, [&](int64_t) { for (int r = 0; r < 16; ++r) work += spin(ROUNDS); });
+      best = std::max(best, double(work) / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    return best / threads / 1e9;
+  };
+  py::gil_scoped_release release;
+  const double codes = rate(kernel.spin_codes), floats = rate(kernel.spin_floats);
+  py::gil_scoped_acquire acquire;
+  py::dict out;
+  out["int8"] = codes, out["float32"] = floats;
+  return out;
 }
 
 py::dict density_(const Array<float>& distance, const Array<int64_t>& index, const Maybe<double>& kdist,
@@ -76,26 +177,32 @@ py::dict density_(const Array<float>& distance, const Array<int64_t>& index, con
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "C++ core of clipscan; see clipscan/engine for the checked interface.";
-  m.def("knn", &knn_, py::arg("queries"), py::arg("reference"), py::arg("k"), py::arg("query_id") = py::none(),
-        py::arg("reference_id") = py::none(), py::arg("threads") = 1, py::arg("instruction_set") = "");
+  m.def("knn_between", &knn_between_, py::arg("queries"), py::arg("reference"), py::arg("k"), py::arg("query_id"),
+        py::arg("reference_id"), py::arg("spans"), py::arg("mean"), py::arg("sign"), py::arg("gain"),
+        py::arg("threads"), py::arg("memory"), py::arg("instruction_set") = "");
+  m.def("knn_within", &knn_within_, py::arg("rows"), py::arg("k"), py::arg("mean"), py::arg("sign"), py::arg("gain"),
+        py::arg("threads"), py::arg("memory"), py::arg("instruction_set") = "");
+  m.def("encode", &encode_, py::arg("rows"), py::arg("mean"), py::arg("sign"), py::arg("gain"),
+        py::arg("instruction_set") = "");
+  m.def("peak", &peak_, py::arg("threads") = 1, py::arg("instruction_set") = "");
   m.def("density", &density_, py::arg("distance"), py::arg("index"), py::arg("kdist") = py::none(),
         py::arg("lid") = py::none(), py::arg("lrd") = py::none(), py::arg("threads") = 1);
-  m.def("bad_rows", [](const Array<float>& x, int threads) {
-    Array<uint8_t> bad(x.shape(0));
+  m.def("bad_rows", [](const py::list& rows, int64_t d, int threads) {
+    const Source source = as_source(rows, d);
+    Array<uint8_t> bad(source.n);
     auto* out = bad.mutable_data();
-    const Rows rows = as_rows(x, threads);
     py::gil_scoped_release release;
-    find_bad_rows(rows, out);
+    find_bad_rows(source, threads, out);
     return bad;
-  }, py::arg("rows"), py::arg("threads") = 1);
-  m.def("hash_rows", [](const Array<float>& x, int threads) {
-    Array<uint64_t> hash(x.shape(0));
+  }, py::arg("rows"), py::arg("d"), py::arg("threads") = 1);
+  m.def("hash_rows", [](const py::list& rows, int64_t d, int threads) {
+    const Source source = as_source(rows, d);
+    Array<uint64_t> hash(source.n);
     auto* out = hash.mutable_data();
-    const Rows rows = as_rows(x, threads);
     py::gil_scoped_release release;
-    hash_rows(rows, out);
+    hash_rows(source, threads, out);
     return hash;
-  }, py::arg("rows"), py::arg("threads") = 1);
+  }, py::arg("rows"), py::arg("d"), py::arg("threads") = 1);
   m.def("mean_cosine", [](const Array<float>& a, const Array<float>& b, const Array<int64_t>& index, int threads) {
     Array<double> mean(a.shape(0));
     auto* out = mean.mutable_data();
@@ -107,7 +214,7 @@ PYBIND11_MODULE(_core, m) {
   }, py::arg("a"), py::arg("b"), py::arg("index"), py::arg("threads") = 1);
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
-    for (const TileKernel* tile : usable_tiles()) names.push_back(tile->name);
+    for (const Kernel* kernel : usable_kernels()) names.push_back(kernel->name);
     return names;
   });
 }

@@ -1,212 +1,356 @@
-// Tiled, threaded, exact search.
+// The two schedules of the search.
 //
-// A thread owns a block of queries and walks the whole reference in panels of NR rows. The expanded
-// form |y|^2 - 2 x.y only *discards*: with float32 rounding it is known to within a margin, and a row
-// is dropped when its lower bound exceeds the k-th smallest upper bound seen so far. What survives is
-// measured in the direct form sum (x-y)^2, which is what is reported. The result is the one a plain
-// double loop would give, whatever the tile sizes or the number of threads.
-//
-// Margin. With u = 2^-24, a float32 dot product of d terms errs by at most g|x||y|, g = du/(1-du), and
-// 2|x||y| <= |x|^2 + |y|^2. Adding the roundings of the bias, of the difference and of the direct form
-// (relative error (d+2)u of |x-y|^2 <= 2|x|^2 + 2|y|^2) stays below c(|x|^2 + |y|^2), c = 3(d+32)u. So for
-//     v_j = (1-c)|y_j|^2 - 2 x.y_j   the direct form, less |x|^2, lies in
-//     [ v_j - c|x|^2,  v_j + 2c|y_j|^2 + c|x|^2 ].
+// between: a thread owns a block of queries and walks the reference, span by span.
+// within: products are symmetric, so a tile (I, J) with J before I serves the rows of both. Rows are put in an
+//   order in which near ones tend to stand together (by their nearest pivot), and blocks meet their own
+//   surroundings first: limits are then tight before the long walk over everything else begins. What concerns
+//   a row is logged by the thread that found it and handed over under the lock of the row's panel.
 #include "knn.h"
 
-#include <cfloat>
-#include <cmath>
-#include <limits>
-#include <utility>
-#include <vector>
+#include <mutex>
+#include <numeric>
 
+#include "collapse.h"
+#include "frontier.h"
 #include "parallel.h"
-#include "tile.h"
+#include "scan.h"
 
 namespace {
 
-constexpr float NOBODY = std::numeric_limits<float>::infinity();
-constexpr int64_t BLOCK_BYTES = 384 << 10;  // packed queries of a block: they and one panel stay in L2
-constexpr int64_t MAX_BLOCK = 384;          // rows; more would starve the last threads of small searches
+constexpr int64_t BLOCK_BYTES = 192 << 10;  // packed codes of a block: they stay in L2 while panels pass by
+constexpr int64_t MAX_BLOCK = 4 * BLOCK_UNIT;
+constexpr int64_t MIN_WAITING = 8;          // candidates a row can hold, however small the budget
+constexpr int64_t ROW_MEMORY = 64;          // bytes of all else that is kept for a row
+constexpr int64_t FIXED_MEMORY = 32 << 20;  // bytes of what does not grow with the rows
+constexpr int64_t CHUNK = 1024;             // panels that a task walks
+constexpr int64_t ROWS_A_PIVOT = 32, MIN_PIVOTS = 32, MAX_PIVOTS = 2048;
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
-float squared_norm(const float* row, int64_t d) {
-  double sum = 0;
-  for (int64_t p = 0; p < d; ++p) sum += double(row[p]) * row[p];
-  return float(sum);
+// Rows of a block: as many as fit, fewer where threads would otherwise idle.
+int64_t block_rows(const KnnTask& task, int64_t n) {
+  const int64_t width = int64_t(task.book->sign.size()) / 2;
+  const int64_t fit = std::clamp<int64_t>(BLOCK_BYTES / width / BLOCK_UNIT * BLOCK_UNIT, BLOCK_UNIT, MAX_BLOCK);
+  return std::min(fit, round_up(std::max<int64_t>(1, n / (4 * task.threads)), BLOCK_UNIT));
 }
 
-// rows [count, d] -> [d, width], the rest of the width zero
-void pack(const float* rows, int64_t count, int64_t d, int64_t width, float* out) {
-  for (int64_t p = 0; p < d; ++p)
-    for (int64_t i = 0; i < width; ++i) out[p * width + i] = i < count ? rows[i * d + p] : 0.0f;
+// Candidates that each of `rows` rows at work may keep waiting, from the budget. More than a few times k would
+// only delay the next, tighter limit.
+int64_t waiting_room(const KnnTask& task, int64_t rows) {
+  const int64_t bytes = (task.memory - FIXED_MEMORY) / std::max<int64_t>(1, rows) - ROW_MEMORY;
+  return std::clamp<int64_t>(bytes / int64_t(sizeof(Candidate)), MIN_WAITING, 4 * task.k + 64);
 }
 
-struct Neighbor {
-  float distance;
-  int64_t index;
-  bool operator<(const Neighbor& other) const {
-    return distance != other.distance ? distance < other.distance : index < other.index;
-  }
-};
+// Panels looked at twice (Scan::open): enough for a k-th best that means something.
+int64_t opening_panels(int64_t k, int nr) { return (std::max<int64_t>(512, 12 * k) + nr - 1) / nr; }
 
-// The packed reference, read by all threads.
-struct Panels {
-  int64_t count;
-  std::vector<float> codes;  // [count][d][NR]
-  std::vector<float> bias;   // [count * NR]: (1-c)|y|^2, +inf on padding so that it never passes
-  std::vector<float> slack;  // [count * NR]: 2c|y|^2
+void check(const KnnTask& task) {
+  if (task.stop->load(std::memory_order_relaxed)) throw Stopped{};
+}
 
-  Panels(const KnnTask& task, const TileKernel& tile, float c)
-      : count((task.m + tile.nr - 1) / tile.nr),
-        codes(count * task.d * tile.nr),
-        bias(count * tile.nr, NOBODY),
-        slack(count * tile.nr, 0.0f) {
-    parallel_for(count, task.threads, [&](int64_t panel) {
-      const int64_t first = panel * tile.nr, here = std::min<int64_t>(tile.nr, task.m - first);
-      const float* rows = task.reference + first * task.d;
-      pack(rows, here, task.d, tile.nr, codes.data() + first * task.d);
-      for (int64_t j = 0; j < here; ++j) {
-        const float norm = squared_norm(rows + j * task.d, task.d);
-        bias[first + j] = float((1.0 - double(c)) * norm);
-        slack[first + j] = 2.0f * c * norm;
-      }
-    });
-  }
-};
+Codes encode_all(const KnnTask& task, const Source& source, const uint32_t* which, int64_t n) {
+  Codes codes(*task.kernel, *task.book, n);
+  parallel_rows(codes.panel_count(), 16, task.threads, [&](int64_t from, int64_t to) {
+    check(task);
+    std::vector<float> workspace;
+    codes.encode(source, which, 0, *task.book, from, to, workspace);
+  });
+  return codes;
+}
 
-// One query's state: the k best measured so far, and candidates that still wait to be measured.
-struct Row {
-  const float* query;
-  float norm, margin;            // |x|^2 and c|x|^2
-  std::vector<Neighbor> best;    // at most k, measured, sorted
-  std::vector<Neighbor> waiting; // (v, index), not measured
-};
-
-class Block {
+class Total {
  public:
-  Block(const KnnTask& task, const TileKernel& tile, const Panels& panels, float c, int64_t rows)
-      : task_(task), tile_(tile), panels_(panels), c_(c),
-        capacity_(4 * task.k + 64),
-        packed_(rows * task.d), limit_(rows), mask_(tile.mr), product_(tile.mr * tile.nr), row_(rows) {}
+  void add(const Bench& bench) { passed_ += bench.passed, measured_ += bench.measured; }
+  Counts counts() const { return {passed_, measured_}; }
 
-  void search(int64_t begin, int64_t end) {
-    open(begin, end);
-    for (int64_t panel = 0; panel < panels_.count; ++panel)
-      for (int64_t group = begin; group < end; group += tile_.mr) scan(begin, group, end, panel);
-    for (int64_t i = begin; i < end; ++i) write(i, row_[i - begin]);
+ private:
+  std::atomic<int64_t> passed_{0}, measured_{0};
+};
+
+// ---- between
+
+// The panels of reference rows [begin, end).
+std::vector<Columns> panels_of(int64_t begin, int64_t end, int64_t nr) {
+  std::vector<Columns> out;
+  for (int64_t panel = begin / nr; begin < end && panel * nr < end; ++panel) out.push_back({panel, begin, end});
+  return out;
+}
+
+// Reference rows by identity, to find the one that a query must not meet.
+class Identities {
+ public:
+  Identities(const int64_t* query, const int64_t* reference, int64_t m) : query_(query), reference_(reference) {
+    if (!query) return;
+    sorted_.resize(m);
+    std::iota(sorted_.begin(), sorted_.end(), 0);
+    std::sort(sorted_.begin(), sorted_.end(),
+              [&](int64_t a, int64_t b) { return std::pair(reference[a], a) < std::pair(reference[b], b); });
+  }
+  bool equal(int64_t i, int64_t j) const { return query_ && query_[i] == reference_[j]; }
+
+  // Rows of [begin, end) with the identity of query i: how many, and the first.
+  std::pair<int64_t, int64_t> of(int64_t i, int64_t begin, int64_t end) const {
+    if (!query_) return {0, -1};
+    auto at = [&](int64_t row) {
+      return std::lower_bound(sorted_.begin(), sorted_.end(), std::pair(query_[i], row),
+                              [&](int64_t a, const std::pair<int64_t, int64_t>& key) {
+                                return std::pair(reference_[a], a) < key;
+                              });
+    };
+    const auto from = at(begin), to = at(end);
+    return {to - from, from < to ? *from : -1};
   }
 
  private:
-  void open(int64_t begin, int64_t end) {
-    std::fill(limit_.begin(), limit_.end(), -NOBODY);  // padding rows accept nothing
-    for (int64_t group = begin; group < end; group += tile_.mr)
-      pack(task_.queries + group * task_.d, std::min<int64_t>(tile_.mr, end - group), task_.d, tile_.mr,
-           packed_.data() + (group - begin) * task_.d);
-    for (int64_t i = begin; i < end; ++i) {
-      Row& row = row_[i - begin];
-      row.query = task_.queries + i * task_.d;
-      row.norm = squared_norm(row.query, task_.d);
-      row.margin = c_ * row.norm + FLT_MIN;  // FLT_MIN: products of tiny rows underflow
-      row.best.clear();
-      row.waiting.clear();
-      limit_[i - begin] = FLT_MAX;
-    }
-  }
-
-  void scan(int64_t begin, int64_t group, int64_t end, int64_t panel) {
-    const int64_t first = panel * tile_.nr, at = group - begin;
-    tile_.multiply(packed_.data() + at * task_.d, panels_.codes.data() + first * task_.d, task_.d, product_.data());
-    tile_.filter(product_.data(), panels_.bias.data() + first, limit_.data() + at, mask_.data());
-
-    for (int64_t i = 0; i < std::min<int64_t>(tile_.mr, end - group); ++i)
-      for (uint32_t bits = mask_[i]; bits; bits &= bits - 1) {
-        const int64_t j = __builtin_ctz(bits);
-        accept(at + i, group + i, product_[i * tile_.nr + j], first + j);
-      }
-  }
-
-  void accept(int64_t slot, int64_t query, float v, int64_t index) {
-    if (task_.query_id && task_.query_id[query] == task_.reference_id[index]) return;
-    Row& row = row_[slot];
-    row.waiting.push_back({v, index});
-    if (int64_t(row.waiting.size()) < capacity_) return;
-    prune(row, slot);
-    if (int64_t(row.waiting.size()) > capacity_ / 2) measure(row, slot);
-  }
-
-  // Drops what cannot be among the k: lower bound above the k-th smallest upper bound.
-  void prune(Row& row, int64_t slot) {
-    if (int64_t(row.waiting.size()) < task_.k) return;
-    upper_.clear();
-    for (const Neighbor& it : row.waiting) upper_.push_back(it.distance + panels_.slack[it.index]);
-    std::nth_element(upper_.begin(), upper_.begin() + (task_.k - 1), upper_.end());
-    lower_limit(slot, upper_[task_.k - 1] + 2.0f * row.margin);
-    std::erase_if(row.waiting, [&](const Neighbor& it) { return it.distance > limit_[slot]; });
-  }
-
-  // Measures every waiting candidate and keeps the k best.
-  void measure(Row& row, int64_t slot) {
-    for (const Neighbor& it : row.waiting)
-      row.best.push_back({std::sqrt(tile_.direct(row.query, task_.reference + it.index * task_.d, task_.d)), it.index});
-    row.waiting.clear();
-    std::sort(row.best.begin(), row.best.end());
-    if (int64_t(row.best.size()) < task_.k) return;
-    row.best.resize(task_.k);
-    const float kth = row.best.back().distance;
-    lower_limit(slot, kth * kth * (1.0f + 4 * FLT_EPSILON) - row.norm + 2.0f * row.margin);
-  }
-
-  // The next float up makes good for the rounding of the sums that led to the limit.
-  void lower_limit(int64_t slot, float limit) {
-    limit_[slot] = std::min(limit_[slot], std::nextafter(limit, NOBODY));
-  }
-
-  void write(int64_t query, Row& row) {
-    prune(row, query_slot(row));
-    measure(row, query_slot(row));
-    for (int64_t r = 0; r < task_.k; ++r) {
-      const bool found = r < int64_t(row.best.size());
-      task_.distance[query * task_.k + r] = found ? row.best[r].distance : NOBODY;
-      task_.index[query * task_.k + r] = found ? row.best[r].index : -1;
-    }
-  }
-
-  int64_t query_slot(const Row& row) const { return &row - row_.data(); }
-
-  const KnnTask& task_;
-  const TileKernel& tile_;
-  const Panels& panels_;
-  const float c_;
-  const int64_t capacity_;
-  std::vector<float> packed_;  // [groups][d][MR]
-  std::vector<float> limit_;   // [rows]: a candidate passes while v <= limit
-  std::vector<uint32_t> mask_;
-  std::vector<float> product_;
-  std::vector<float> upper_;
-  std::vector<Row> row_;
+  const int64_t *query_, *reference_;
+  std::vector<int64_t> sorted_;
 };
 
 }  // namespace
 
-std::vector<const TileKernel*> usable_tiles() {
-  std::vector<const TileKernel*> tiles;
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) tiles.push_back(&tile_avx512);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tiles.push_back(&tile_avx2);
-#endif
-  tiles.push_back(&tile_base);
-  return tiles;
+Counts knn_between(const KnnTask& task, const Source& queries, const Source& reference, const int64_t* query_id,
+                   const int64_t* reference_id, const std::vector<Span>& spans) {
+  const Kernel& kernel = *task.kernel;
+  const Units units(*task.book, reference.d);
+  const Codes codes = encode_all(task, reference, nullptr, reference.n);
+  const Identities identities(query_id, reference_id, reference.n);
+  const int64_t k = task.k, rows = block_rows(task, queries.n), opening = opening_panels(k, kernel.nr) + 1;
+  Total total;
+
+  parallel_rows(queries.n, rows, task.threads, [&](int64_t begin, int64_t end) {
+    std::vector<float> workspace;
+    Codes own(kernel, *task.book, end - begin);
+    own.encode(queries, nullptr, begin, *task.book, 0, own.panel_count(), workspace);
+    Scan scan(codes, rows, opening);
+    scan.load(own, 0, end - begin);
+
+    std::vector<Key> best((end - begin) * k);
+    const Side side{&queries, &own, nullptr, begin}, other{&reference, &codes, nullptr, 0};
+    Frontier frontier(side, other, units, end - begin, k, waiting_room(task, rows * task.threads), best.data());
+    Bench bench(reference.d);
+    struct {
+      const Identities& identities;
+      Frontier& frontier;
+      Bench& bench;
+      int64_t begin;
+      void row(int64_t i, Candidate it) {
+        if (!identities.equal(begin + i, it.position)) frontier.push(i, it, bench);
+      }
+      void column(int64_t, Candidate) {}
+    } sink{identities, frontier, bench, begin};
+
+    int64_t done = 0;
+    for (size_t s = 0; s < spans.size(); ++s) {
+      const Span& span = spans[s];
+      if (s == 0 || span.begin != spans[s - 1].begin) {
+        frontier.reset(end - begin);
+        done = span.begin;
+        std::vector<Columns> first = panels_of(span.begin, span.end, kernel.nr);
+        if (int64_t(first.size()) > opening) first.resize(opening);
+        // A query with several selves in the span gets no bound from the opening, only its candidates.
+        const auto itself = [&](int64_t i) { return identities.of(begin + i, span.begin, span.end); };
+        scan.open(first, k, units, frontier, [&](int64_t i) { return itself(i).second; },
+                  [&](int64_t i) { return itself(i).first <= 1; }, sink);
+        done = std::min(span.end, (first.back().panel + 1) * kernel.nr);
+      }
+      for (const Columns& columns : panels_of(done, span.end, kernel.nr)) {
+        check(task);
+        scan.visit(columns, frontier, false, sink);
+      }
+      done = span.end;
+      for (int64_t i = 0; i < end - begin; ++i) {
+        frontier.finish(i, bench);
+        write_keys(frontier.best(i), k, span.begin, span.distance + (begin + i) * k, span.index + (begin + i) * k);
+      }
+    }
+    total.add(bench);
+  });
+  return total.counts();
 }
 
-void knn(const KnnTask& task, const TileKernel& tile) {
-  const float c = 3.0f * float(task.d + 32) * (FLT_EPSILON / 2);
-  const Panels panels(task, tile, c);
+// ---- within
 
-  const int64_t fit = std::min(BLOCK_BYTES / (4 * task.d), MAX_BLOCK);
-  const int64_t share = round_up(task.n, task.threads) / task.threads;  // small searches: a block a thread
-  const int64_t rows = round_up(std::max<int64_t>(1, std::min(fit, share)), tile.mr);
-  parallel_rows(task.n, rows, task.threads, [&](int64_t begin, int64_t end) {
-    Block(task, tile, panels, c, rows).search(begin, end);
+namespace {
+
+struct Hit {
+  uint32_t row;
+  Candidate candidate;
+};
+
+// A panel's rows change under its lock.
+class Shared {
+ public:
+  Shared(Frontier& frontier, int64_t panels, int64_t nr) : frontier_(frontier), nr_(nr), lock_(panels) {}
+
+  void take(std::vector<Hit>& log, Bench& bench) {
+    for (size_t h = 0; h < log.size();) {
+      const int64_t panel = log[h].row / nr_;
+      std::lock_guard<std::mutex> hold(lock_[panel]);
+      for (; h < log.size() && log[h].row / nr_ == panel; ++h) frontier_.push(log[h].row, log[h].candidate, bench);
+    }
+    log.clear();
+  }
+
+ private:
+  Frontier& frontier_;
+  const int64_t nr_;
+  std::vector<std::mutex> lock_;
+};
+
+struct Worker {
+  Scan scan;
+  Bench bench;
+  std::vector<Hit> row_log{}, column_log{};
+  void row(int64_t i, Candidate it) {
+    if (int64_t(it.position) != i) row_log.push_back({uint32_t(i), it});
+  }
+  void column(int64_t j, Candidate it) { column_log.push_back({uint32_t(j), it}); }
+};
+
+// What a first look at a few rows, the pivots, tells of each row.
+struct Outlook {
+  std::vector<uint32_t> order;  // positions, near ones together
+  std::vector<float> limit;     // in the old order
+};
+
+// Each pivot followed by the nearest one that is not yet placed.
+std::vector<uint32_t> chain(const Codes& pivots) {
+  const int64_t count = pivots.n;
+  const Kernel& kernel = *pivots.kernel;
+  std::vector<int32_t> distance(count * count);
+  std::vector<int32_t> words(kernel.mr * pivots.groups), start(kernel.nr), value(kernel.mr * kernel.nr);
+  for (int64_t panel = 0; panel < pivots.panel_count(); ++panel) {
+    for (int64_t j = 0; j < kernel.nr; ++j)
+      start[j] = panel * kernel.nr + j < count ? -(pivots.norm[panel * kernel.nr + j] >> 1) : NEVER;
+    for (int64_t i = 0; i < count; i += kernel.mr) {
+      pivots.pack(i, words.data());
+      kernel.multiply({words.data(), pivots.panel(panel), pivots.groups, start.data(), nullptr, nullptr, nullptr,
+                       value.data(), nullptr});
+      for (int64_t r = i; r < std::min(count, i + kernel.mr); ++r)
+        for (int64_t c = panel * kernel.nr; c < std::min(count, (panel + 1) * kernel.nr); ++c)
+          distance[r * count + c] = pivots.base[r] - value[(r - i) * kernel.nr + c - panel * kernel.nr];
+    }
+  }
+  std::vector<uint32_t> left(count), placed;
+  std::iota(left.begin(), left.end(), 0);
+  for (uint32_t at = 0; !left.empty();) {
+    placed.push_back(left[at]);
+    const int32_t* row = distance.data() + int64_t(left[at]) * count;
+    left[at] = left.back(), left.pop_back();
+    at = uint32_t(std::min_element(left.begin(), left.end(), [&](uint32_t a, uint32_t b) { return row[a] < row[b]; }) -
+                  left.begin());
+  }
+  return placed;
+}
+
+Outlook look(const KnnTask& task, const Source& rows, const uint32_t* which, int64_t n, const Units& units) {
+  const int64_t count = std::clamp<int64_t>(n / ROWS_A_PIVOT, std::min(n, MIN_PIVOTS), MAX_PIVOTS);
+  std::vector<uint32_t> pivot(count), pivot_row(count);
+  for (int64_t p = 0; p < count; ++p) pivot[p] = uint32_t(p * n / count), pivot_row[p] = which ? which[pivot[p]] : pivot[p];
+  const Codes pivots = encode_all(task, rows, pivot_row.data(), count);
+  const std::vector<Columns> columns = panels_of(0, count, task.kernel->nr);
+  const std::vector<uint32_t> placed = chain(pivots);
+  std::vector<uint32_t> place(count);
+  for (int64_t p = 0; p < count; ++p) place[placed[p]] = uint32_t(p);
+
+  Outlook out{std::vector<uint32_t>(n), std::vector<float>(n)};
+  std::vector<uint32_t> at(n);  // each row's pivot, as its place in the chain
+  const int64_t block = block_rows(task, n);
+  parallel_rows(n, block, task.threads, [&](int64_t begin, int64_t end) {
+    check(task);
+    std::vector<float> workspace;
+    Codes own(*task.kernel, *task.book, end - begin);
+    own.encode(rows, which ? which + begin : nullptr, which ? 0 : begin, *task.book, 0, own.panel_count(), workspace);
+    Scan scan(pivots, block, columns.size());
+    scan.load(own, 0, end - begin);
+    const auto itself = [&](int64_t i) {
+      const auto same = std::lower_bound(pivot.begin(), pivot.end(), uint32_t(begin + i));
+      return same != pivot.end() && *same == begin + i ? same - pivot.begin() : -1;
+    };
+    scan.appraise(columns, task.k, units, itself, [&](int64_t i, float limit, int64_t nearest) {
+      out.limit[begin + i] = limit, at[begin + i] = place[nearest];
+    });
   });
+
+  std::vector<uint32_t> next(count + 1, 0);
+  for (int64_t i = 0; i < n; ++i) ++next[at[i] + 1];
+  std::partial_sum(next.begin(), next.end(), next.begin());
+  for (int64_t i = 0; i < n; ++i) out.order[next[at[i]]++] = uint32_t(i);
+  return out;
+}
+
+// keys[order[p]] = what keys[p] was, in place.
+void restore_order(Key* keys, std::vector<uint32_t>& order, int64_t k) {
+  std::vector<Key> carried(k);
+  for (int64_t p = 0; p < int64_t(order.size()); ++p)
+    while (int64_t(order[p]) != p) {
+      const int64_t to = order[p];
+      std::swap_ranges(keys + p * k, keys + (p + 1) * k, keys + to * k);
+      std::swap(order[p], order[to]);
+    }
+}
+
+}  // namespace
+
+Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int64_t* index) {
+  const Kernel& kernel = *task.kernel;
+  const int64_t k = task.k, nr = kernel.nr;
+  const Units units(*task.book, rows.d);
+  const Copies copies(task, rows);
+  const int64_t n = copies.n();  // different rows
+
+  Outlook outlook = look(task, rows, copies.which(), n, units);
+  std::vector<uint32_t> which(n);  // position -> row
+  for (int64_t p = 0; p < n; ++p) which[p] = copies.which() ? copies.which()[outlook.order[p]] : outlook.order[p];
+  const Codes codes = encode_all(task, rows, which.data(), n);
+  const Side side{&rows, &codes, which.data(), 0};
+
+  // The answer's own memory holds the best so far: keys where indices will be.
+  Key* const best = reinterpret_cast<Key*>(index);
+  Frontier frontier(side, side, units, n, k, waiting_room(task, n), best);
+  Shared shared(frontier, codes.panel_count(), nr);
+  for (int64_t p = 0; p < n; ++p)
+    frontier.lower(p, copies.count(outlook.order[p]) > k ? units.limit_of_distance(0.0f) : outlook.limit[outlook.order[p]]);
+
+  const int64_t block = block_rows(task, n), blocks = (n + block - 1) / block, panels_a_block = block / nr;
+  Total total;
+  auto walk = [&](int64_t b, int64_t from_panel, int64_t to_panel) {  // backwards: near rows first
+    const int64_t begin = b * block, end = std::min(n, begin + block);
+    Worker it{Scan(codes, block, 1), Bench(rows.d)};
+    it.scan.load(codes, begin, end - begin);
+    for (int64_t panel = to_panel; panel-- > from_panel;) {
+      check(task);
+      it.scan.visit({panel, 0, n}, frontier, panel * nr < begin, it);
+      shared.take(it.column_log, it.bench);
+      shared.take(it.row_log, it.bench);
+    }
+    total.add(it.bench);
+  };
+  auto each_row = [&](auto work) {
+    parallel_rows(n, 256, task.threads, [&](int64_t begin, int64_t end) {
+      check(task);
+      Bench bench(rows.d);
+      for (int64_t i = begin; i < end; ++i) work(i, bench);
+      total.add(bench);
+    });
+  };
+
+  parallel_for(blocks, task.threads, [&](int64_t b) {
+    walk(b, std::max<int64_t>(0, b - 1) * panels_a_block, std::min((b + 1) * panels_a_block, codes.panel_count()));
+  });
+  each_row([&](int64_t i, Bench& bench) { frontier.settle(i, bench); });
+
+  // Longest walks first, each cut into chunks so that the last ones end together.
+  std::vector<std::pair<int64_t, int64_t>> walks;  // (block, panels before it that are left)
+  for (int64_t b = blocks - 1; b > 1; --b)
+    for (int64_t left = (b - 1) * panels_a_block; left > 0; left -= CHUNK) walks.push_back({b, left});
+  parallel_for(walks.size(), task.threads, [&](int64_t w) {
+    const auto [b, left] = walks[w];
+    walk(b, std::max<int64_t>(0, left - CHUNK), left);
+  });
+  each_row([&](int64_t i, Bench& bench) { frontier.finish(i, bench); });
+
+  restore_order(best, outlook.order, k);
+  copies.write(best, k, distance, index, task.threads);
+  return total.counts();
 }

@@ -31,19 +31,23 @@ uint64_t mix(uint64_t x) {
 
 }  // namespace
 
-void find_bad_rows(const Rows& rows, uint8_t* bad) {
-  parallel_rows(rows.n, GRAIN, rows.threads, [&](int64_t begin, int64_t end) {
+void find_bad_rows(const Source& rows, int threads, uint8_t* bad) {
+  const Kernel& kernel = *usable_kernels().front();
+  parallel_rows(rows.n, GRAIN, threads, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(rows.d);
     for (int64_t i = begin; i < end; ++i) {
-      const float* row = rows.data + i * rows.d;
+      const float* row = rows.row(i, scratch.data(), kernel);
       bad[i] = !(dot(row, row, rows.d) <= MAX_SQUARED_NORM);  // NaN fails every comparison
     }
   });
 }
 
-void hash_rows(const Rows& rows, uint64_t* hash) {
-  parallel_rows(rows.n, GRAIN, rows.threads, [&](int64_t begin, int64_t end) {
+void hash_rows(const Source& rows, int threads, uint64_t* hash) {
+  const Kernel& kernel = *usable_kernels().front();
+  parallel_rows(rows.n, GRAIN, threads, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(rows.d);
     for (int64_t i = begin; i < end; ++i) {
-      const float* row = rows.data + i * rows.d;
+      const float* row = rows.row(i, scratch.data(), kernel);
       uint64_t lane[4] = {1, 2, 3, 4};  // four chains hide the latency of the multiplications
       for (int64_t p = 0; p < rows.d; ++p) {
         const uint64_t value = std::bit_cast<uint32_t>(row[p] + 0.0f);

@@ -13,13 +13,13 @@ FLOORS = [
     ["run"],
     ["report"],
     ["pipeline"],
-    ["lab"],
+    ["lab", "bench"],
     ["cli"],
     ["__main__", "__init__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 BESIDE = {("train", "embed")}  # a training needs the encoders' models and decoding
-NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
+NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "bench", "cli", "errors"}
 
 
 def imports(path):

@@ -1,14 +1,14 @@
 """Numbers -> neighbour table: check at the door, choose a back-end, call it.
 
-A back-end is a module with `knn`, `density`, `mean_cosine` and `LIMITS`; engine/reference.py is the
-definition of all three.
+A back-end is a module with `within`, `between`, `density`, `mean_cosine` and `LIMITS`; engine/reference.py
+is the definition of all four.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -16,14 +16,17 @@ import numpy as np
 
 from clipscan import _core
 from clipscan.engine.arrays import Array, Rows, as_rows, like
+from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
 from clipscan.errors import BackendError, InputError
 
-__all__ = ["Neighbors", "Rows", "as_rows", "backend_module", "check_rows", "density", "knn", "like", "search"]
+__all__ = [
+    "Counts", "Neighbors", "Rows", "as_rows", "backend_module", "check_rows", "density", "knn", "like",
+    "search", "search_spans",
+]  # fmt: skip
 
 BACKENDS = {"cpu": "clipscan.engine.cpu", "reference": "clipscan.engine.reference"}  # "auto" takes the first
 DEFAULT_MEMORY = 1 << 30  # bytes of working memory beyond input and output
-CALL_PRODUCTS = 1 << 38  # multiplications in one call of a back-end: seconds, so that Ctrl-C is heard
 
 
 def knn(
@@ -50,52 +53,78 @@ def knn(
     otherwise, shapes that do not fit; BackendError where the named back-end cannot serve.
     """
     rows = as_rows(queries, "queries")
-    others = rows if reference is None else as_rows(reference, "reference")
-    own = np.arange(rows.n, dtype=np.int64) if reference is None else None
-    query_id, reference_id = _identity(query_ids, rows, own), _identity(reference_ids, others, own)
+    others = None if reference is None else as_rows(reference, "reference")
     if (query_ids is None) != (reference_ids is None):
         raise InputError("query_ids and reference_ids exclude pairs together: give both or neither")
-    _check_k(k, others.n, itself=reference is None)
-    if rows.d != others.d:
+    if others is None and query_ids is not None:
+        raise InputError("identities exclude pairs between two sets: pass the rows as reference= too")
+    _check_k(k, others.n if others else rows.n, itself=others is None)
+    if others is not None and rows.d != others.d:
         raise InputError(f"queries have width {rows.d}, reference rows have width {others.d}")
     check_rows(rows, threads)
-    if others is not rows:
+    if others is not None:
         check_rows(others, threads)
-    table = search(rows, others, k, query_id, reference_id, backend, threads, max_memory)
-    return table.map(like(queries))
+    query_id, reference_id = _identity(query_ids, rows), _identity(reference_ids, others)
+    options: dict[str, Any] = {"backend": backend, "threads": threads, "max_memory": max_memory}
+    return search(rows, others, k, query_id, reference_id, **options).map(like(queries))
 
 
 def search(
+    rows: Rows,
+    others: Rows | None,
+    k: int,
+    query_id: Array | None = None,
+    reference_id: Array | None = None,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_memory: int = DEFAULT_MEMORY,
+    counts: Counts | None = None,
+) -> Neighbors:
+    """knn on checked input; without `others` a search among the rows, none its own neighbour."""
+    if others is not None:
+        spans = [(0, others.n)]
+        return search_spans(
+            rows, others, k, query_id, reference_id, spans, backend, threads, max_memory, counts
+        )[0]
+    name, module = backend_module(backend, k, rows.d)
+    counts = Counts() if counts is None else counts
+    distance, index = module.within(rows, k, threads or cores(), max_memory, counts)
+    return Neighbors(distance, index, name)
+
+
+def search_spans(
     rows: Rows,
     others: Rows,
     k: int,
     query_id: Array | None,
     reference_id: Array | None,
+    spans: Sequence[tuple[int, int]],
     backend: str = "auto",
     threads: int | None = None,
     max_memory: int = DEFAULT_MEMORY,
-) -> Neighbors:
-    """knn on checked input, a block of the reference at a time so that the budget holds."""
+    counts: Counts | None = None,
+) -> list[Neighbors]:
+    """One table for each span [begin, end) of the reference rows, indices counted from its begin.
+
+    Spans that begin together share a pass: nested samples cost what the largest costs.
+    """
     name, module = backend_module(backend, k, rows.d)
-    threads = threads or cores()
-    reference_step = max(k + 1, max_memory // (4 * 4 * rows.d))  # rows, their packed copy, and as much again
-    # One cut of the queries for all blocks of the reference, the shorter last one too: tables meet by turn.
-    longest = min(reference_step, max(others.n, 1))
-    query_step = max(1, min(max_memory // (16 * (rows.d + k)), CALL_PRODUCTS // (longest * rows.d)))
-    tables: list[Neighbors] = []  # one a block of queries
-    for first, reference in others.blocks(reference_step):
-        ids = None if reference_id is None else reference_id[first : first + len(reference)]
-        for turn, (start, block) in enumerate(rows.blocks(query_step)):
-            own = None if query_id is None else query_id[start : start + len(block)]
-            distance, index = module.knn(block, reference, k, own, ids, threads)
-            index[index >= 0] += first
-            part = Neighbors(distance, index, name)
-            if first == 0:
-                tables.append(part)
-            else:
-                tables[turn] = Neighbors.merge(tables[turn], part)
-    none = Neighbors(np.empty((0, k), np.float32), np.empty((0, k), np.int64), name)
-    return tables[0] if len(tables) == 1 else Neighbors.concatenate([none, *tables])
+    counts = Counts() if counts is None else counts
+    order = sorted(range(len(spans)), key=lambda s: spans[s])
+    found = module.between(
+        rows,
+        others,
+        k,
+        query_id,
+        reference_id,
+        [spans[s] for s in order],
+        threads or cores(),
+        max_memory,
+        counts,
+    )
+    tables = {s: Neighbors(distance, index, name) for s, (distance, index) in zip(order, found, strict=True)}
+    return [tables[s] for s in range(len(spans))]
 
 
 def density(
@@ -127,10 +156,8 @@ def backend_module(backend: str, k: int, d: int) -> tuple[str, ModuleType]:
 
 def check_rows(rows: Rows, threads: int | None = None) -> None:
     """Raises InputError naming the rows that hold NaN or inf, or whose norm leaves float32."""
-    bad: list[int] = []
-    for start, block in rows.blocks():
-        bad.extend(start + np.flatnonzero(_core.bad_rows(block, threads or cores())))
-    if bad:
+    bad = np.flatnonzero(_core.bad_rows(rows.sources(), rows.d, threads or cores()))
+    if len(bad):
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
         raise InputError(
             f"{rows.name}: {len(bad)} of {rows.n} rows hold NaN or infinity, or a norm above 3e18, "
@@ -143,9 +170,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _identity(ids: Any, rows: Rows, own: Array | None) -> Array | None:
-    if ids is None:
-        return own
+def _identity(ids: Any, rows: Rows | None) -> Array | None:
+    if ids is None or rows is None:
+        return None
     array = np.asarray(ids)
     if array.shape != (rows.n,) or array.dtype.kind not in "iu":
         raise InputError(

@@ -30,14 +30,17 @@ class Rows:
 
     def block(self, start: int, stop: int) -> Array:
         """Rows [start, stop) as float32 [stop - start, d]; a view where the input allows one."""
+        pieces = [_float32(part) for part in self.slice(start, stop)._parts]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """Rows [start, stop) as Rows, where they lie."""
         pieces = []
         for part, first in zip(self._parts, self._starts, strict=False):
             low, high = max(start - first, 0), min(stop - first, part.shape[0])
             if low < high:
-                pieces.append(_float32(part[int(low) : int(high)]))
-        if len(pieces) == 1:
-            return pieces[0]
-        return np.concatenate(pieces) if pieces else np.empty((0, self.d), np.float32)
+                pieces.append(part[int(low) : int(high)])
+        return Rows(pieces or [self._parts[0][:0]], self.name)
 
     def take(self, rows: Array) -> Array:
         """The numbered rows, in that order, as float32 [len(rows), d]."""
@@ -49,6 +52,11 @@ class Rows:
             wanted, back = np.unique(np.asarray(rows)[here] - self._starts[p], return_inverse=True)
             out[here] = _float32(self._parts[p][wanted])[back]
         return out
+
+    def sources(self) -> list[Array]:
+        """The parts as the C++ core reads them: where they lie, float16, float32, float64, or bfloat16 as
+        uint16. What has no such form (another device, another byte order) is copied once, as float32."""
+        return [_source(part) for part in self._parts]
 
     def blocks(self, rows: int | None = None) -> Iterator[tuple[int, Array]]:
         """(first row number, float32 block) over all rows."""
@@ -118,6 +126,19 @@ def _numpy(x: Any) -> Array:
     if hasattr(x, "__array__") or not hasattr(x, "__dlpack__"):
         return np.asarray(x)
     return np.from_dlpack(x)
+
+
+def _source(part: Any) -> Array:
+    if type(part).__module__.partition(".")[0] == "torch" and part.device.type == "cpu":
+        torch = sys.modules["torch"]
+        bits = part.view(torch.int16).numpy().view(np.uint16) if part.dtype == torch.bfloat16 else None
+        return bits if bits is not None else part.numpy()  # type: ignore[no-any-return]
+    if isinstance(part, np.ndarray) and part.flags.aligned and part.dtype.isnative:
+        if part.dtype.name == "bfloat16":
+            return part.view(np.uint16)
+        if part.dtype in (np.float16, np.float32, np.float64):
+            return part
+    return _float32(part)
 
 
 def _float32(part: Any) -> Array:

@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from clipscan import _core
-from clipscan.engine.limits import Limits
+from clipscan.engine import codebook
+from clipscan.engine.arrays import Rows
+from clipscan.engine.limits import Counts, Limits
 from clipscan.engine.neighbors import Array
+from clipscan.errors import InputError
 
-LIMITS = Limits(max_k=1 << 16, max_d=1 << 16)
+LIMITS = Limits(max_k=1 << 16, max_d=1 << 14)
+ROW_MEMORY = 128  # bytes a row needs at least in a search among all rows
+FIXED_MEMORY = 32 << 20  # bytes for what does not grow with the rows
 
 
-def knn(
-    queries: Array,
-    reference: Array,
+def within(
+    rows: Rows, k: int, threads: int, memory: int, counts: Counts, instruction_set: str = ""
+) -> tuple[Array, Array]:
+    """Rows [n, d] among themselves, none its own neighbour -> distance [n, k] float32, index [n, k] int64."""
+    if memory < (least := ROW_MEMORY * rows.n + FIXED_MEMORY) and rows.n > 10_000:
+        raise InputError(
+            f"max_memory={memory}: a search among {rows.n} rows works in at least {least} bytes "
+            f"beside its codes ({rows.n * rows.d} bytes); give it that much"
+        )
+    distance, index, passed, measured = _core.knn_within(
+        rows.sources(), k, *codebook.fit([rows]), threads, memory, instruction_set
+    )
+    _count(counts, passed, measured)
+    return distance, index
+
+
+def between(
+    queries: Rows,
+    reference: Rows,
     k: int,
     query_id: Array | None,
     reference_id: Array | None,
-    threads: int = 1,
-) -> tuple[Array, Array]:
-    """queries [n, d], reference [m, d], float32 -> distance [n, k] float32, index [n, k] int64."""
-    return _core.knn(queries, reference, k, query_id, reference_id, threads)
+    spans: Sequence[tuple[int, int]],
+    threads: int,
+    memory: int,
+    counts: Counts,
+    instruction_set: str = "",
+) -> list[tuple[Array, Array]]:
+    """Queries [n, d] against each span of the reference rows [m, d] -> a table as above for each."""
+    tables, passed, measured = _core.knn_between(
+        queries.sources(),
+        reference.sources(),
+        k,
+        query_id,
+        reference_id,
+        spans,
+        *codebook.fit([queries, reference]),
+        threads,
+        memory,
+        instruction_set,
+    )
+    _count(counts, passed, measured)
+    return tables  # type: ignore[no-any-return]
 
 
 def density(
@@ -35,3 +73,8 @@ def density(
 def mean_cosine(a: Array, b: Array, index: Array, threads: int = 1) -> Array:
     """As engine/reference.py:mean_cosine."""
     return _core.mean_cosine(a, b, index, threads)
+
+
+def _count(counts: Counts, passed: int, measured: int) -> None:
+    counts.passed += passed
+    counts.measured += measured

@@ -1,7 +1,8 @@
-"""What a back-end can serve, so that the dispatcher can refuse the rest in words."""
+"""What a back-end can serve, so that the dispatcher can refuse the rest in words; and what it did."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -16,3 +17,11 @@ class Limits(NamedTuple):
         if d > self.max_d:
             return f"takes rows of at most {self.max_d} numbers, got d={d}"
         return None
+
+
+@dataclass
+class Counts:
+    """What a search did, for benchmarks: pairs its filter could not rule out, pairs measured in float32."""
+
+    passed: int = 0
+    measured: int = 0

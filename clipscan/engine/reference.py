@@ -13,11 +13,14 @@ Edge rules, the same everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from clipscan.engine.limits import Limits
+from clipscan.engine import codebook
+from clipscan.engine.arrays import Rows
+from clipscan.engine.codebook import Codebook
+from clipscan.engine.limits import Counts, Limits
 from clipscan.engine.neighbors import Array
 
 LIMITS = Limits()
@@ -29,9 +32,8 @@ def knn(
     queries: Array,
     reference: Array,
     k: int,
-    query_id: Array | None,
-    reference_id: Array | None,
-    threads: int = 1,
+    query_id: Array | None = None,
+    reference_id: Array | None = None,
 ) -> tuple[Array, Array]:
     """queries [n, d], reference [m, d] -> distance [n, k] float64, index [n, k], by (distance, index)."""
     distance = np.full((len(queries), k), np.inf)
@@ -45,6 +47,52 @@ def knn(
         nearest = allowed[np.argsort(to[allowed], kind="stable")][:k]
         distance[i, : len(nearest)], index[i, : len(nearest)] = to[nearest], nearest
     return distance, index
+
+
+def within(rows: Rows, k: int, threads: int, memory: int, counts: Counts) -> tuple[Array, Array]:
+    """Rows among themselves; each is known by its number."""
+    own = np.arange(rows.n)
+    block = rows.block(0, rows.n)
+    return knn(block, block, k, own, own)
+
+
+def between(
+    queries: Rows,
+    reference: Rows,
+    k: int,
+    query_id: Array | None,
+    reference_id: Array | None,
+    spans: Sequence[tuple[int, int]],
+    threads: int,
+    memory: int,
+    counts: Counts,
+) -> list[tuple[Array, Array]]:
+    """A table for each span of the reference; indices count from its first row."""
+    rows, others = queries.block(0, queries.n), reference.block(0, reference.n)
+    return [
+        knn(rows, others[a:b], k, query_id, None if reference_id is None else reference_id[a:b])
+        for a, b in spans
+    ]
+
+
+def encode(rows: Array, book: Codebook) -> tuple[Array, Array]:
+    """Rows [n, d] -> int8 codes [n, width] and what they leave out, |y - q| [n], in code units.
+
+    y is the rotated, scaled row, q its code. With c = `factor(book)`, for any two rows
+        | c |x_i - x_j| - |q_i - q_j| | <= error_i + error_j,
+    by the triangle inequality, since the rotation keeps distances; |q_i - q_j| is a root of an integer. This
+    is the one bound that every back-end discards pairs by. The error is float64 here and lacks the
+    allowance for float32 rounding that the kernels add.
+    """
+    y = codebook.rotate(np.asarray(rows, np.float32), book.mean, book.sign) * np.float32(book.gain)
+    codes = np.rint(np.clip(y, -127, 127))
+    return codes.astype(np.int8), np.sqrt(((y - codes).astype(np.float64) ** 2).sum(axis=1))
+
+
+def factor(book: Codebook) -> float:
+    """Code units per unit of distance: the gain, and the stretch of an unnormalised Hadamard transform."""
+    power_of_two = book.width & (book.width - 1) == 0
+    return book.gain * (float(np.sqrt(book.width)) if power_of_two else 1.0)
 
 
 def density(

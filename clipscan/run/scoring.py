@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset
-from clipscan.engine import DEFAULT_MEMORY, Neighbors, as_rows, cores, search
+from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, cores, search
 from clipscan.errors import InputError, RunError
 from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
@@ -20,6 +22,7 @@ from clipscan.scores import METHODS, NEED_TEXT, Scorer
 from clipscan.scores.local import Engine
 from clipscan.scores.references import Scale, identify, parse_scales
 
+AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
 GRAPH_ROWS = 250_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
 
 
@@ -67,31 +70,38 @@ def graph_stage(
     run.update(graph={"k": settings.k, "skipped": None})
     progress.stage("graph", "rows")
 
-    own = np.arange(image.n, dtype=np.int64)
+    table = _tables(image, settings)
     start = 0
     for shard, count in enumerate(counts):
         stop = start + count
 
         def work(shard: int = shard, start: int = start, stop: int = stop) -> dict[str, Any]:
-            rows = as_rows(image.block(start, stop), "image embeddings")
-            table = search(
-                rows,
-                image,
-                settings.k,
-                own[start:stop],
-                own,
-                settings.backend,
-                settings.threads,
-                settings.max_memory,
-            )
-            write_array(run.distance(shard), table.distance)
-            write_array(run.index(shard), table.index)
-            return {"rows": stop - start, "backend": table.backend}
+            part = table(start, stop)
+            write_array(run.distance(shard), part.distance)
+            write_array(run.index(shard), part.index)
+            return {"rows": stop - start, "backend": part.backend}
 
         if count:
             run.task(f"graph-{shard:05d}", fingerprint(asked), work)
         start = stop
         progress.advance(stop, stop / image.n)
+
+
+def _tables(image: Rows, settings: Settings) -> Callable[[int, int], Neighbors]:
+    """A function (start, stop) -> the graph's table of these rows. Both ways give the same table: all rows at
+    once take half the work, slices lose less when a long search is killed."""
+    how: dict[str, Any] = {
+        "backend": settings.backend, "threads": settings.threads, "max_memory": settings.max_memory,
+    }  # fmt: skip
+    if image.n > AT_ONCE_ROWS:
+        own = np.arange(image.n, dtype=np.int64)
+        return lambda start, stop: search(
+            image.slice(start, stop), image, settings.k, own[start:stop], own, **how
+        )
+    whole = cache(lambda: search(image, None, settings.k, **how))
+    return lambda start, stop: Neighbors(
+        whole().distance[start:stop], whole().index[start:stop], whole().backend
+    )
 
 
 def has_graph(run: RunFolder) -> bool:

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, backend_module, search
+from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, backend_module, search, search_spans
 from clipscan.engine.arrays import Array
 
 LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the neighbour table alone
 CROSS = ("agree", "cross")  # from the neighbours of both towers
 NEED_TEXT = ("cosine", *CROSS)
+Spans = Sequence[tuple[int, int]]
 METHODS = (*LOCAL, "iforest", *NEED_TEXT)
 
 
@@ -30,14 +31,27 @@ class Engine:
     threads: int = 1
     max_memory: int = DEFAULT_MEMORY
 
-    def search(
+    def within(self, rows: Rows) -> Neighbors:
+        """The rows among themselves."""
+        return search(rows, None, self.k, **self._how)
+
+    def between(
         self, queries: Rows, reference: Rows, query_id: Array | None, reference_id: Array | None
     ) -> Neighbors:
         """Without an identity of the queries nothing is excluded."""
         reference_id = None if query_id is None else reference_id
-        return search(
-            queries, reference, self.k, query_id, reference_id, self.backend, self.threads, self.max_memory
-        )
+        return search(queries, reference, self.k, query_id, reference_id, **self._how)
+
+    def spans(
+        self, queries: Rows, reference: Rows, query_id: Array | None, reference_id: Array | None, spans: Spans
+    ) -> list[Neighbors]:
+        """A table for each span of the reference, as `between`."""
+        reference_id = None if query_id is None else reference_id
+        return search_spans(queries, reference, self.k, query_id, reference_id, spans, **self._how)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"backend": self.backend, "threads": self.threads, "max_memory": self.max_memory}
 
     def density(self, table: Neighbors, reference: dict[str, Array] | None = None) -> dict[str, Array]:
         return self._module.density(table.distance, table.index, reference, self.threads)  # type: ignore[no-any-return]
@@ -59,34 +73,39 @@ class Batch(NamedTuple):
     text_group: Array | None
 
 
+class Tables(NamedTuple):
+    """Neighbours of a batch among the rows of one reference: of its images, of its captions where asked."""
+
+    images: Neighbors
+    captions: Neighbors | None
+
+
 @dataclass
 class Reference:
     """m reference rows with their own densities; `joint` adds their captions to the images.
 
-    image_group [m], text_group [m]: a query does not see rows of its own group. In joint mode each
-    distinct caption counts once: captions from templates would otherwise fill every neighbourhood.
+    text_group [m]: a query does not see captions of its own group. In joint mode each distinct caption
+    counts once: captions from templates would otherwise fill every neighbourhood.
     """
 
     engine: Engine
     image: Rows
     text: Rows | None = None
-    image_group: Array | None = None
     text_group: Array | None = None
     joint: bool = False
     own: Neighbors | None = None  # the reference among itself, each row without itself; searched if not given
     density: dict[str, Array] = field(init=False)
 
     def __post_init__(self) -> None:
-        position = np.arange(self.image.n, dtype=np.int64)
         if self.own is None:
-            self.own = self.engine.search(self.image, self.image, position, position)
+            self.own = self.engine.within(self.image)
         tables = [self.own]
         if self.joint:
             assert self.text is not None and self.text_group is not None
             self._distinct = np.sort(np.unique(self.text_group, return_index=True)[1])
             self._captions = as_rows(self.text.take(self._distinct))
             self._caption_group = np.ascontiguousarray(self.text_group[self._distinct])
-            images_of_captions = self.engine.search(self._captions, self.image, None, None)
+            images_of_captions = self.engine.between(self._captions, self.image, None, None)
             tables = [
                 self._with_captions(self.own, self.image, self.text_group),
                 self._with_captions(images_of_captions, self._captions, self._caption_group),
@@ -96,38 +115,35 @@ class Reference:
     def own_scores(self, methods: Sequence[str]) -> dict[str, Array]:
         """Columns of the reference rows themselves (reference="all": no second search)."""
         assert self.own is not None
-        position = np.arange(self.image.n, dtype=np.int64)
+        captions = self.engine.within(self.text) if self.text and "cross" in methods else None
         out = {name: column[: self.image.n] for name, column in self.density.items()}
-        out |= self.cross_modal(methods, Batch(self.image, self.text, position, None), self.own, position)
+        out |= self._cross_modal(methods, self.image, self.text, Tables(self.own, captions))
         return {method: out[method] for method in methods if method in out}
 
-    def score(self, methods: Sequence[str], batch: Batch) -> dict[str, Array]:
-        """Columns of a batch of n rows, float64 [n] each."""
+    def score(self, methods: Sequence[str], batch: Batch, tables: Tables) -> dict[str, Array]:
+        """Columns of a batch of n rows, float64 [n] each, from its neighbours among the reference rows."""
         out: dict[str, Array] = {}
-        table = self.engine.search(batch.image, self.image, batch.image_group, self.image_group)
         if any(method in LOCAL for method in methods):
-            full = self._with_captions(table, batch.image, batch.text_group) if self.joint else table
+            images = tables.images
+            full = self._with_captions(images, batch.image, batch.text_group) if self.joint else images
             out |= self.engine.density(full, self.density)
-        out |= self.cross_modal(methods, batch, table, self.image_group)
+        out |= self._cross_modal(methods, batch.image, batch.text, tables)
         return {method: out[method] for method in methods if method in out}
 
-    def cross_modal(
-        self, methods: Sequence[str], batch: Batch, images: Neighbors, image_group: Array | None
+    def _cross_modal(
+        self, methods: Sequence[str], image: Rows, text: Rows | None, tables: Tables
     ) -> dict[str, Array]:
         """agree: do pictures like mine carry captions like mine? cross: do captions like mine go with
         pictures like mine? Each is minus the mean cosine over the k neighbours in the other tower."""
         out: dict[str, Array] = {}
-        if batch.text is None or self.text is None:
-            return out
-        if "agree" in methods:
-            out["agree"] = -self.engine.mean_cosine(batch.text, self._text_rows, images.index)
-        if "cross" in methods:
-            captions = self.engine.search(batch.text, self.text, batch.image_group, image_group)
-            out["cross"] = -self.engine.mean_cosine(batch.image, self._image_rows, captions.index)
+        if "agree" in methods and text is not None and self.text is not None:
+            out["agree"] = -self.engine.mean_cosine(text, self._text_rows, tables.images.index)
+        if "cross" in methods and tables.captions is not None:
+            out["cross"] = -self.engine.mean_cosine(image, self._image_rows, tables.captions.index)
         return out
 
     def _with_captions(self, table: Neighbors, queries: Rows, group: Array | None) -> Neighbors:
-        captions = self.engine.search(queries, self._captions, group, self._caption_group)
+        captions = self.engine.between(queries, self._captions, group, self._caption_group)
         captions.index[captions.index >= 0] += self.image.n
         return Neighbors.merge(table, captions)
 

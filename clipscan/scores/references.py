@@ -90,9 +90,7 @@ def identify(rows: Rows, ids: Any = None, threads: int = 1) -> Identity:
     """
     check_rows(rows, threads)
     if ids is None:
-        codes = np.concatenate(
-            [_core.hash_rows(block, threads) for _, block in rows.blocks()] or [np.empty(0, np.uint64)]
-        )
+        codes = _core.hash_rows(rows.sources(), rows.d, threads)
         _, first, group = np.unique(codes, return_index=True, return_inverse=True)
         copy = _occurrence(group.ravel(), len(first))
         with np.errstate(over="ignore"):

@@ -14,7 +14,7 @@ import numpy as np
 from clipscan.engine import Neighbors, Rows, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.scores.forest import Forest, grow, iforest
-from clipscan.scores.local import CROSS, LOCAL, Batch, Engine, Reference, pair_cosine
+from clipscan.scores.local import CROSS, LOCAL, Batch, Engine, Reference, Tables, pair_cosine
 from clipscan.scores.references import Identity, Scale, identify
 
 Columns = dict[str, Array]
@@ -53,6 +53,7 @@ class Scorer:
         for scale in self.scales:
             self.drawn[scale.name] = [] if self.given else self._draw(scale)
             self._prepare(scale)
+        self._stack = self._stacked()
 
     def columns(self, start: int, stop: int) -> tuple[Columns, Columns]:
         """(scores, spread) of rows [start, stop), name -> float64 [stop - start]."""
@@ -61,8 +62,9 @@ class Scorer:
         batch = self._batch(start, stop)
         if "cosine" in self.methods and batch.text is not None:
             mean["cosine"], spread["cosine"] = pair_cosine(batch.image, batch.text), np.zeros(stop - start)
+        tables = self._stack.tables(batch) if self._stack else {}
         for scale in self.scales:
-            draws = self._score(scale, batch, start, stop)
+            draws = self._score(scale, batch, tables, start, stop)
             for method in self.methods:
                 if method in draws[0]:
                     name = self.name(method, scale)
@@ -97,8 +99,7 @@ class Scorer:
         return [self.image.take(rows[:FOREST_ROWS]) for rows in self.drawn[scale.name]]
 
     def _everything(self) -> Reference:
-        own = np.arange(self.image.n, dtype=np.int64)
-        return Reference(self.engine, self.image, self.text, own, self._text_group, self.joint, self.graph)
+        return Reference(self.engine, self.image, self.text, self._text_group, self.joint, self.graph)
 
     def _reference(self, rows: Array | None) -> Reference:
         if rows is None:
@@ -108,31 +109,91 @@ class Scorer:
             self.engine,
             as_rows(self.image.take(rows)),
             as_rows(self.text.take(rows)) if self.text else None,
-            self.identity.of_sample(rows),
             self._text_group[rows] if self._text_group is not None else None,
             self.joint,
         )
 
+    def _stacked(self) -> Stack | None:
+        if not self._references:
+            return None
+        if self.given:
+            return Stack(self.engine, self.given, None, None, {(self.scales[0].name, 0): (0, self.given.n)})
+        names = list(self._references)
+        draws, spans = stack([self.drawn[name] for name in names])
+        rows = np.concatenate(draws)
+        return Stack(
+            self.engine,
+            as_rows(self.image.take(rows)),
+            as_rows(self.text.take(rows)) if self.text and "cross" in self.methods else None,
+            np.concatenate([self.identity.of_sample(draw) for draw in draws]),
+            {(names[scale], draw): span for (scale, draw), span in spans.items()},
+        )
+
     def _batch(self, start: int, stop: int) -> Batch:
         return Batch(
-            as_rows(self.image.block(start, stop), self.image.name),
-            as_rows(self.text.block(start, stop), self.text.name) if self.text else None,
+            self.image.slice(start, stop),
+            self.text.slice(start, stop) if self.text else None,
             None if self.given else self.identity.group[start:stop],
             None if self._text_group is None else self._text_group[start:stop],
         )
 
-    def _score(self, scale: Scale, batch: Batch, start: int, stop: int) -> list[Columns]:
+    def _score(
+        self, scale: Scale, batch: Batch, tables: dict[tuple[str, int], Tables], start: int, stop: int
+    ) -> list[Columns]:
         if scale.name in self._whole:
             draws = [{name: column[start:stop] for name, column in self._whole[scale.name].items()}]
         else:
             draws = [
-                reference.score(self.methods, batch) for reference in self._references.get(scale.name, [])
+                reference.score(self.methods, batch, tables[scale.name, draw])
+                for draw, reference in enumerate(self._references.get(scale.name, []))
             ]
         forests = self._forests.get(scale.name, [])
         draws = draws or [{} for _ in forests] or [{}]
         for out, forest in zip(draws, forests, strict=False):
             out["iforest"] = iforest(batch.image.block(0, batch.image.n), forest)
         return draws
+
+
+@dataclass
+class Stack:
+    """All draws of all scales one behind another, so that a batch of rows meets them in one pass.
+
+    `spans` says where draw number r of a scale lies: (scale name, r) -> rows [begin, end). Draws of one
+    number nest, so the smaller scales are the beginnings of the largest and cost nothing more.
+    """
+
+    engine: Engine
+    image: Rows
+    text: Rows | None
+    group: Array | None
+    spans: dict[tuple[str, int], tuple[int, int]]
+
+    def tables(self, batch: Batch) -> dict[tuple[str, int], Tables]:
+        """The neighbours of a batch in each draw; of its captions where the stack has any."""
+        images = self._search(batch.image, self.image, batch.image_group)
+        captions: Sequence[Neighbors | None] = [None] * len(images)
+        if self.text is not None and batch.text is not None:
+            captions = self._search(batch.text, self.text, batch.image_group)
+        return dict(zip(self.spans, map(Tables, images, captions), strict=True))
+
+    def _search(self, queries: Rows, reference: Rows, group: Array | None) -> list[Neighbors]:
+        return self.engine.spans(queries, reference, group, self.group, list(self.spans.values()))
+
+
+def stack(
+    drawn: Sequence[Sequence[Array]],
+) -> tuple[list[Array], dict[tuple[int, int], tuple[int, int]]]:
+    """Draws [scale][number] -> the longest of each number, and (scale, number) -> its span among them."""
+    longest = [
+        max((draws[number] for draws in drawn if number < len(draws)), key=len)
+        for number in range(max(map(len, drawn)))
+    ]
+    begin = np.concatenate([[0], np.cumsum([len(rows) for rows in longest])])
+    return longest, {
+        (scale, number): (int(begin[number]), int(begin[number]) + len(rows))
+        for scale, draws in enumerate(drawn)
+        for number, rows in enumerate(draws)
+    }
 
 
 def _average(method: str, draws: Sequence[Array]) -> tuple[Array, Array]:

@@ -1,0 +1,74 @@
+#include "codes.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+namespace {
+
+int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+}  // namespace
+
+Rotation Codebook::rotation() const {
+  const int64_t width = int64_t(sign.size()) / 2, span = int64_t(std::bit_floor(uint64_t(width)));
+  return {int64_t(mean.size()), width, span, mean.data(), sign.data(), float(1.0 / std::sqrt(double(span))), gain};
+}
+
+double Codebook::factor() const {
+  const Rotation r = rotation();
+  return r.span < r.width ? double(gain) : double(gain) * std::sqrt(double(r.span));
+}
+
+Codes::Codes(const Kernel& kernel, const Codebook& book, int64_t n)
+    : kernel(&kernel), n(n), width(int64_t(book.sign.size()) / 2), groups(width / kernel.group),
+      panels(new (std::align_val_t(64)) uint8_t[size_t(std::max<int64_t>(1, panel_count() * panel_bytes()))]),
+      norm(n), base(n), error(n), panel_error(panel_count()) {}
+
+void Codes::encode(const Source& source, const uint32_t* which, int64_t first, const Codebook& book, int64_t from,
+                   int64_t to, std::vector<float>& workspace) {
+  const Rotation rotation = book.rotation();
+  const int nr = kernel->nr, group = kernel->group;
+  const int64_t padded = round_up(width, 16) + 16;
+  workspace.resize(source.d + padded + padded / 4);
+  float *const scratch = workspace.data(), *const y = scratch + source.d;
+  int8_t* const code = reinterpret_cast<int8_t*>(y + padded);
+
+  for (int64_t number = from; number < to; ++number) {
+    uint8_t* const panel = panels.get() + number * panel_bytes();
+    panel_error[number] = 0;
+    for (int64_t j = 0; j < nr; ++j) {
+      const int64_t i = number * nr + j;
+      if (i < n) {
+        const float* row = source.row(first + (which ? which[i] : i), scratch, *kernel);
+        const CodeOf it = kernel->encode(row, rotation, y, code);
+        norm[i] = it.norm, base[i] = (it.norm >> 1) + kernel->offset * it.sum, error[i] = it.error;
+        panel_error[number] = std::max(panel_error[number], it.error);
+      } else {
+        std::memset(code, 0, width);
+      }
+      for (int64_t p = 0; p < width; ++p) code[p] = int8_t(code[p] + kernel->offset);
+      for (int64_t g = 0; g < groups; ++g) std::memcpy(panel + (g * nr + j) * group, code + g * group, group);
+    }
+  }
+}
+
+void Codes::pack(int64_t first, int32_t* words) const {
+  const int mr = kernel->mr, nr = kernel->nr, group = kernel->group;
+  for (int64_t i = 0; i < mr; ++i) {
+    const int64_t row = first + i;
+    const uint8_t* at = row < n ? panel(row / nr) + (row % nr) * group : nullptr;
+    for (int64_t g = 0; g < groups; ++g) {
+      int32_t word = 0;
+      if (at && group == 4) {
+        std::memcpy(&word, at + g * nr * 4, 4);
+        if (kernel->offset) word ^= int32_t(0x80808080u);  // back to signed
+      } else if (at) {
+        const int8_t* two = reinterpret_cast<const int8_t*>(at + g * nr * 2);
+        word = int32_t(uint16_t(two[0])) | int32_t(two[1]) * 65536;
+      }
+      words[g * mr + i] = word;
+    }
+  }
+}

@@ -1,0 +1,54 @@
+// Step 1 of the search: rows -> int8 codes in panels, with a bound on what the codes leave out.
+//
+// A row x becomes y = c R (x - mean), with one rotation R and one factor c for all rows, and q = y rounded
+// to integers in [-127, 127]; `error` is at least |y - q|. Distances keep their ratios under R and c, so
+//     | c |x_i - x_j|  -  |q_i - q_j| |  <=  error_i + error_j                         (triangle inequality)
+// and |q_i - q_j|^2 = |q_i|^2 + |q_j|^2 - 2 q_i.q_j is a sum of integers, exact. That is all of the proof.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "kernel.h"
+#include "source.h"
+
+// How rows become codes: fitted once for a search, see clipscan/engine/codebook.py.
+struct Codebook {
+  std::vector<float> mean;  // [d]
+  std::vector<float> sign;  // [2, width]
+  float gain;
+  Rotation rotation() const;
+  double factor() const;    // c: code units per unit of distance
+};
+
+struct FreeBytes {
+  void operator()(void* at) const { ::operator delete[](at, std::align_val_t(64)); }
+};
+
+struct Codes {
+  const Kernel* kernel;
+  int64_t n, width, groups;
+  std::unique_ptr<uint8_t[], FreeBytes> panels;  // [panel_count][groups][nr][group]
+  std::vector<int32_t> norm;                     // |q|^2
+  std::vector<int32_t> base;                     // |q|^2 / 2 + offset * sum of q
+  std::vector<float> error;
+  std::vector<float> panel_error;                // the largest in each panel
+
+  Codes(const Kernel& kernel, const Codebook& book, int64_t n);
+  int64_t panel_count() const { return (n + kernel->nr - 1) / kernel->nr; }
+  int64_t panel_bytes() const { return groups * kernel->nr * kernel->group; }
+  const uint8_t* panel(int64_t number) const { return panels.get() + number * panel_bytes(); }
+
+  // Rows [0, n) are rows `first`... of the source, or rows which[0], which[1], ... where that is given.
+  // Fills panels [from, to); workspace grows as needed.
+  void encode(const Source& source, const uint32_t* which, int64_t first, const Codebook& book, int64_t from,
+              int64_t to, std::vector<float>& workspace);
+
+  // Rows [first, first + mr) as packed words [groups][mr]; rows past the end are zeros.
+  void pack(int64_t first, int32_t* words) const;
+};
+
+// The error that rounding alone leaves is about sqrt(width / 12); rows that were clipped exceed twice that.
+inline float ordinary_error(int64_t width) { return std::sqrt(float(width) / 3.0f) + 1.0f; }

@@ -1,0 +1,30 @@
+// Equal rows are searched once. Web data holds thousands of copies of one placeholder picture.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "frontier.h"
+#include "knn.h"
+
+// Keys [k] -> distances and row numbers, counted from `first`.
+void write_keys(const Key* keys, int64_t k, int64_t first, float* distance, int64_t* index);
+
+class Copies {
+ public:
+  Copies(const KnnTask& task, const Source& rows);
+
+  int64_t n() const { return rows_ - spare_; }
+  // Position -> the first of its rows, ascending; null where all rows differ.
+  const uint32_t* which() const { return spare_ ? which_.data() : nullptr; }
+  int64_t count(int64_t position) const { return spare_ ? start_[position + 1] - start_[position] : 1; }
+
+  // Tables of different rows (keys [n, k] over first rows) -> tables of all rows, copies listed. `keys`
+  // may be the memory of `index`.
+  void write(const Key* keys, int64_t k, float* distance, int64_t* index, int threads) const;
+
+ private:
+  int64_t rows_, spare_ = 0;     // rows, and how many of them repeat an earlier one
+  std::vector<uint32_t> which_;  // [n]
+  std::vector<uint32_t> start_;  // [n + 1] into member_
+  std::vector<uint32_t> member_; // [rows], by position, ascending
+};

@@ -1,0 +1,111 @@
+#include "frontier.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+
+Units::Units(const Codebook& book, int64_t d)
+    : factor(book.factor()), relative(double(d + 16) * (FLT_EPSILON / 2)),
+      absolute(std::sqrt(double(d) * FLT_MIN)) {}  // squares of tiny differences underflow
+
+Frontier::Frontier(const Side& queries, const Side& reference, const Units& units, int64_t n, int64_t k,
+                   int64_t capacity, Key* best)
+    : queries_(queries), reference_(reference), units_(units), k_(k), capacity_(capacity), best_(best),
+      limit_(new std::atomic<float>[n]), count_(n), waiting_(new Candidate[n * capacity]) {
+  reset(n);
+}
+
+void Frontier::reset(int64_t rows) {
+  for (int64_t i = 0; i < rows; ++i) limit_[i].store(NOBODY, std::memory_order_relaxed);
+  std::fill(count_.begin(), count_.begin() + rows, 0);
+  std::fill(best_, best_ + rows * k_, NO_KEY);
+}
+
+void Frontier::lower(int64_t i, float limit) {
+  if (limit < limit_[i].load(std::memory_order_relaxed)) limit_[i].store(limit, std::memory_order_relaxed);
+}
+
+void Frontier::push(int64_t i, Candidate candidate, Bench& bench) {
+  Candidate* const waiting = waiting_.get() + i * capacity_;
+  waiting[count_[i]++] = candidate;
+  ++bench.passed;
+  if (count_[i] < capacity_) return;
+  tighten(i, bench);
+  if (count_[i] <= capacity_ / 2) return;
+  measure(i, waiting, count_[i], bench);
+  count_[i] = 0;
+}
+
+void Frontier::settle(int64_t i, Bench& bench) {
+  Candidate* const waiting = waiting_.get() + i * capacity_;
+  tighten(i, bench);
+  const int64_t count = count_[i], ahead = std::min(count, k_);
+  if (ahead < count)
+    std::nth_element(waiting, waiting + ahead, waiting + count,
+                     [](const Candidate& a, const Candidate& b) { return a.delta < b.delta; });
+  measure(i, waiting, ahead, bench);
+  const int64_t left = keep_within_limit(i, waiting + ahead, count - ahead);
+  std::copy(waiting + ahead, waiting + ahead + left, waiting);
+  count_[i] = uint32_t(left);
+}
+
+void Frontier::finish(int64_t i, Bench& bench) {
+  settle(i, bench);
+  measure(i, waiting_.get() + i * capacity_, count_[i], bench);
+  count_[i] = 0;
+}
+
+// The k-th smallest upper bound among all that is known becomes the limit; who cannot be below it goes.
+void Frontier::tighten(int64_t i, Bench& bench) {
+  Candidate* const waiting = waiting_.get() + i * capacity_;
+  const float* const error = reference_.codes->error.data();
+  const float own = queries_.codes->error[i];
+  auto& upper = bench.upper;
+  upper.clear();
+  for (uint32_t c = 0; c < count_[i]; ++c) upper.push_back(waiting[c].delta + error[waiting[c].position]);
+  for (const Key* key = best(i); key < best(i) + k_ && *key != NO_KEY; ++key)
+    upper.push_back(units_.limit_of_distance(distance_of(*key)) - own);
+  if (int64_t(upper.size()) < k_) return;
+  std::nth_element(upper.begin(), upper.begin() + (k_ - 1), upper.end());
+  lower(i, units_.limit_of_bound(upper[k_ - 1] + own));
+  count_[i] = uint32_t(keep_within_limit(i, waiting, count_[i]));
+}
+
+int64_t Frontier::keep_within_limit(int64_t i, Candidate* from, int64_t count) const {
+  const float* const error = reference_.codes->error.data();
+  const float reach = limit(i) + queries_.codes->error[i];
+  return std::remove_if(from, from + count,
+                        [&](const Candidate& c) { return c.delta - error[c.position] > reach; }) - from;
+}
+
+void Frontier::measure(int64_t i, Candidate* from, int64_t count, Bench& bench) {
+  if (count == 0) return;
+  const Source& source = *reference_.source;
+  const Kernel& kernel = *reference_.codes->kernel;
+  const int64_t d = source.d;
+  const float* const query = queries_.source->row(queries_.row(i), bench.query.data(), kernel);
+  constexpr int64_t AHEAD = 8;
+  for (int64_t c = 0; c < std::min(count, AHEAD); ++c) source.prefetch(reference_.row(from[c].position));
+
+  Key* const best = best_ + i * k_;
+  auto& keys = bench.keys;
+  keys.assign(best, std::find(best, best + k_, NO_KEY));
+  for (int64_t c = 0; c < count; c += 4) {
+    const float* others[4];
+    for (int64_t l = 0; l < 4; ++l) {
+      if (c + l + AHEAD < count) source.prefetch(reference_.row(from[c + l + AHEAD].position));
+      const int64_t here = std::min(c + l, count - 1);
+      others[l] = source.row(reference_.row(from[here].position), bench.other.data() + l * d, kernel);
+    }
+    float squared[4];
+    kernel.measure4(query, others, d, squared);
+    for (int64_t l = 0; l < std::min<int64_t>(4, count - c); ++l)
+      keys.push_back(key_of(std::sqrt(squared[l]), uint32_t(reference_.row(from[c + l].position))));
+  }
+  bench.measured += count;
+
+  const int64_t kept = std::min<int64_t>(k_, keys.size());
+  std::partial_sort(keys.begin(), keys.begin() + kept, keys.end());
+  std::copy(keys.begin(), keys.begin() + kept, best);
+  if (kept == k_) lower(i, units_.limit_of_distance(distance_of(best[k_ - 1])));
+}

@@ -1,0 +1,67 @@
+// The arithmetic of the search, once per instruction set (kernel_*.cpp, all from kernel.inl).
+#pragma once
+#include <cstdint>
+#include <vector>
+
+constexpr int32_t NEVER = -(1 << 30);       // a start from which no column passes, whatever its products
+constexpr int32_t ALWAYS = 1 << 29;         // half of a squared reach that every pair is within
+constexpr int32_t ABSENT = INT32_MAX;       // base and limit of a row that takes no part
+constexpr int64_t MAX_WIDTH = 1 << 14;      // (2 * 127)^2 * MAX_WIDTH / 2 < ALWAYS, and no sum leaves int32
+constexpr int BLOCK_UNIT = 96;              // rows of a block come in multiples of this: every mr and nr divides it
+
+// A register tile: mr rows against the nr columns of one panel. Of a pair with codes q_i, q_j
+//     value = q_i . q_j + (base_i - |q_i|^2 / 2) - |q_j|^2 / 2,   so   |q_i - q_j|^2 = 2 (base_i - value)
+// (halves rounded down). It concerns row i where value >= row_limit_i, and column j where
+// value + column_reach_j >= base_i.
+struct Tile {
+  const int32_t* rows;          // packed codes [groups][mr], one word a group
+  const uint8_t* panel;         // packed codes [groups][nr][group]
+  int64_t groups;
+  const int32_t* start;         // [nr]: -|q_j|^2 / 2, NEVER on padding
+  const int32_t* row_limit;     // [mr]
+  const int32_t* base;          // [mr]
+  const int32_t* column_reach;  // [nr]; null where columns take nothing
+  int32_t* value;               // out [mr][nr]
+  uint32_t* hit;                // out [mr], bit j: the pair concerns its row or its column
+};
+
+// One row's way to its codes; see clipscan/engine/reference.py:encode.
+struct Rotation {
+  int64_t d, width, span;        // span: the largest power of two in width
+  const float* mean;             // [d]
+  const float* sign;             // [2, width]: before each of the two transforms
+  float shrink, gain;            // fl(1 / sqrt(span)), used where span < width; codes per unit
+};
+
+struct CodeOf {
+  int32_t norm, sum;             // |q|^2, sum of q
+  float error;                   // |y - q| rounded up
+};
+
+struct Kernel {
+  const char* name;
+  int mr, nr;
+  int group;   // neighbouring codes of a row that share a 32-bit word of packed rows: 4 int8 or 2 int16
+  int offset;  // added to the codes of a panel (128 where the instruction wants them unsigned)
+
+  void (*multiply)(const Tile&);  // value only
+  bool (*compare)(const Tile&);   // hit from value; whether there is any
+  bool (*filter)(const Tile&);    // both at once; value is written only where there is a hit
+
+  // row [d] -> code [width]; y [width + 16] is scratch
+  CodeOf (*encode)(const float* row, const Rotation& rotation, float* y, int8_t* code);
+
+  // out[c] = sum_p (x_p - y[c]_p)^2 for four rows. One fixed order of summation (sixteen lanes, then
+  // a tree), so that every instruction set reports the same bits.
+  void (*measure4)(const float* x, const float* const* y, int64_t d, float* out);
+
+  void (*widen)(const uint16_t* half, int64_t d, float* out);  // IEEE float16 -> float32
+
+  int64_t (*spin_codes)(int64_t rounds);  // multiplications and additions done on registers alone: the
+  int64_t (*spin_floats)(int64_t rounds); // peaks that bench compares with
+};
+
+extern const Kernel kernel_base, kernel_avx2, kernel_avxvnni, kernel_avx512, kernel_neon;
+
+// What this processor can run, fastest first.
+std::vector<const Kernel*> usable_kernels();

@@ -1,0 +1,190 @@
+// A block of query rows against panels of the reference: products, comparison, and what passes.
+#pragma once
+#include <algorithm>
+#include <climits>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "codes.h"
+#include "frontier.h"
+#include "kernel.h"
+
+// Rows [begin, end) of a panel's columns take part, the others are as padding.
+struct Columns {
+  int64_t panel, begin, end;  // begin and end count from the first row of the reference
+};
+
+class Scan {
+ public:
+  Scan(const Codes& reference, int64_t block_rows, int64_t opening)
+      : reference_(reference), kernel_(*reference.kernel), mr_(kernel_.mr), nr_(kernel_.nr),
+        words_(block_rows * reference.groups), base_(block_rows), norm_(block_rows), error_(block_rows),
+        reach_(block_rows), row_limit_(block_rows), tile_error_(block_rows / mr_), start_(opening * nr_),
+        value_(opening * mr_ * nr_), column_reach_(nr_), column_limit_(nr_), hit_(mr_) {}
+
+  // Takes rows [first, first + count) of `queries`.
+  void load(const Codes& queries, int64_t first, int64_t count) {
+    first_ = first, count_ = count;
+    tiles_ = (count + mr_ - 1) / mr_;
+    std::fill(error_.begin(), error_.end(), 0.0f);
+    for (int64_t t = 0; t < tiles_; ++t) {
+      queries.pack(first + t * mr_, words_.data() + t * mr_ * reference_.groups);
+      tile_error_[t] = 0;
+      for (int64_t s = t * mr_; s < (t + 1) * mr_; ++s) {
+        const bool here = s < count;
+        base_[s] = here ? queries.base[first + s] : ABSENT;
+        if (!here) continue;
+        norm_[s] = queries.norm[first + s], error_[s] = queries.error[first + s];
+        tile_error_[t] = std::max(tile_error_[t], error_[s]);
+      }
+    }
+  }
+
+  // First look at `columns` (at most as many as `opening`): gives each row a limit from the bounds alone,
+  // then everything within it. own(i) is the column that row i must not meet, or -1; bounded(i) says that
+  // there is no other such column.
+  template <class Own, class Bounded, class Sink>
+  void open(const std::vector<Columns>& columns, int64_t k, const Units& units, Frontier& frontier, Own own,
+            Bounded bounded, Sink& sink) {
+    for (int64_t t = 0; t < tiles_; ++t) {
+      multiply(t, columns);
+      for (int64_t s = t * mr_; s < std::min(count_, (t + 1) * mr_); ++s)
+        if (bounded(first_ + s)) frontier.lower(first_ + s, bound(columns, s, k, units, own(first_ + s)));
+      for (size_t c = 0; c < columns.size(); ++c) {
+        set_limits(columns[c].panel, t, t + 1, frontier, false);
+        const Tile it = tile(t, columns[c].panel, start_.data() + c * nr_, value_.data() + c * mr_ * nr_, false);
+        if (kernel_.compare(it)) emit(it, t, columns[c].panel, false, sink);
+      }
+    }
+  }
+
+  // For each row the limit that `columns` prove, and the column that looks nearest: out(i, limit, column).
+  template <class Own, class Out>
+  void appraise(const std::vector<Columns>& columns, int64_t k, const Units& units, Own own, Out out) {
+    for (int64_t t = 0; t < tiles_; ++t) {
+      multiply(t, columns);
+      for (int64_t s = t * mr_; s < std::min(count_, (t + 1) * mr_); ++s)
+        out(first_ + s, bound(columns, s, k, units, own(first_ + s)), nearest(columns, s));
+    }
+  }
+
+  // Everything in these columns that is within a row's limit, or (both) within its own.
+  template <class Sink>
+  void visit(const Columns& columns, const Frontier& frontier, bool both, Sink& sink) {
+    begin_panel(columns, start_.data());
+    set_limits(columns.panel, 0, tiles_, frontier, both);
+    for (int64_t t = 0; t < tiles_; ++t) {
+      if (both) set_column_reach(t);
+      const Tile it = tile(t, columns.panel, start_.data(), value_.data(), both);
+      if (kernel_.filter(it)) emit(it, t, columns.panel, both, sink);
+    }
+  }
+
+ private:
+  Tile tile(int64_t t, int64_t panel, const int32_t* start, int32_t* value, bool both) {
+    return {words_.data() + t * mr_ * reference_.groups, reference_.panel(panel), reference_.groups, start,
+            row_limit_.data() + t * mr_, base_.data() + t * mr_, both ? column_reach_.data() : nullptr, value,
+            hit_.data()};
+  }
+
+  // Values of one tile of rows and several panels.
+  void multiply(int64_t t, const std::vector<Columns>& columns) {
+    for (int64_t c = 0; c < int64_t(columns.size()); ++c) {
+      if (t == 0) begin_panel(columns[c], start_.data() + c * nr_);
+      kernel_.multiply(tile(t, columns[c].panel, start_.data() + c * nr_, value_.data() + c * mr_ * nr_, false));
+    }
+  }
+
+  int64_t nearest(const std::vector<Columns>& columns, int64_t s) const {
+    int32_t most = INT_MIN;
+    int64_t column = 0;
+    for (int64_t c = 0; c < int64_t(columns.size()); ++c) {
+      const int32_t* value = value_.data() + c * mr_ * nr_ + (s % mr_) * nr_;
+      const int32_t* top = std::max_element(value, value + nr_);  // padding loses to every true column
+      if (*top > most) most = *top, column = columns[c].panel * nr_ + (top - value);
+    }
+    return column;
+  }
+
+  void begin_panel(const Columns& columns, int32_t* start) const {
+    for (int64_t j = 0; j < nr_; ++j) {
+      const int64_t at = columns.panel * nr_ + j;
+      start[j] = at >= columns.begin && at < columns.end ? -(reference_.norm[at] >> 1) : NEVER;
+    }
+  }
+
+  // Half of a squared reach, rounded up: |q_i - q_j|^2 / 2 of a pair within reach does not exceed it.
+  static int32_t half_square(float reach) {
+    return int32_t(std::min(reach * reach * (0.5f + 1e-6f) + 2.0f, float(ALWAYS)));
+  }
+
+  void set_limits(int64_t panel, int64_t from_tile, int64_t to_tile, const Frontier& frontier, bool both) {
+    const int64_t first = panel * nr_, last = std::min(first + nr_, reference_.n);
+    for (int64_t s = from_tile * mr_; s < std::min(count_, to_tile * mr_); ++s)
+      reach_[s] = frontier.limit(first_ + s) + error_[s];
+    for (int64_t s = from_tile * mr_; s < to_tile * mr_; ++s)
+      row_limit_[s] = base_[s] == ABSENT ? ABSENT : base_[s] - half_square(reach_[s] + reference_.panel_error[panel]);
+    if (!both) return;
+    for (int64_t j = 0; j < nr_; ++j)
+      column_limit_[j] = first + j < last ? frontier.limit(first + j) + reference_.error[first + j] : 0.0f;
+  }
+
+  void set_column_reach(int64_t t) {
+    for (int64_t j = 0; j < nr_; ++j) column_reach_[j] = half_square(column_limit_[j] + tile_error_[t]);
+  }
+
+  // The k-th best value among the maxima of disjoint groups of columns belongs to the k-th of k different
+  // rows or better, so its distance bounds the k-th neighbour's. Rows with large errors are left out.
+  float bound(const std::vector<Columns>& columns, int64_t s, int64_t k, const Units& units, int64_t own) {
+    const float ordinary = ordinary_error(reference_.width);
+    const int64_t count = columns.size(), fold = std::min<int64_t>(count, (4 * k + nr_ - 1) / nr_);
+    group_.assign(fold * nr_, INT_MIN);
+    float error = 0;
+    for (int64_t c = 0; c < count; ++c) {
+      const int32_t* value = value_.data() + c * mr_ * nr_ + (s % mr_) * nr_;
+      int32_t* group = group_.data() + (c % fold) * nr_;
+      const int64_t first = columns[c].panel * nr_, low = std::max(columns[c].begin, first) - first,
+                    high = std::min(columns[c].end, first + nr_) - first;
+      const float* errors = reference_.error.data() + first;
+      for (int64_t j = low; j < high; ++j) {
+        if (errors[j] > ordinary || first + j == own) continue;
+        group[j] = std::max(group[j], value[j]);
+        error = std::max(error, errors[j]);
+      }
+    }
+    if (int64_t(group_.size()) < k) return NOBODY;
+    std::nth_element(group_.begin(), group_.begin() + (k - 1), group_.end(), std::greater<int32_t>());
+    const int32_t kth = group_[k - 1];
+    if (kth == INT_MIN) return NOBODY;
+    const float squared = 2.0f * float(int64_t(base_[s]) - kth) + 2.0f;
+    return units.limit_of_bound(std::sqrt(std::max(squared, 0.0f)) + error_[s] + error);
+  }
+
+  template <class Sink>
+  void emit(const Tile& it, int64_t t, int64_t panel, bool both, Sink& sink) {
+    for (int64_t i = 0; i < mr_; ++i)
+      for (uint32_t bits = it.hit[i]; bits; bits &= bits - 1) {
+        const int64_t j = __builtin_ctz(bits), s = t * mr_ + i, column = panel * nr_ + j;
+        const int32_t squared =
+            2 * (it.base[i] - it.value[i * nr_ + j]) + (norm_[s] & 1) + (reference_.norm[column] & 1);
+        const float delta = std::sqrt(float(squared));
+        if (delta - reference_.error[column] <= reach_[s]) sink.row(first_ + s, {delta, uint32_t(column)});
+        if (both && delta - error_[s] <= column_limit_[j])
+          sink.column(column, {delta, uint32_t(first_ + s)});
+      }
+  }
+
+  const Codes& reference_;
+  const Kernel& kernel_;
+  const int64_t mr_, nr_;
+  std::vector<int32_t> words_, base_, norm_;
+  std::vector<float> error_, reach_;        // reach: limit plus own error
+  std::vector<int32_t> row_limit_;
+  std::vector<float> tile_error_;
+  std::vector<int32_t> start_, value_, column_reach_;
+  std::vector<float> column_limit_;         // as reach_, of the panel's rows
+  std::vector<uint32_t> hit_;
+  std::vector<int32_t> group_;
+  int64_t first_ = 0, count_ = 0, tiles_ = 0;
+};
