@@ -11,7 +11,7 @@ def knn_between(
     query_id: NDArray[int64] | None,
     reference_id: NDArray[int64] | None,
     spans: Sequence[tuple[int, int]],
-    mean: NDArray[float32],
+    centre: NDArray[float32],
     sign: NDArray[float32],
     gain: float,
     threads: int,
@@ -21,7 +21,7 @@ def knn_between(
 def knn_within(
     rows: list[NDArray[Any]],
     k: int,
-    mean: NDArray[float32],
+    centre: NDArray[float32],
     sign: NDArray[float32],
     gain: float,
     threads: int,
@@ -30,7 +30,7 @@ def knn_within(
 ) -> tuple[NDArray[float32], NDArray[int64], int, int]: ...
 def encode(
     rows: list[NDArray[Any]],
-    mean: NDArray[float32],
+    centre: NDArray[float32],
     sign: NDArray[float32],
     gain: float,
     instruction_set: str = "",

@@ -53,8 +53,8 @@ Source as_source(const py::list& parts, int64_t d) {
   return source;
 }
 
-Codebook as_book(const Array<float>& mean, const Array<float>& sign, float gain) {
-  return {{mean.data(), mean.data() + mean.size()}, {sign.data(), sign.data() + sign.size()}, gain};
+Codebook as_book(const Array<float>& centre, const Array<float>& sign, float gain) {
+  return {{centre.data(), centre.data() + centre.size()}, {sign.data(), sign.data() + sign.size()}, gain};
 }
 
 // Runs work(stop) on another thread while this one looks out for Ctrl-C.
@@ -76,11 +76,11 @@ auto interruptible(Work work) {
 
 py::tuple knn_between_(const py::list& queries, const py::list& reference, int64_t k, const Maybe<int64_t>& query_id,
                        const Maybe<int64_t>& reference_id, const std::vector<std::pair<int64_t, int64_t>>& spans,
-                       const Array<float>& mean, const Array<float>& sign, float gain, int threads, int64_t memory,
+                       const Array<float>& centre, const Array<float>& sign, float gain, int threads, int64_t memory,
                        const std::string& instruction_set) {
   const Kernel& kernel = pick_kernel(instruction_set);
-  const Codebook book = as_book(mean, sign, gain);
-  const Source from = as_source(queries, mean.size()), to = as_source(reference, mean.size());
+  const Codebook book = as_book(centre, sign, gain);
+  const Source from = as_source(queries, centre.size()), to = as_source(reference, centre.size());
   py::list tables;
   std::vector<Span> outputs;
   for (const auto& [begin, end] : spans) {
@@ -96,11 +96,11 @@ py::tuple knn_between_(const py::list& queries, const py::list& reference, int64
   return py::make_tuple(tables, counts.passed, counts.measured);
 }
 
-py::tuple knn_within_(const py::list& rows, int64_t k, const Array<float>& mean, const Array<float>& sign, float gain,
+py::tuple knn_within_(const py::list& rows, int64_t k, const Array<float>& centre, const Array<float>& sign, float gain,
                       int threads, int64_t memory, const std::string& instruction_set) {
   const Kernel& kernel = pick_kernel(instruction_set);
-  const Codebook book = as_book(mean, sign, gain);
-  const Source source = as_source(rows, mean.size());
+  const Codebook book = as_book(centre, sign, gain);
+  const Source source = as_source(rows, centre.size());
   Array<float> distance({source.n, k});
   Array<int64_t> index({source.n, k});
   float* const distances = distance.mutable_data();
@@ -112,18 +112,20 @@ py::tuple knn_within_(const py::list& rows, int64_t k, const Array<float>& mean,
 }
 
 // Codes [n, width], |q|^2 and error bounds [n] of rows, as the search makes them.
-py::tuple encode_(const py::list& rows, const Array<float>& mean, const Array<float>& sign, float gain,
+py::tuple encode_(const py::list& rows, const Array<float>& centre, const Array<float>& sign, float gain,
                   const std::string& instruction_set) {
   const Kernel& kernel = pick_kernel(instruction_set);
-  const Codebook book = as_book(mean, sign, gain);
-  const Source source = as_source(rows, mean.size());
+  const Codebook book = as_book(centre, sign, gain);
+  const Source source = as_source(rows, centre.size());
   const Rotation rotation = book.rotation();
   Array<int8_t> codes({source.n, rotation.width});
   Array<int32_t> norm(source.n);
   Array<float> error(source.n);
   std::vector<float> scratch(source.d), y(rotation.width + 32);
+  std::vector<int8_t> code(rotation.width + 32);
   for (int64_t i = 0; i < source.n; ++i) {
-    const CodeOf it = kernel.encode(source.row(i, scratch.data(), kernel), rotation, y.data(), codes.mutable_data(i));
+    const CodeOf it = kernel.encode(source.row(i, scratch.data(), kernel), rotation, y.data(), code.data());
+    std::copy_n(code.data(), rotation.width, codes.mutable_data(i));
     norm.mutable_at(i) = it.norm, error.mutable_at(i) = it.error;
   }
   return py::make_tuple(codes, norm, error);
@@ -178,11 +180,11 @@ py::dict density_(const Array<float>& distance, const Array<int64_t>& index, con
 PYBIND11_MODULE(_core, m) {
   m.doc() = "C++ core of clipscan; see clipscan/engine for the checked interface.";
   m.def("knn_between", &knn_between_, py::arg("queries"), py::arg("reference"), py::arg("k"), py::arg("query_id"),
-        py::arg("reference_id"), py::arg("spans"), py::arg("mean"), py::arg("sign"), py::arg("gain"),
+        py::arg("reference_id"), py::arg("spans"), py::arg("centre"), py::arg("sign"), py::arg("gain"),
         py::arg("threads"), py::arg("memory"), py::arg("instruction_set") = "");
-  m.def("knn_within", &knn_within_, py::arg("rows"), py::arg("k"), py::arg("mean"), py::arg("sign"), py::arg("gain"),
+  m.def("knn_within", &knn_within_, py::arg("rows"), py::arg("k"), py::arg("centre"), py::arg("sign"), py::arg("gain"),
         py::arg("threads"), py::arg("memory"), py::arg("instruction_set") = "");
-  m.def("encode", &encode_, py::arg("rows"), py::arg("mean"), py::arg("sign"), py::arg("gain"),
+  m.def("encode", &encode_, py::arg("rows"), py::arg("centre"), py::arg("sign"), py::arg("gain"),
         py::arg("instruction_set") = "");
   m.def("peak", &peak_, py::arg("threads") = 1, py::arg("instruction_set") = "");
   m.def("density", &density_, py::arg("distance"), py::arg("index"), py::arg("kdist") = py::none(),

@@ -13,7 +13,7 @@ int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit;
 
 Rotation Codebook::rotation() const {
   const int64_t width = int64_t(sign.size()) / 2, span = int64_t(std::bit_floor(uint64_t(width)));
-  return {int64_t(mean.size()), width, span, mean.data(), sign.data(), float(1.0 / std::sqrt(double(span))), gain};
+  return {int64_t(centre.size()), width, span, centre.data(), sign.data(), float(1.0 / std::sqrt(double(span))), gain};
 }
 
 double Codebook::factor() const {
@@ -31,7 +31,7 @@ void Codes::encode(const Source& source, const uint32_t* which, int64_t first, c
   const Rotation rotation = book.rotation();
   const int nr = kernel->nr, group = kernel->group;
   const int64_t padded = round_up(width, 16) + 16;
-  workspace.resize(source.d + padded + padded / 4);
+  workspace.resize(source.d + padded + padded / 4 + 4);
   float *const scratch = workspace.data(), *const y = scratch + source.d;
   int8_t* const code = reinterpret_cast<int8_t*>(y + padded);
 
@@ -49,7 +49,10 @@ void Codes::encode(const Source& source, const uint32_t* which, int64_t first, c
         std::memset(code, 0, width);
       }
       for (int64_t p = 0; p < width; ++p) code[p] = int8_t(code[p] + kernel->offset);
-      for (int64_t g = 0; g < groups; ++g) std::memcpy(panel + (g * nr + j) * group, code + g * group, group);
+      if (group == 4)
+        for (int64_t g = 0; g < groups; ++g) std::memcpy(panel + (g * nr + j) * 4, code + g * 4, 4);
+      else
+        for (int64_t g = 0; g < groups; ++g) std::memcpy(panel + (g * nr + j) * 2, code + g * 2, 2);
     }
   }
 }

@@ -1,10 +1,11 @@
 // Step 1 of the search: rows -> int8 codes in panels, with a bound on what the codes leave out.
 //
-// A row x becomes y = c R (x - mean), with one rotation R and one factor c for all rows, and q = y rounded
+// A row x becomes y = c R (x - centre), with one rotation R and one factor c for all rows, and q = y rounded
 // to integers in [-127, 127]; `error` is at least |y - q|. Distances keep their ratios under R and c, so
 //     | c |x_i - x_j|  -  |q_i - q_j| |  <=  error_i + error_j                         (triangle inequality)
 // and |q_i - q_j|^2 = |q_i|^2 + |q_j|^2 - 2 q_i.q_j is a sum of integers, exact. That is all of the proof.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -16,7 +17,7 @@
 
 // How rows become codes: fitted once for a search, see clipscan/engine/codebook.py.
 struct Codebook {
-  std::vector<float> mean;  // [d]
+  std::vector<float> centre;  // [d]
   std::vector<float> sign;  // [2, width]
   float gain;
   Rotation rotation() const;
@@ -26,6 +27,14 @@ struct Codebook {
 struct FreeBytes {
   void operator()(void* at) const { ::operator delete[](at, std::align_val_t(64)); }
 };
+
+// An error that nine of ten do not exceed: taken for all of those, it spares telling them apart.
+inline float usual_error(const float* errors, int64_t count) {
+  std::vector<float> sorted(errors, errors + count);
+  const auto most = sorted.begin() + count * 9 / 10;
+  std::nth_element(sorted.begin(), most, sorted.end());
+  return count ? *most : 0.0f;
+}
 
 struct Codes {
   const Kernel* kernel;
@@ -48,6 +57,13 @@ struct Codes {
 
   // Rows [first, first + mr) as packed words [groups][mr]; rows past the end are zeros.
   void pack(int64_t first, int32_t* words) const;
+
+  // An error that no row of the panel exceeds, the same for most panels; known after settle_errors().
+  float filter_error(int64_t panel) const { return std::max(panel_error[panel], usual); }
+  void settle_errors() { usual = usual_error(panel_error.data(), panel_count()); }
+
+ private:
+  float usual = 0;
 };
 
 // The error that rounding alone leaves is about sqrt(width / 12); rows that were clipped exceed twice that.

@@ -38,8 +38,7 @@ void Frontier::push(int64_t i, Candidate candidate, Bench& bench) {
 
 void Frontier::settle(int64_t i, Bench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
-  tighten(i, bench);
-  const int64_t count = count_[i], ahead = std::min(count, k_);
+  const int64_t count = keep_within_limit(i, waiting, count_[i]), ahead = std::min(count, k_);
   if (ahead < count)
     std::nth_element(waiting, waiting + ahead, waiting + count,
                      [](const Candidate& a, const Candidate& b) { return a.delta < b.delta; });
@@ -87,9 +86,10 @@ void Frontier::measure(int64_t i, Candidate* from, int64_t count, Bench& bench) 
   constexpr int64_t AHEAD = 8;
   for (int64_t c = 0; c < std::min(count, AHEAD); ++c) source.prefetch(reference_.row(from[c].position));
 
+  // Only what beats the k-th best so far can matter.
   Key* const best = best_ + i * k_;
   auto& keys = bench.keys;
-  keys.assign(best, std::find(best, best + k_, NO_KEY));
+  keys.clear();
   for (int64_t c = 0; c < count; c += 4) {
     const float* others[4];
     for (int64_t l = 0; l < 4; ++l) {
@@ -99,13 +99,20 @@ void Frontier::measure(int64_t i, Candidate* from, int64_t count, Bench& bench) 
     }
     float squared[4];
     kernel.measure4(query, others, d, squared);
-    for (int64_t l = 0; l < std::min<int64_t>(4, count - c); ++l)
-      keys.push_back(key_of(std::sqrt(squared[l]), uint32_t(reference_.row(from[c + l].position))));
+    for (int64_t l = 0; l < std::min<int64_t>(4, count - c); ++l) {
+      const Key key = key_of(std::sqrt(squared[l]), uint32_t(reference_.row(from[c + l].position)));
+      if (key < best[k_ - 1]) keys.push_back(key);
+    }
   }
   bench.measured += count;
+  if (keys.empty()) return;
 
-  const int64_t kept = std::min<int64_t>(k_, keys.size());
-  std::partial_sort(keys.begin(), keys.begin() + kept, keys.end());
-  std::copy(keys.begin(), keys.begin() + kept, best);
-  if (kept == k_) lower(i, units_.limit_of_distance(distance_of(best[k_ - 1])));
+  std::sort(keys.begin(), keys.end());
+  const int64_t known = std::lower_bound(best, best + k_, NO_KEY) - best;
+  keys.resize(std::min<int64_t>(k_, keys.size()));
+  const int64_t added = keys.size();
+  keys.insert(keys.end(), best, best + known);
+  std::inplace_merge(keys.begin(), keys.begin() + added, keys.end());
+  std::copy(keys.begin(), keys.begin() + std::min<int64_t>(k_, keys.size()), best);
+  if (best[k_ - 1] != NO_KEY) lower(i, units_.limit_of_distance(distance_of(best[k_ - 1])));
 }

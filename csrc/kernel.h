@@ -28,7 +28,7 @@ struct Tile {
 // One row's way to its codes; see clipscan/engine/reference.py:encode.
 struct Rotation {
   int64_t d, width, span;        // span: the largest power of two in width
-  const float* mean;             // [d]
+  const float* centre;           // [d]
   const float* sign;             // [2, width]: before each of the two transforms
   float shrink, gain;            // fl(1 / sqrt(span)), used where span < width; codes per unit
 };
@@ -48,7 +48,7 @@ struct Kernel {
   bool (*compare)(const Tile&);   // hit from value; whether there is any
   bool (*filter)(const Tile&);    // both at once; value is written only where there is a hit
 
-  // row [d] -> code [width]; y [width + 16] is scratch
+  // row [d] -> code [width]; y and code have room for 16 more, which are zeros and scratch
   CodeOf (*encode)(const float* row, const Rotation& rotation, float* y, int8_t* code);
 
   // out[c] = sum_p (x_p - y[c]_p)^2 for four rows. One fixed order of summation (sixteen lanes, then

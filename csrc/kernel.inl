@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "kernel.h"
 
@@ -98,33 +99,31 @@ bool filter(const Tile& t) {
 
 // ---- a row to its codes
 
-inline Vec swap_within(Vec x, int h) {  // lane l takes lane l ^ h
+// One stage within a vector: lanes l and l ^ H, for l without bit H, become their sum and their difference.
+template <int H, int... L>
+inline Vec stage(Vec x, std::integer_sequence<int, L...>) {
 #if defined(__clang__)
-  Vec y;
-  for (int l = 0; l < LANES; ++l) y[l] = x[l ^ h];
-  return y;
+  const Vec other = __builtin_shufflevector(x, x, (L ^ H)...);
 #else
-  IVec from;
-  for (int l = 0; l < LANES; ++l) from[l] = l ^ h;
-  return __builtin_shuffle(x, from);
+  const Vec other = __builtin_shuffle(x, IVec{(L ^ H)...});
 #endif
+  const Vec turned = x * Vec{(L & H ? -1.0f : 1.0f)...};
+  return other + turned;
+}
+
+template <int H>
+inline Vec stages(Vec x) {
+  if constexpr (H < LANES)
+    return stages<2 * H>(stage<H>(x, std::make_integer_sequence<int, LANES>{}));
+  else
+    return x;
 }
 
 // In place, unnormalised; count a power of two. Stages in order h = 1, 2, 4, ...: a + b, a - b.
 inline void hadamard(float* y, int64_t count) {
   int64_t h = 1;
   if (count >= LANES) {
-    for (int64_t p = 0; p < count; p += LANES) {
-      Vec x = load<Vec>(y + p);
-#pragma GCC unroll 8
-      for (int s = 1; s < LANES; s *= 2) {
-        Vec turn;
-        for (int l = 0; l < LANES; ++l) turn[l] = l & s ? -1.0f : 1.0f;
-        const Vec turned = x * turn;
-        x = swap_within(x, s) + turned;
-      }
-      store(y + p, x);
-    }
+    for (int64_t p = 0; p < count; p += LANES) store(y + p, stages<1>(load<Vec>(y + p)));
     h = LANES;
   }
   for (; h < count; h *= 2)
@@ -137,7 +136,7 @@ inline void hadamard(float* y, int64_t count) {
 }
 
 CodeOf encode(const float* row, const Rotation& r, float* y, int8_t* code) {
-  for (int64_t p = 0; p < r.d; ++p) y[p] = (row[p] - r.mean[p]) * r.sign[p];
+  for (int64_t p = 0; p < r.d; ++p) y[p] = (row[p] - r.centre[p]) * r.sign[p];
   for (int64_t p = r.d; p < r.width + 16; ++p) y[p] = 0.0f;
   hadamard(y, r.span);
   if (r.span < r.width) {
@@ -149,24 +148,21 @@ CodeOf encode(const float* row, const Rotation& r, float* y, int8_t* code) {
 
   constexpr float TO_INTEGER = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest, ties to even
   float length[16] = {}, error[16] = {};
-  int32_t norm = 0, sum = 0;
-  for (int64_t p = 0; p < r.width; p += 16) {
-    float q[16];
+  int32_t norm[16] = {}, sum[16] = {};
+  for (int64_t p = 0; p < r.width; p += 16)
     for (int l = 0; l < 16; ++l) {
       const float x = y[p + l] * r.gain;
       const float inside = x < -127.0f ? -127.0f : x > 127.0f ? 127.0f : x;
-      q[l] = (inside + TO_INTEGER) - TO_INTEGER;
-      const float e = x - q[l];
+      const float q = (inside + TO_INTEGER) - TO_INTEGER;
+      const float e = x - q;
+      const int32_t c = int32_t(q);
       length[l] += x * x;
       error[l] += e * e;
+      norm[l] += c * c;
+      sum[l] += c;
+      code[p + l] = int8_t(c);
     }
-    for (int l = 0; l < 16; ++l) {
-      const int32_t c = int32_t(q[l]);
-      norm += c * c;
-      sum += c;
-      if (p + l < r.width) code[p + l] = int8_t(c);
-    }
-  }
+  for (int l = 1; l < 16; ++l) norm[0] += norm[l], sum[0] += sum[l];
   double y2 = 0, e2 = 0;
   for (int l = 0; l < 16; ++l) y2 += length[l], e2 += error[l];
   // Rounding: one step a butterfly stage and a few more on y (relative to its length), one step a term
@@ -174,7 +170,7 @@ CodeOf encode(const float* row, const Rotation& r, float* y, int8_t* code) {
   constexpr double UNIT = FLT_EPSILON / 2;
   const double terms = 1.0 + double(r.width + 16) * UNIT;
   const double steps = (2 * std::bit_width(uint64_t(r.span)) + 16) * UNIT;
-  return {norm, sum, float((std::sqrt(e2) * terms + std::sqrt(y2) * terms * steps) * (1 + 16 * FLT_EPSILON))};
+  return {norm[0], sum[0], float((std::sqrt(e2) * terms + std::sqrt(y2) * terms * steps) * (1 + 16 * FLT_EPSILON))};
 }
 
 // ---- float32 rows
@@ -226,33 +222,39 @@ void widen(const uint16_t* half, int64_t d, float* out) {
 
 // ---- peaks
 
+// Every register starts from another number: equal ones would be computed once.
+
 int64_t spin_codes(int64_t rounds) {
-  IVec sum[MR][VECS] = {};
-  IVec row = broadcast(0x01020304), column = broadcast(0x05060708);
+  Sums sum;
+  IVec row = broadcast(0x01020304);
+  const IVec column = broadcast(0x05060708);
+  for (int i = 0; i < MR; ++i)
+    for (int v = 0; v < VECS; ++v) sum.at[i][v] = broadcast(i * VECS + v);
   for (int64_t r = 0; r < rounds; ++r) {
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
-      for (int v = 0; v < VECS; ++v) sum[i][v] = DOT(sum[i][v], column, row);
-    asm volatile("" ::: "memory");
+      for (int v = 0; v < VECS; ++v) sum.at[i][v] = DOT(sum.at[i][v], column, row);
+    row = row ^ column;  // or the products would be computed once
   }
   IVec all = {};
   for (int i = 0; i < MR; ++i)
-    for (int v = 0; v < VECS; ++v) all = all ^ sum[i][v];
+    for (int v = 0; v < VECS; ++v) all = all ^ sum.at[i][v];
   volatile int32_t keep = all[0];
   (void)keep;
   return rounds * 2 * MR * NR * GROUP;
 }
 
 int64_t spin_floats(int64_t rounds) {
-  Vec sum[MR][VECS] = {};
-  Vec row = broadcast(1.0f), column = broadcast(0.5f);
+  Vec sum[MR][VECS];
+  const Vec row = broadcast(1.0f), column = broadcast(0.5f);
+  for (int i = 0; i < MR; ++i)
+    for (int v = 0; v < VECS; ++v) sum[i][v] = broadcast(float(i * VECS + v));
   for (int64_t r = 0; r < rounds; ++r) {
 #pragma GCC unroll 16
     for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 8
       for (int v = 0; v < VECS; ++v) sum[i][v] = FMA(column, row, sum[i][v]);
-    asm volatile("" ::: "memory");
   }
   Vec all = {};
   for (int i = 0; i < MR; ++i)

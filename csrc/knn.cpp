@@ -42,7 +42,7 @@ int64_t waiting_room(const KnnTask& task, int64_t rows) {
 }
 
 // Panels looked at twice (Scan::open): enough for a k-th best that means something.
-int64_t opening_panels(int64_t k, int nr) { return (std::max<int64_t>(512, 12 * k) + nr - 1) / nr; }
+int64_t opening_panels(int64_t k, int nr) { return (std::max<int64_t>(1024, 12 * k) + nr - 1) / nr; }
 
 void check(const KnnTask& task) {
   if (task.stop->load(std::memory_order_relaxed)) throw Stopped{};
@@ -55,6 +55,7 @@ Codes encode_all(const KnnTask& task, const Source& source, const uint32_t* whic
     std::vector<float> workspace;
     codes.encode(source, which, 0, *task.book, from, to, workspace);
   });
+  codes.settle_errors();
   return codes;
 }
 
@@ -149,13 +150,14 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
         if (int64_t(first.size()) > opening) first.resize(opening);
         // A query with several selves in the span gets no bound from the opening, only its candidates.
         const auto itself = [&](int64_t i) { return identities.of(begin + i, span.begin, span.end); };
-        scan.open(first, k, units, frontier, [&](int64_t i) { return itself(i).second; },
-                  [&](int64_t i) { return itself(i).first <= 1; }, sink);
+        scan.open(first, k, frontier, [&](int64_t i) { return itself(i).second; },
+                  [&](int64_t i) { return itself(i).first <= 1; }, [&](int64_t i) { frontier.settle(i, bench); },
+                  sink);
         done = std::min(span.end, (first.back().panel + 1) * kernel.nr);
       }
       for (const Columns& columns : panels_of(done, span.end, kernel.nr)) {
         check(task);
-        scan.visit(columns, frontier, false, sink);
+        scan.visit(columns, std::min(columns.panel + 1, codes.panel_count() - 1), frontier, false, sink);
       }
       done = span.end;
       for (int64_t i = 0; i < end - begin; ++i) {
@@ -320,7 +322,7 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
     it.scan.load(codes, begin, end - begin);
     for (int64_t panel = to_panel; panel-- > from_panel;) {
       check(task);
-      it.scan.visit({panel, 0, n}, frontier, panel * nr < begin, it);
+      it.scan.visit({panel, 0, n}, std::max(panel - 1, from_panel), frontier, panel * nr < begin, it);
       shared.take(it.column_log, it.bench);
       shared.take(it.row_log, it.bench);
     }

@@ -16,12 +16,14 @@ struct Columns {
 };
 
 class Scan {
+  static constexpr int64_t PATIENCE = 4;  // panels that rows pass with the limits they had
+
  public:
   Scan(const Codes& reference, int64_t block_rows, int64_t opening)
       : reference_(reference), kernel_(*reference.kernel), mr_(kernel_.mr), nr_(kernel_.nr),
         words_(block_rows * reference.groups), base_(block_rows), norm_(block_rows), error_(block_rows),
         reach_(block_rows), row_limit_(block_rows), tile_error_(block_rows / mr_), start_(opening * nr_),
-        value_(opening * mr_ * nr_), column_reach_(nr_), column_limit_(nr_), hit_(mr_) {}
+        value_(opening * mr_ * nr_), column_reach_(nr_), column_limit_(nr_), hit_(mr_), taken_(block_rows, INT_MAX) {}
 
   // Takes rows [first, first + count) of `queries`.
   void load(const Codes& queries, int64_t first, int64_t count) {
@@ -34,28 +36,42 @@ class Scan {
       for (int64_t s = t * mr_; s < (t + 1) * mr_; ++s) {
         const bool here = s < count;
         base_[s] = here ? queries.base[first + s] : ABSENT;
+        row_limit_[s] = ABSENT;
         if (!here) continue;
         norm_[s] = queries.norm[first + s], error_[s] = queries.error[first + s];
         tile_error_[t] = std::max(tile_error_[t], error_[s]);
       }
     }
+    // Most tiles share one error, so that most limits are computed once.
+    const float usual = usual_error(tile_error_.data(), tiles_);
+    for (int64_t t = 0; t < tiles_; ++t) tile_error_[t] = std::max(tile_error_[t], usual);
+    limits_error_ = -1, age_ = 0;
   }
 
-  // First look at `columns` (at most as many as `opening`): gives each row a limit from the bounds alone,
-  // then everything within it. own(i) is the column that row i must not meet, or -1; bounded(i) says that
-  // there is no other such column.
-  template <class Own, class Bounded, class Sink>
-  void open(const std::vector<Columns>& columns, int64_t k, const Units& units, Frontier& frontier, Own own,
-            Bounded bounded, Sink& sink) {
+  // First look at `columns` (at most as many as `opening`). The k that look nearest go to the sink, and
+  // settle(i) turns them into a true limit; then follows what else is within that. own(i) is the column that
+  // row i must not meet, or -1; bounded(i) says that there is no other such column.
+  template <class Own, class Bounded, class Settle, class Sink>
+  void open(const std::vector<Columns>& columns, int64_t k, const Frontier& frontier, Own own, Bounded bounded,
+            Settle settle, Sink& sink) {
     for (int64_t t = 0; t < tiles_; ++t) {
       multiply(t, columns);
-      for (int64_t s = t * mr_; s < std::min(count_, (t + 1) * mr_); ++s)
-        if (bounded(first_ + s)) frontier.lower(first_ + s, bound(columns, s, k, units, own(first_ + s)));
-      for (size_t c = 0; c < columns.size(); ++c) {
-        set_limits(columns[c].panel, t, t + 1, frontier, false);
-        const Tile it = tile(t, columns[c].panel, start_.data() + c * nr_, value_.data() + c * mr_ * nr_, false);
-        if (kernel_.compare(it)) emit(it, t, columns[c].panel, false, sink);
+      const int64_t from = t * mr_, to = std::min(count_, from + mr_);
+      for (int64_t s = from; s < to; ++s) {
+        const int32_t kth = bounded(first_ + s) ? kth_value(columns, s, k, own(first_ + s)) : INT_MIN;
+        row_limit_[s] = std::max(kth, base_[s] - ALWAYS);
+        reach_[s] = NOBODY;
       }
+      for (size_t c = 0; c < columns.size(); ++c) compare(t, columns[c], c, sink);
+      std::copy(row_limit_.begin() + from, row_limit_.begin() + to, taken_.begin() + from);
+      for (int64_t s = from; s < to; ++s) settle(first_ + s);
+      float error = -1;
+      for (size_t c = 0; c < columns.size(); ++c) {
+        if (const float needed = reference_.filter_error(columns[c].panel); needed != error)
+          set_row_limits(t, t + 1, frontier, error = needed);
+        compare(t, columns[c], c, sink);
+      }
+      std::fill(taken_.begin() + from, taken_.begin() + to, INT_MAX);
     }
   }
 
@@ -65,17 +81,25 @@ class Scan {
     for (int64_t t = 0; t < tiles_; ++t) {
       multiply(t, columns);
       for (int64_t s = t * mr_; s < std::min(count_, (t + 1) * mr_); ++s)
-        out(first_ + s, bound(columns, s, k, units, own(first_ + s)), nearest(columns, s));
+        out(first_ + s, bound(columns, s, kth_value(columns, s, k, own(first_ + s)), units), nearest(columns, s));
     }
   }
 
-  // Everything in these columns that is within a row's limit, or (both) within its own.
+  // Everything in these columns that is within a row's limit, or (both) within its own. The panel that comes
+  // next is fetched on the way.
   template <class Sink>
-  void visit(const Columns& columns, const Frontier& frontier, bool both, Sink& sink) {
+  void visit(const Columns& columns, int64_t next, const Frontier& frontier, bool both, Sink& sink) {
     begin_panel(columns, start_.data());
-    set_limits(columns.panel, 0, tiles_, frontier, both);
+    if (const float needed = reference_.filter_error(columns.panel); needed != limits_error_ || ++age_ == PATIENCE) {
+      set_row_limits(0, tiles_, frontier, limits_error_ = needed);
+      age_ = 0;
+    }
+    if (both) set_columns(columns.panel, frontier);
+    const uint8_t* const ahead = reference_.panel(next);
+    const int64_t bytes = reference_.panel_bytes(), share = (bytes / tiles_ + 64) & -64;
     for (int64_t t = 0; t < tiles_; ++t) {
-      if (both) set_column_reach(t);
+      for (int64_t b = t * share; b < std::min((t + 1) * share, bytes); b += 64) __builtin_prefetch(ahead + b);
+      if (both && tile_error_[t] != column_reach_error_) set_column_reach(tile_error_[t]);
       const Tile it = tile(t, columns.panel, start_.data(), value_.data(), both);
       if (kernel_.filter(it)) emit(it, t, columns.panel, both, sink);
     }
@@ -119,46 +143,63 @@ class Scan {
     return int32_t(std::min(reach * reach * (0.5f + 1e-6f) + 2.0f, float(ALWAYS)));
   }
 
-  void set_limits(int64_t panel, int64_t from_tile, int64_t to_tile, const Frontier& frontier, bool both) {
-    const int64_t first = panel * nr_, last = std::min(first + nr_, reference_.n);
-    for (int64_t s = from_tile * mr_; s < std::min(count_, to_tile * mr_); ++s)
+  // Limits of rows against columns whose errors do not exceed `error`.
+  void set_row_limits(int64_t from_tile, int64_t to_tile, const Frontier& frontier, float error) {
+    for (int64_t s = from_tile * mr_; s < std::min(count_, to_tile * mr_); ++s) {
       reach_[s] = frontier.limit(first_ + s) + error_[s];
-    for (int64_t s = from_tile * mr_; s < to_tile * mr_; ++s)
-      row_limit_[s] = base_[s] == ABSENT ? ABSENT : base_[s] - half_square(reach_[s] + reference_.panel_error[panel]);
-    if (!both) return;
-    for (int64_t j = 0; j < nr_; ++j)
-      column_limit_[j] = first + j < last ? frontier.limit(first + j) + reference_.error[first + j] : 0.0f;
+      row_limit_[s] = base_[s] - half_square(reach_[s] + error);
+    }
   }
 
-  void set_column_reach(int64_t t) {
-    for (int64_t j = 0; j < nr_; ++j) column_reach_[j] = half_square(column_limit_[j] + tile_error_[t]);
+  void set_columns(int64_t panel, const Frontier& frontier) {
+    const int64_t first = panel * nr_, last = std::min(first + nr_, reference_.n);
+    for (int64_t j = 0; j < nr_; ++j)
+      column_limit_[j] = first + j < last ? frontier.limit(first + j) + reference_.error[first + j] : 0.0f;
+    set_column_reach(tile_error_[0]);
+  }
+
+  void set_column_reach(float error) {
+    for (int64_t j = 0; j < nr_; ++j) column_reach_[j] = half_square(column_limit_[j] + error);
+    column_reach_error_ = error;
   }
 
   // The k-th best value among the maxima of disjoint groups of columns belongs to the k-th of k different
   // rows or better, so its distance bounds the k-th neighbour's. Rows with large errors are left out.
-  float bound(const std::vector<Columns>& columns, int64_t s, int64_t k, const Units& units, int64_t own) {
+  int32_t kth_value(const std::vector<Columns>& columns, int64_t s, int64_t k, int64_t own) {
     const float ordinary = ordinary_error(reference_.width);
     const int64_t count = columns.size(), fold = std::min<int64_t>(count, (4 * k + nr_ - 1) / nr_);
     group_.assign(fold * nr_, INT_MIN);
-    float error = 0;
     for (int64_t c = 0; c < count; ++c) {
       const int32_t* value = value_.data() + c * mr_ * nr_ + (s % mr_) * nr_;
       int32_t* group = group_.data() + (c % fold) * nr_;
-      const int64_t first = columns[c].panel * nr_, low = std::max(columns[c].begin, first) - first,
-                    high = std::min(columns[c].end, first + nr_) - first;
-      const float* errors = reference_.error.data() + first;
-      for (int64_t j = low; j < high; ++j) {
-        if (errors[j] > ordinary || first + j == own) continue;
-        group[j] = std::max(group[j], value[j]);
-        error = std::max(error, errors[j]);
+      const int64_t first = columns[c].panel * nr_, end = first + nr_;
+      if (columns[c].begin <= first && end <= columns[c].end && reference_.panel_error[columns[c].panel] <= ordinary &&
+          (own < first || own >= end)) {
+        for (int64_t j = 0; j < nr_; ++j) group[j] = std::max(group[j], value[j]);
+        continue;
       }
+      for (int64_t j = std::max(columns[c].begin, first) - first; j < std::min(columns[c].end, end) - first; ++j)
+        if (reference_.error[first + j] <= ordinary && first + j != own) group[j] = std::max(group[j], value[j]);
     }
-    if (int64_t(group_.size()) < k) return NOBODY;
+    if (int64_t(group_.size()) < k) return INT_MIN;
     std::nth_element(group_.begin(), group_.begin() + (k - 1), group_.end(), std::greater<int32_t>());
-    const int32_t kth = group_[k - 1];
+    return group_[k - 1];
+  }
+
+  // The limit that a k-th value proves.
+  float bound(const std::vector<Columns>& columns, int64_t s, int32_t kth, const Units& units) const {
     if (kth == INT_MIN) return NOBODY;
+    float error = 0;
+    for (const Columns& it : columns) error = std::max(error, reference_.panel_error[it.panel]);
+    error = std::min(error, ordinary_error(reference_.width));
     const float squared = 2.0f * float(int64_t(base_[s]) - kth) + 2.0f;
     return units.limit_of_bound(std::sqrt(std::max(squared, 0.0f)) + error_[s] + error);
+  }
+
+  template <class Sink>
+  void compare(int64_t t, const Columns& columns, size_t c, Sink& sink) {
+    const Tile it = tile(t, columns.panel, start_.data() + c * nr_, value_.data() + c * mr_ * nr_, false);
+    if (kernel_.compare(it)) emit(it, t, columns.panel, false, sink);
   }
 
   template <class Sink>
@@ -169,7 +210,7 @@ class Scan {
         const int32_t squared =
             2 * (it.base[i] - it.value[i * nr_ + j]) + (norm_[s] & 1) + (reference_.norm[column] & 1);
         const float delta = std::sqrt(float(squared));
-        if (delta - reference_.error[column] <= reach_[s]) sink.row(first_ + s, {delta, uint32_t(column)});
+        if (delta - reference_.error[column] <= reach_[s] && it.value[i * nr_ + j] < taken_[s]) sink.row(first_ + s, {delta, uint32_t(column)});
         if (both && delta - error_[s] <= column_limit_[j])
           sink.column(column, {delta, uint32_t(first_ + s)});
       }
@@ -185,6 +226,8 @@ class Scan {
   std::vector<int32_t> start_, value_, column_reach_;
   std::vector<float> column_limit_;         // as reach_, of the panel's rows
   std::vector<uint32_t> hit_;
+  std::vector<int32_t> taken_;              // values from here on have been handed over already
   std::vector<int32_t> group_;
-  int64_t first_ = 0, count_ = 0, tiles_ = 0;
+  int64_t first_ = 0, count_ = 0, tiles_ = 0, age_ = 0;
+  float limits_error_ = -1, column_reach_error_ = -1;  // what limits and reaches stand for
 };

@@ -1,5 +1,11 @@
 """The search equals the float64 definition, on the shapes that broke other people's kernels."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from compare import assert_same_table
@@ -8,7 +14,7 @@ from hypothesis import strategies as st
 
 import clipscan
 from clipscan import _core
-from clipscan.engine import Counts, Neighbors, arrays, as_rows, cpu, knn, reference
+from clipscan.engine import Counts, Neighbors, arrays, as_rows, cpu, knn, reference, search_spans
 
 MEMORY = 1 << 30
 
@@ -22,8 +28,8 @@ def rows(n, d, seed=0, scale=1.0):
     return (scale * np.random.default_rng(seed).standard_normal((n, d))).astype(np.float32)
 
 
-# A register tile holds 4, 6 or 12 queries and 8, 16 or 32 reference rows; a block at most 384 queries.
-@pytest.mark.parametrize("n", [2, 11, 12, 13, 31, 32, 33, 63, 64, 65, 383, 384, 385, 800])
+# A register tile holds 4, 6 or 12 queries and 8, 16 or 32 reference rows; a block 96 to 384 rows.
+@pytest.mark.parametrize("n", [2, 11, 12, 13, 31, 32, 33, 63, 64, 65, 95, 96, 97, 383, 384, 385, 800, 1537])
 @pytest.mark.parametrize("d", [1, 3, 16, 17, 64])
 def test_self_search_equals_float64_around_tile_edges(n, d):
     x, k = rows(n, d, seed=n), min(5, n - 1)
@@ -88,6 +94,154 @@ def test_thousands_of_copies_of_one_picture():
         x,
         *[part[2000:] for part in exact(x, x, 4)],
     )
+
+
+def test_the_lowest_of_many_copies_are_listed_among_equally_far_rows():
+    # Four groups of copies, all equally far from each other; indices of the groups interleave.
+    x = np.tile(np.eye(4, 5, dtype=np.float32), (30, 1))
+    table = knn(x, k=60)
+    assert_same_table(table, x, x, *exact(x, x, 60))
+    assert table.index[1, :32].tolist() == [i for i in range(120) if i % 4 == 1 and i != 1] + [0, 2, 3]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 9])
+def test_copies_near_copies_and_single_rows_together(k):
+    rng = np.random.default_rng(k)
+    base = rows(40, 24, seed=k)
+    near = base[:10] + np.float32(1e-6) * rng.standard_normal((10, 24)).astype(np.float32)
+    x = np.concatenate([np.repeat(base, rng.integers(1, 7, 40), axis=0), near])
+    x = x[rng.permutation(len(x))]
+    assert_same_table(knn(x, k=k), x, x, *exact(x, x, k))
+
+
+def test_minus_zero_is_zero_among_copies():
+    x = np.zeros((20, 6), np.float32)
+    x[::2] = -0.0
+    assert knn(x, k=3).index[7].tolist() == [0, 1, 2]
+
+
+def equidistant(n):
+    """n rows, each as far from every other: no bound can tell any two pairs apart."""
+    return np.eye(n, dtype=np.float32)
+
+
+def test_equally_far_rows_are_all_measured_and_listed_in_order():
+    x = equidistant(700)
+    counts = Counts()
+    distance, index = cpu.within(as_rows(x), 5, 2, MEMORY, counts)
+    assert (distance == np.sqrt(np.float32(2))).all()
+    assert index[0].tolist() == [1, 2, 3, 4, 5]
+    assert index[699].tolist() == [0, 1, 2, 3, 4]
+    assert counts.measured >= 600 * 700, "this input is meant to pass the filter"
+
+
+def test_equally_far_rows_fit_the_smallest_memory():
+    x = equidistant(600)
+    table, small = knn(x, k=7), knn(x, k=7, max_memory=1)
+    assert (table.distance == small.distance).all() and (table.index == small.index).all()
+
+
+def test_a_filter_that_rules_nothing_out_between_two_sets():
+    x = equidistant(500)
+    table = knn(x[:100], x[100:], k=6)
+    assert (table.index == np.arange(6)).all() and (table.distance == np.sqrt(np.float32(2))).all()
+
+
+def test_outliers_cost_their_own_pairs_only():
+    x = rows(3000, 64)
+    plain, wild = Counts(), Counts()
+    cpu.within(as_rows(x), 8, 2, MEMORY, plain)
+    x[[5, 1700, *range(60)]] *= 1e4
+    distance, index = cpu.within(as_rows(x), 8, 2, MEMORY, wild)
+    few = np.array([0, 5, 6, 1699, 1700, 2999])
+    ids = np.arange(3000)
+    exact_few = reference.knn(x[few], x, 8, few, ids)
+    assert_same_table(Neighbors(distance[few], index[few]), x[few], x, *exact_few)
+    assert wild.measured < 2 * plain.measured + 2 * 61 * 3000
+
+
+def test_queries_far_from_the_reference():
+    # Captions against images: two clouds apart, as the towers of CLIP leave them.
+    x, y = rows(200, 48) + 5, rows(300, 48, seed=1) - 5
+    assert_same_table(knn(x, y, k=7), x, y, *exact(x, y, 7, own=False))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    ends=st.lists(st.integers(6, 120), min_size=1, max_size=4, unique=True),
+    begin=st.integers(0, 100),
+    seed=st.integers(0, 99),
+    k=st.integers(1, 6),
+)
+def test_spans_give_the_tables_of_separate_searches(ends, begin, seed, k):
+    x, y = rows(50, 10, seed), np.round(rows(220, 10, seed + 1), 1)
+    ids = np.arange(50, dtype=np.int64)
+    own = np.concatenate([ids, 1000 + np.arange(170)])
+    spans = [(begin, begin + end) for end in ends] + [(0, 220), (begin // 2, 220)]
+    tables = search_spans(as_rows(x), as_rows(y), k, ids, own, spans)
+    for (first, last), table in zip(spans, tables, strict=True):
+        alone = knn(x, y[first:last], k=k, query_ids=ids, reference_ids=own[first:last])
+        assert (table.index == alone.index).all() and (table.distance == alone.distance).all()
+
+
+def test_a_query_with_several_selves_in_the_reference():
+    x, y = rows(20, 8), rows(150, 8, seed=1)
+    ids, owners = np.arange(20), np.arange(150) % 20  # seven or eight rows of every identity
+    assert_same_table(
+        knn(x, y, k=9, query_ids=ids, reference_ids=owners), x, y, *reference.knn(x, y, 9, ids, owners)
+    )
+
+
+@pytest.mark.parametrize("n", [20_001])
+def test_rows_of_a_large_set_equal_float64(n):
+    # Several blocks, chunks and pivots; clusters so that limits tighten early, copies so that rows collapse.
+    rng = np.random.default_rng(0)
+    x = rows(200, 20, seed=1)[rng.integers(0, 200, n)] + 0.3 * rows(n, 20, seed=2)
+    x[5000:5100] = x[:100]
+    few = rng.choice(n, 60, replace=False)
+    for k in (1, 40):
+        table = knn(x, k=k)
+        part = Neighbors(table.distance[few], table.index[few])
+        assert_same_table(part, x[few], x, *reference.knn(x[few], x, k, few, np.arange(n)))
+
+
+def test_a_memory_map_is_not_copied(tmp_path):
+    wide = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float16, (60, 8))
+    wide[:] = rows(60, 8)
+    source = as_rows(np.load(tmp_path / "x.npy", mmap_mode="r")).sources()[0]
+    assert isinstance(source, np.memmap) and source.dtype == np.float16
+
+
+def test_too_little_memory_for_a_large_search_is_refused_in_words():
+    x = np.zeros((20_000, 4), np.float32)
+    with pytest.raises(clipscan.InputError, match="max_memory=1000000: .* at least 36114432 bytes"):
+        knn(x, k=3, max_memory=1_000_000)
+
+
+INTERRUPTED = """
+import numpy, signal, sys, threading, time
+import clipscan
+x = numpy.random.default_rng(0).standard_normal((60_000, 512)).astype(numpy.float32)
+print("ready", flush=True)
+try:
+    clipscan.knn(x, k=16, threads=1)
+    print("finished")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_ends_a_search_at_once():
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    time.sleep(0.7)
+    child.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    out, _ = child.communicate(timeout=60)
+    assert out == "interrupted\n"
+    assert time.monotonic() - sent < 5  # a whole search takes longer; one panel takes microseconds
 
 
 def test_a_zero_vector_and_a_row_far_outside():

@@ -7,7 +7,6 @@ is the definition of all four.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -18,11 +17,12 @@ from clipscan import _core
 from clipscan.engine.arrays import Array, Rows, as_rows, like
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
+from clipscan.engine.threads import cores
 from clipscan.errors import BackendError, InputError
 
 __all__ = [
-    "Counts", "Neighbors", "Rows", "as_rows", "backend_module", "check_rows", "density", "knn", "like",
-    "search", "search_spans",
+    "Counts", "Neighbors", "Rows", "as_rows", "backend_module", "check_rows", "cores", "density", "knn",
+    "like", "search", "search_spans",
 ]  # fmt: skip
 
 BACKENDS = {"cpu": "clipscan.engine.cpu", "reference": "clipscan.engine.reference"}  # "auto" takes the first
@@ -163,11 +163,6 @@ def check_rows(rows: Rows, threads: int | None = None) -> None:
             f"{rows.name}: {len(bad)} of {rows.n} rows hold NaN or infinity, or a norm above 3e18, "
             f"which float32 distances cannot carry: rows {shown}; remove or repair them"
         )
-
-
-def cores() -> int:
-    """Cores that this process may use; what a scheduler left us, where the system can say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _identity(ids: Any, rows: Rows | None) -> Array | None:

@@ -15,13 +15,14 @@ import numpy as np
 
 from clipscan.engine.arrays import Array, Rows
 
-SAMPLE = 1024  # rows that mean and scale are fitted on
+SAMPLE = 1024  # rows that centre and scale are fitted on
 UNCLIPPED = 0.995  # share of them that the scale leaves whole; of the others the largest coordinates are cut
+FAR = 2.0  # times the usual: rows beyond are cut too, however many; or a few wild rows would blur all others
 SEED = 20260  # of the signs: any will do, a fixed one makes the work reproducible
 
 
 class Codebook(NamedTuple):
-    mean: Array  # [d] float32
+    centre: Array  # [d] float32: the median, which no few rows can move
     sign: Array  # [2, width] float32 of -1 and 1: before each of the two transforms
     gain: float  # codes per unit, a float32
 
@@ -38,17 +39,18 @@ def fit(sets: Sequence[Rows]) -> Codebook:
     d = sample.shape[1]
     width = -(-d // 4) * 4
     sign = np.random.default_rng(SEED).choice(np.array([-1, 1], np.float32), (2, width))
-    mean = (
-        sample.mean(axis=0, dtype=np.float64).astype(np.float32) if len(sample) else np.zeros(d, np.float32)
-    )
-    largest = np.abs(rotate(sample, mean, sign)).max(axis=1, initial=0.0)
-    reach = np.quantile(largest, UNCLIPPED) if len(sample) else 0.0
-    gain = np.float32(min(127.0 / reach, 1e30)) if reach > 0 else np.float32(1)
-    return Codebook(mean, sign, float(gain))
+    centre = np.median(sample, axis=0) if len(sample) else np.zeros(d, np.float32)
+    largest = np.abs(rotate(sample, centre, sign)).max(axis=1, initial=0.0)
+    largest = largest[largest > 0]  # copies of one picture may be the centre itself
+    if not len(largest):
+        return Codebook(centre, sign, 1.0)
+    reach = min(np.quantile(largest, UNCLIPPED), FAR * np.median(largest))
+    gain = np.float32(min(127.0 / reach, 1e30))
+    return Codebook(centre, sign, float(gain))
 
 
-def rotate(rows: Array, mean: Array, sign: Array) -> Array:
-    """[n, d] float32 -> [n, width] float32, rotated about the mean (and stretched by sqrt(span) where the
+def rotate(rows: Array, centre: Array, sign: Array) -> Array:
+    """[n, d] float32 -> [n, width] float32, rotated about the centre (and stretched by sqrt(span) where the
     width is a power of two).
 
     The transform takes a power of two of coordinates, `span`. Where the width is none, it is applied to the
@@ -58,7 +60,7 @@ def rotate(rows: Array, mean: Array, sign: Array) -> Array:
     width = sign.shape[1]
     span = 1 << (width.bit_length() - 1)
     y = np.zeros((len(rows), width), np.float32)
-    y[:, : rows.shape[1]] = rows - mean
+    y[:, : rows.shape[1]] = rows - centre
     y *= sign[0]
     _hadamard(y[:, :span])
     if span < width:

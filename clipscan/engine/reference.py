@@ -84,7 +84,7 @@ def encode(rows: Array, book: Codebook) -> tuple[Array, Array]:
     is the one bound that every back-end discards pairs by. The error is float64 here and lacks the
     allowance for float32 rounding that the kernels add.
     """
-    y = codebook.rotate(np.asarray(rows, np.float32), book.mean, book.sign) * np.float32(book.gain)
+    y = codebook.rotate(np.asarray(rows, np.float32), book.centre, book.sign) * np.float32(book.gain)
     codes = np.rint(np.clip(y, -127, 127))
     return codes.astype(np.int8), np.sqrt(((y - codes).astype(np.float64) ** 2).sum(axis=1))
 
