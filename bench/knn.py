@@ -1,7 +1,7 @@
 """The exact neighbour table and LOF end to end: clipscan and its peers, interleaved, one process each.
 
     python bench/knn.py [--n 50000] [--d 512] [--k 16,64] [--rounds 5] [--threads 2]
-                        [--case knn,lof] [--peers faiss,sklearn] [--csv bench/results.csv]
+                        [--case knn,lof] [--data clustered] [--peers faiss,sklearn] [--csv bench/results.csv]
 
 Rows are clustered unit vectors: Gaussian ones make every search look alike. A peer that is not installed is
 left out, aloud; `pip install '.[dev,bench]'` brings them all. Columns: clipscan/bench/rows.py.
@@ -128,6 +128,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (("k", "16,64"), ("case", "knn,lof"), ("peers", ",".join(PEERS))):
         parser.add_argument(f"--{name}", default=default)
+    parser.add_argument("--data", default="clustered", help="clustered, or tight: the worst case")
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
     parser.add_argument("--worker", choices=PEERS, help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -140,7 +141,7 @@ def main() -> None:
         parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
     commands = {name: [sys.executable, __file__, "--worker", name] for name in chosen}
     try:
-        plan = Plan(a.n, a.d, parse_ks([a.k]), a.threads, a.rounds, tuple(a.case.split(",")))
+        plan = Plan(a.n, a.d, parse_ks([a.k]), a.threads, a.rounds, tuple(a.case.split(",")), a.data)
     except InputError as wrong:
         parser.error(str(wrong))
     say = functools.partial(print, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from numpy import float32, float64, int8, int32, int64, uint8, uint64
+from numpy import float32, float64, int8, int64, uint8, uint64
 from numpy.typing import NDArray
 
 def knn_between(
@@ -34,7 +34,7 @@ def encode(
     sign: NDArray[float32],
     gain: float,
     instruction_set: str = "",
-) -> tuple[NDArray[int8], NDArray[int32], NDArray[float32]]: ...
+) -> tuple[NDArray[int8], NDArray[float32]]: ...
 def density(
     distance: NDArray[float32],
     index: NDArray[int64],

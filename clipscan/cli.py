@@ -296,6 +296,7 @@ def bench_knn(
     n: Annotated[int, typer.Option("--n", help="generated rows")] = 50_000,
     d: Annotated[int, typer.Option("--d", help="their width")] = 512,
     k: Annotated[list[str] | None, typer.Option("--k", help="neighbours, one or several: 16,64")] = None,
+    data: Annotated[str, typer.Option(help="clustered | tight (the worst case)")] = "clustered",
     threads: Threads = None,
     rounds: Annotated[int, typer.Option(help="counted runs")] = 3,
     csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
@@ -304,7 +305,7 @@ def bench_knn(
     from clipscan.bench import ITSELF, Plan, drive, parse_ks, report
     from clipscan.engine import cores
 
-    plan = Plan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds)
+    plan = Plan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds, data=data)
     print(report(drive(plan, {"clipscan": ITSELF}, lambda line: print(line, file=sys.stderr)), csv))
 
 

@@ -111,7 +111,7 @@ py::tuple knn_within_(const py::list& rows, int64_t k, const Array<float>& centr
   return py::make_tuple(distance, index, counts.passed, counts.measured);
 }
 
-// Codes [n, width], |q|^2 and error bounds [n] of rows, as the search makes them.
+// Codes [n, width] and error bounds [n] of rows, as the search makes them.
 py::tuple encode_(const py::list& rows, const Array<float>& centre, const Array<float>& sign, float gain,
                   const std::string& instruction_set) {
   const Kernel& kernel = pick_kernel(instruction_set);
@@ -119,16 +119,14 @@ py::tuple encode_(const py::list& rows, const Array<float>& centre, const Array<
   const Source source = as_source(rows, centre.size());
   const Rotation rotation = book.rotation();
   Array<int8_t> codes({source.n, rotation.width});
-  Array<int32_t> norm(source.n);
   Array<float> error(source.n);
   std::vector<float> scratch(source.d), y(rotation.width + 32);
   std::vector<int8_t> code(rotation.width + 32);
   for (int64_t i = 0; i < source.n; ++i) {
-    const CodeOf it = kernel.encode(source.row(i, scratch.data(), kernel), rotation, y.data(), code.data());
+    error.mutable_at(i) = kernel.encode(source.row(i, scratch.data(), kernel), rotation, y.data(), code.data());
     std::copy_n(code.data(), rotation.width, codes.mutable_data(i));
-    norm.mutable_at(i) = it.norm, error.mutable_at(i) = it.error;
   }
-  return py::make_tuple(codes, norm, error);
+  return py::make_tuple(codes, error);
 }
 
 // Giga-operations a second of one core on registers alone.

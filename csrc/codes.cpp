@@ -24,7 +24,9 @@ double Codebook::factor() const {
 Codes::Codes(const Kernel& kernel, const Codebook& book, int64_t n)
     : kernel(&kernel), n(n), width(int64_t(book.sign.size()) / 2), groups(width / kernel.group),
       panels(new (std::align_val_t(64)) uint8_t[size_t(std::max<int64_t>(1, panel_count() * panel_bytes()))]),
-      norm(n), base(n), error(n), panel_error(panel_count()) {}
+      error(n), panel_error(panel_count()) {
+  for (int s = 0; s < STOPS; ++s) norm[s].resize(n), base[s].resize(n);
+}
 
 void Codes::encode(const Source& source, const uint32_t* which, int64_t first, const Codebook& book, int64_t from,
                    int64_t to, std::vector<float>& workspace) {
@@ -42,9 +44,14 @@ void Codes::encode(const Source& source, const uint32_t* which, int64_t first, c
       const int64_t i = number * nr + j;
       if (i < n) {
         const float* row = source.row(first + (which ? which[i] : i), scratch, *kernel);
-        const CodeOf it = kernel->encode(row, rotation, y, code);
-        norm[i] = it.norm, base[i] = (it.norm >> 1) + kernel->offset * it.sum, error[i] = it.error;
-        panel_error[number] = std::max(panel_error[number], it.error);
+        error[i] = kernel->encode(row, rotation, y, code);
+        panel_error[number] = std::max(panel_error[number], error[i]);
+        int32_t squares = 0, sum = 0;
+        for (int64_t s = 0, p = 0; s < STOPS; ++s) {
+          for (const int64_t end = groups * (s + 1) / STOPS * group; p < end; ++p)
+            squares += int32_t(code[p]) * code[p], sum += code[p];
+          norm[s][i] = squares, base[s][i] = (squares >> 1) + kernel->offset * sum;
+        }
       } else {
         std::memset(code, 0, width);
       }
@@ -74,4 +81,13 @@ void Codes::pack(int64_t first, int32_t* words) const {
       words[g * mr + i] = word;
     }
   }
+}
+
+void Codes::starts(const Columns& columns, int32_t* start) const {
+  const int nr = kernel->nr;
+  for (int s = 0; s < STOPS; ++s)
+    for (int64_t j = 0; j < nr; ++j) {
+      const int64_t at = columns.panel * nr + j;
+      start[s * nr + j] = at >= columns.begin && at < columns.end ? -(norm[s][at] >> 1) : NEVER;
+    }
 }

@@ -6,6 +6,7 @@
 // and |q_i - q_j|^2 = |q_i|^2 + |q_j|^2 - 2 q_i.q_j is a sum of integers, exact. That is all of the proof.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -24,6 +25,11 @@ struct Codebook {
   double factor() const;    // c: code units per unit of distance
 };
 
+// Rows [begin, end) of a panel's columns take part, the others are as padding.
+struct Columns {
+  int64_t panel, begin, end;  // begin and end count from the first row of the reference
+};
+
 struct FreeBytes {
   void operator()(void* at) const { ::operator delete[](at, std::align_val_t(64)); }
 };
@@ -40,8 +46,8 @@ struct Codes {
   const Kernel* kernel;
   int64_t n, width, groups;
   std::unique_ptr<uint8_t[], FreeBytes> panels;  // [panel_count][groups][nr][group]
-  std::vector<int32_t> norm;                     // |q|^2
-  std::vector<int32_t> base;                     // |q|^2 / 2 + offset * sum of q
+  std::array<std::vector<int32_t>, STOPS> norm;  // |q|^2 over the codes up to each stop
+  std::array<std::vector<int32_t>, STOPS> base;  // |q|^2 / 2 + offset * sum of q, likewise
   std::vector<float> error;
   std::vector<float> panel_error;                // the largest in each panel
 
@@ -57,6 +63,9 @@ struct Codes {
 
   // Rows [first, first + mr) as packed words [groups][mr]; rows past the end are zeros.
   void pack(int64_t first, int32_t* words) const;
+
+  // The start values [STOPS][nr] of a panel's tiles.
+  void starts(const Columns& columns, int32_t* start) const;
 
   // An error that no row of the panel exceeds, the same for most panels; known after settle_errors().
   float filter_error(int64_t panel) const { return std::max(panel_error[panel], usual); }

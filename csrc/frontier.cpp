@@ -25,7 +25,7 @@ void Frontier::lower(int64_t i, float limit) {
   if (limit < limit_[i].load(std::memory_order_relaxed)) limit_[i].store(limit, std::memory_order_relaxed);
 }
 
-void Frontier::push(int64_t i, Candidate candidate, Bench& bench) {
+void Frontier::push(int64_t i, Candidate candidate, Workbench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
   waiting[count_[i]++] = candidate;
   ++bench.passed;
@@ -36,7 +36,7 @@ void Frontier::push(int64_t i, Candidate candidate, Bench& bench) {
   count_[i] = 0;
 }
 
-void Frontier::settle(int64_t i, Bench& bench) {
+void Frontier::settle(int64_t i, Workbench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
   const int64_t count = keep_within_limit(i, waiting, count_[i]), ahead = std::min(count, k_);
   if (ahead < count)
@@ -48,14 +48,14 @@ void Frontier::settle(int64_t i, Bench& bench) {
   count_[i] = uint32_t(left);
 }
 
-void Frontier::finish(int64_t i, Bench& bench) {
+void Frontier::finish(int64_t i, Workbench& bench) {
   settle(i, bench);
   measure(i, waiting_.get() + i * capacity_, count_[i], bench);
   count_[i] = 0;
 }
 
 // The k-th smallest upper bound among all that is known becomes the limit; who cannot be below it goes.
-void Frontier::tighten(int64_t i, Bench& bench) {
+void Frontier::tighten(int64_t i, Workbench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
   const float* const error = reference_.codes->error.data();
   const float own = queries_.codes->error[i];
@@ -77,7 +77,7 @@ int64_t Frontier::keep_within_limit(int64_t i, Candidate* from, int64_t count) c
                         [&](const Candidate& c) { return c.delta - error[c.position] > reach; }) - from;
 }
 
-void Frontier::measure(int64_t i, Candidate* from, int64_t count, Bench& bench) {
+void Frontier::measure(int64_t i, Candidate* from, int64_t count, Workbench& bench) {
   if (count == 0) return;
   const Source& source = *reference_.source;
   const Kernel& kernel = *reference_.codes->kernel;

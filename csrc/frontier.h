@@ -51,8 +51,8 @@ struct Candidate {
 };
 
 // What one thread needs to work on any row, and what it counts.
-struct Bench {
-  explicit Bench(int64_t d) : query(d), other(4 * d) {}
+struct Workbench {
+  explicit Workbench(int64_t d) : query(d), other(4 * d) {}
   std::vector<float> query, other, upper;
   std::vector<Key> keys;
   int64_t passed = 0, measured = 0;
@@ -67,14 +67,14 @@ class Frontier {
   void reset(int64_t rows);
   float limit(int64_t i) const { return limit_[i].load(std::memory_order_relaxed); }
   void lower(int64_t i, float limit);
-  void push(int64_t i, Candidate candidate, Bench& bench);
-  void settle(int64_t i, Bench& bench);  // measures the k that look nearest: the limit becomes a true distance
-  void finish(int64_t i, Bench& bench);  // measures all that are left: best is the answer
+  void push(int64_t i, Candidate candidate, Workbench& bench);
+  void settle(int64_t i, Workbench& bench);  // measures the k that look nearest: the limit becomes a true distance
+  void finish(int64_t i, Workbench& bench);  // measures all that are left: best is the answer
   const Key* best(int64_t i) const { return best_ + i * k_; }
 
  private:
-  void tighten(int64_t i, Bench& bench);
-  void measure(int64_t i, Candidate* from, int64_t count, Bench& bench);
+  void tighten(int64_t i, Workbench& bench);
+  void measure(int64_t i, Candidate* from, int64_t count, Workbench& bench);
   int64_t keep_within_limit(int64_t i, Candidate* from, int64_t count) const;
 
   const Side queries_, reference_;

@@ -9,19 +9,26 @@ constexpr int32_t ABSENT = INT32_MAX;       // base and limit of a row that take
 constexpr int64_t MAX_WIDTH = 1 << 14;      // (2 * 127)^2 * MAX_WIDTH / 2 < ALWAYS, and no sum leaves int32
 constexpr int BLOCK_UNIT = 96;              // rows of a block come in multiples of this: every mr and nr divides it
 
-// A register tile: mr rows against the nr columns of one panel. Of a pair with codes q_i, q_j
+// Places on the way along a row where a tile may be left: after each quarter of the codes. A distance over some
+// of the coordinates bounds the whole one from below, and after the rotation all coordinates weigh alike, so
+// most tiles of far rows end early.
+constexpr int STOPS = 4, LAST = STOPS - 1;
+
+// A register tile: mr rows against the nr columns of one panel. Up to a stop, of a pair with codes q_i, q_j
 //     value = q_i . q_j + (base_i - |q_i|^2 / 2) - |q_j|^2 / 2,   so   |q_i - q_j|^2 = 2 (base_i - value)
-// (halves rounded down). It concerns row i where value >= row_limit_i, and column j where
-// value + column_reach_j >= base_i.
+// (halves rounded down, all over the codes up to there). The pair concerns row i where
+// value >= row_limit_i, and column j where value + column_reach_j >= base_i.
 struct Tile {
   const int32_t* rows;          // packed codes [groups][mr], one word a group
   const uint8_t* panel;         // packed codes [groups][nr][group]
   int64_t groups;
-  const int32_t* start;         // [nr]: -|q_j|^2 / 2, NEVER on padding
-  const int32_t* row_limit;     // [mr]
-  const int32_t* base;          // [mr]
+  const int32_t* start;         // [STOPS][nr]: -|q_j|^2 / 2, NEVER on padding
+  const int32_t* row_limit;     // [STOPS][mr], a stop every row_step
+  const int32_t* base;          // likewise
+  int64_t row_step;
   const int32_t* column_reach;  // [nr]; null where columns take nothing
-  int32_t* value;               // out [mr][nr]
+  uint32_t stops;               // bit s: look at stop s; LAST is always looked at
+  int32_t* value;               // out [mr][nr], up to LAST
   uint32_t* hit;                // out [mr], bit j: the pair concerns its row or its column
 };
 
@@ -33,11 +40,6 @@ struct Rotation {
   float shrink, gain;            // fl(1 / sqrt(span)), used where span < width; codes per unit
 };
 
-struct CodeOf {
-  int32_t norm, sum;             // |q|^2, sum of q
-  float error;                   // |y - q| rounded up
-};
-
 struct Kernel {
   const char* name;
   int mr, nr;
@@ -46,10 +48,10 @@ struct Kernel {
 
   void (*multiply)(const Tile&);  // value only
   bool (*compare)(const Tile&);   // hit from value; whether there is any
-  bool (*filter)(const Tile&);    // both at once; value is written only where there is a hit
+  int (*filter)(const Tile&);     // both at once: the stop that showed that there is no hit, else STOPS
 
-  // row [d] -> code [width]; y and code have room for 16 more, which are zeros and scratch
-  CodeOf (*encode)(const float* row, const Rotation& rotation, float* y, int8_t* code);
+  // row [d] -> code [width]; returns |y - code|, rounded up. y and code have room for 16 more.
+  float (*encode)(const float* row, const Rotation& rotation, float* y, int8_t* code);
 
   // out[c] = sum_p (x_p - y[c]_p)^2 for four rows. One fixed order of summation (sixteen lanes, then
   // a tree), so that every instruction set reports the same bits.

@@ -41,14 +41,17 @@ struct Sums {
   IVec at[MR][VECS];
 };
 
-inline Sums products(const Tile& t) {
+inline Sums begin(const int32_t* start) {
   Sums sum;
   for (int i = 0; i < MR; ++i)
-    for (int v = 0; v < VECS; ++v) sum.at[i][v] = load<IVec>(t.start + v * LANES);
+    for (int v = 0; v < VECS; ++v) sum.at[i][v] = load<IVec>(start + v * LANES);
+  return sum;
+}
 
-  const uint8_t* columns = t.panel;
-  const int32_t* rows = t.rows;
-  for (int64_t g = 0; g < t.groups; ++g, columns += NR * GROUP, rows += MR) {
+inline void add_products(Sums& sum, const Tile& t, int64_t from, int64_t to) {
+  const uint8_t* columns = t.panel + from * NR * GROUP;
+  const int32_t* rows = t.rows + from * MR;
+  for (int64_t g = from; g < to; ++g, columns += NR * GROUP, rows += MR) {
     IVec column[VECS];
 #pragma GCC unroll 8
     for (int v = 0; v < VECS; ++v) column[v] = LOAD_CODES(columns + v * LANES * GROUP);
@@ -57,7 +60,6 @@ inline Sums products(const Tile& t) {
 #pragma GCC unroll 8
       for (int v = 0; v < VECS; ++v) sum.at[i][v] = DOT(sum.at[i][v], column[v], broadcast(rows[i]));
   }
-  return sum;
 }
 
 inline void write(const Sums& sum, int32_t* value) {
@@ -65,14 +67,15 @@ inline void write(const Sums& sum, int32_t* value) {
     for (int v = 0; v < VECS; ++v) store(value + i * NR + v * LANES, sum.at[i][v]);
 }
 
-inline bool hits(const Sums& sum, const Tile& t) {
+inline bool hits(const Sums& sum, const Tile& t, int stop) {
+  const int32_t *row_limit = t.row_limit + stop * t.row_step, *base = t.base + stop * t.row_step;
   uint32_t any = 0;
   for (int i = 0; i < MR; ++i) {
     uint32_t bits = 0;
     for (int v = 0; v < VECS; ++v) {
-      uint32_t here = AT_LEAST(sum.at[i][v], broadcast(t.row_limit[i]));
+      uint32_t here = AT_LEAST(sum.at[i][v], broadcast(row_limit[i]));
       if (t.column_reach)
-        here |= AT_LEAST(sum.at[i][v] + load<IVec>(t.column_reach + v * LANES), broadcast(t.base[i]));
+        here |= AT_LEAST(sum.at[i][v] + load<IVec>(t.column_reach + v * LANES), broadcast(base[i]));
       bits |= here << (v * LANES);
     }
     t.hit[i] = bits;
@@ -81,20 +84,37 @@ inline bool hits(const Sums& sum, const Tile& t) {
   return any;
 }
 
-void multiply(const Tile& t) { write(products(t), t.value); }
+void multiply(const Tile& t) {
+  Sums sum = begin(t.start + LAST * NR);
+  add_products(sum, t, 0, t.groups);
+  write(sum, t.value);
+}
 
 bool compare(const Tile& t) {
   Sums sum;
   for (int i = 0; i < MR; ++i)
     for (int v = 0; v < VECS; ++v) sum.at[i][v] = load<IVec>(t.value + i * NR + v * LANES);
-  return hits(sum, t);
+  return hits(sum, t, LAST);
 }
 
-bool filter(const Tile& t) {
-  const Sums sum = products(t);
-  if (!hits(sum, t)) return false;
+int filter(const Tile& t) {
+  int stop = __builtin_ctz(t.stops | 1u << LAST);
+  Sums sum = begin(t.start + stop * NR);
+  for (int64_t done = 0;;) {
+    const int64_t to = t.groups * (stop + 1) / STOPS;
+    add_products(sum, t, done, to);
+    done = to;
+    if (!hits(sum, t, stop)) return stop;
+    if (stop == LAST) break;
+    const int next = __builtin_ctz((t.stops | 1u << LAST) & ~((2u << stop) - 1));
+    for (int v = 0; v < VECS; ++v) {
+      const IVec change = load<IVec>(t.start + next * NR + v * LANES) - load<IVec>(t.start + stop * NR + v * LANES);
+      for (int i = 0; i < MR; ++i) sum.at[i][v] = sum.at[i][v] + change;
+    }
+    stop = next;
+  }
   write(sum, t.value);
-  return true;
+  return STOPS;
 }
 
 // ---- a row to its codes
@@ -135,7 +155,7 @@ inline void hadamard(float* y, int64_t count) {
       }
 }
 
-CodeOf encode(const float* row, const Rotation& r, float* y, int8_t* code) {
+float encode(const float* row, const Rotation& r, float* y, int8_t* code) {
   for (int64_t p = 0; p < r.d; ++p) y[p] = (row[p] - r.centre[p]) * r.sign[p];
   for (int64_t p = r.d; p < r.width + 16; ++p) y[p] = 0.0f;
   hadamard(y, r.span);
@@ -148,21 +168,16 @@ CodeOf encode(const float* row, const Rotation& r, float* y, int8_t* code) {
 
   constexpr float TO_INTEGER = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest, ties to even
   float length[16] = {}, error[16] = {};
-  int32_t norm[16] = {}, sum[16] = {};
   for (int64_t p = 0; p < r.width; p += 16)
     for (int l = 0; l < 16; ++l) {
       const float x = y[p + l] * r.gain;
       const float inside = x < -127.0f ? -127.0f : x > 127.0f ? 127.0f : x;
       const float q = (inside + TO_INTEGER) - TO_INTEGER;
       const float e = x - q;
-      const int32_t c = int32_t(q);
       length[l] += x * x;
       error[l] += e * e;
-      norm[l] += c * c;
-      sum[l] += c;
-      code[p + l] = int8_t(c);
+      code[p + l] = int8_t(q);
     }
-  for (int l = 1; l < 16; ++l) norm[0] += norm[l], sum[0] += sum[l];
   double y2 = 0, e2 = 0;
   for (int l = 0; l < 16; ++l) y2 += length[l], e2 += error[l];
   // Rounding: one step a butterfly stage and a few more on y (relative to its length), one step a term
@@ -170,7 +185,7 @@ CodeOf encode(const float* row, const Rotation& r, float* y, int8_t* code) {
   constexpr double UNIT = FLT_EPSILON / 2;
   const double terms = 1.0 + double(r.width + 16) * UNIT;
   const double steps = (2 * std::bit_width(uint64_t(r.span)) + 16) * UNIT;
-  return {norm[0], sum[0], float((std::sqrt(e2) * terms + std::sqrt(y2) * terms * steps) * (1 + 16 * FLT_EPSILON))};
+  return float((std::sqrt(e2) * terms + std::sqrt(y2) * terms * steps) * (1 + 16 * FLT_EPSILON));
 }
 
 // ---- float32 rows

@@ -1,10 +1,10 @@
 // The two schedules of the search.
 //
 // between: a thread owns a block of queries and walks the reference, span by span.
-// within: products are symmetric, so a tile (I, J) with J before I serves the rows of both. Rows are put in an
-//   order in which near ones tend to stand together (by their nearest pivot), and blocks meet their own
-//   surroundings first: limits are then tight before the long walk over everything else begins. What concerns
-//   a row is logged by the thread that found it and handed over under the lock of the row's panel.
+// within: products are symmetric, so a tile (I, J) with J before I serves the rows of both. Rows are laid out
+//   so that near ones tend to stand together, and blocks meet their surroundings first: limits are then
+//   tight before the long walk over everything else begins. What concerns a row is logged by the thread
+//   that found it and handed over under the lock of the row's panel.
 #include "knn.h"
 
 #include <mutex>
@@ -12,27 +12,18 @@
 
 #include "collapse.h"
 #include "frontier.h"
+#include "layout.h"
 #include "parallel.h"
 #include "scan.h"
+#include "schedule.h"
 
 namespace {
 
-constexpr int64_t BLOCK_BYTES = 192 << 10;  // packed codes of a block: they stay in L2 while panels pass by
-constexpr int64_t MAX_BLOCK = 4 * BLOCK_UNIT;
 constexpr int64_t MIN_WAITING = 8;          // candidates a row can hold, however small the budget
-constexpr int64_t ROW_MEMORY = 64;          // bytes of all else that is kept for a row
+constexpr int64_t ROW_MEMORY = 100;         // bytes of all else that is kept for a row
 constexpr int64_t FIXED_MEMORY = 32 << 20;  // bytes of what does not grow with the rows
 constexpr int64_t CHUNK = 1024;             // panels that a task walks
-constexpr int64_t ROWS_A_PIVOT = 32, MIN_PIVOTS = 32, MAX_PIVOTS = 2048;
-
-int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
-
-// Rows of a block: as many as fit, fewer where threads would otherwise idle.
-int64_t block_rows(const KnnTask& task, int64_t n) {
-  const int64_t width = int64_t(task.book->sign.size()) / 2;
-  const int64_t fit = std::clamp<int64_t>(BLOCK_BYTES / width / BLOCK_UNIT * BLOCK_UNIT, BLOCK_UNIT, MAX_BLOCK);
-  return std::min(fit, round_up(std::max<int64_t>(1, n / (4 * task.threads)), BLOCK_UNIT));
-}
+constexpr int64_t OPENING = 1024;           // rows of a reference that give a query its first limit
 
 // Candidates that each of `rows` rows at work may keep waiting, from the budget. More than a few times k would
 // only delay the next, tighter limit.
@@ -41,27 +32,16 @@ int64_t waiting_room(const KnnTask& task, int64_t rows) {
   return std::clamp<int64_t>(bytes / int64_t(sizeof(Candidate)), MIN_WAITING, 4 * task.k + 64);
 }
 
-// Panels looked at twice (Scan::open): enough for a k-th best that means something.
-int64_t opening_panels(int64_t k, int nr) { return (std::max<int64_t>(1024, 12 * k) + nr - 1) / nr; }
-
-void check(const KnnTask& task) {
-  if (task.stop->load(std::memory_order_relaxed)) throw Stopped{};
-}
-
-Codes encode_all(const KnnTask& task, const Source& source, const uint32_t* which, int64_t n) {
-  Codes codes(*task.kernel, *task.book, n);
-  parallel_rows(codes.panel_count(), 16, task.threads, [&](int64_t from, int64_t to) {
-    check(task);
-    std::vector<float> workspace;
-    codes.encode(source, which, 0, *task.book, from, to, workspace);
-  });
-  codes.settle_errors();
-  return codes;
+// Panels looked at twice (Scan::open): enough for a k-th best that means something. One more, as a span may
+// begin within a panel.
+int64_t opening_panels(const KnnTask& task, const Codes& reference) {
+  const int64_t rows = std::max(OPENING, 12 * task.k);
+  return std::min(rows / task.kernel->nr + 2, reference.panel_count());
 }
 
 class Total {
  public:
-  void add(const Bench& bench) { passed_ += bench.passed, measured_ += bench.measured; }
+  void add(const Workbench& bench) { passed_ += bench.passed, measured_ += bench.measured; }
   Counts counts() const { return {passed_, measured_}; }
 
  private:
@@ -69,13 +49,6 @@ class Total {
 };
 
 // ---- between
-
-// The panels of reference rows [begin, end).
-std::vector<Columns> panels_of(int64_t begin, int64_t end, int64_t nr) {
-  std::vector<Columns> out;
-  for (int64_t panel = begin / nr; begin < end && panel * nr < end; ++panel) out.push_back({panel, begin, end});
-  return out;
-}
 
 // Reference rows by identity, to find the one that a query must not meet.
 class Identities {
@@ -115,7 +88,7 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
   const Units units(*task.book, reference.d);
   const Codes codes = encode_all(task, reference, nullptr, reference.n);
   const Identities identities(query_id, reference_id, reference.n);
-  const int64_t k = task.k, rows = block_rows(task, queries.n), opening = opening_panels(k, kernel.nr) + 1;
+  const int64_t k = task.k, rows = block_rows(task, queries.n), opening = opening_panels(task, codes);
   Total total;
 
   parallel_rows(queries.n, rows, task.threads, [&](int64_t begin, int64_t end) {
@@ -128,11 +101,11 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
     std::vector<Key> best((end - begin) * k);
     const Side side{&queries, &own, nullptr, begin}, other{&reference, &codes, nullptr, 0};
     Frontier frontier(side, other, units, end - begin, k, waiting_room(task, rows * task.threads), best.data());
-    Bench bench(reference.d);
+    Workbench bench(reference.d);
     struct {
       const Identities& identities;
       Frontier& frontier;
-      Bench& bench;
+      Workbench& bench;
       int64_t begin;
       void row(int64_t i, Candidate it) {
         if (!identities.equal(begin + i, it.position)) frontier.push(i, it, bench);
@@ -184,7 +157,7 @@ class Shared {
  public:
   Shared(Frontier& frontier, int64_t panels, int64_t nr) : frontier_(frontier), nr_(nr), lock_(panels) {}
 
-  void take(std::vector<Hit>& log, Bench& bench) {
+  void take(std::vector<Hit>& log, Workbench& bench) {
     for (size_t h = 0; h < log.size();) {
       const int64_t panel = log[h].row / nr_;
       std::lock_guard<std::mutex> hold(lock_[panel]);
@@ -201,85 +174,13 @@ class Shared {
 
 struct Worker {
   Scan scan;
-  Bench bench;
+  Workbench bench;
   std::vector<Hit> row_log{}, column_log{};
   void row(int64_t i, Candidate it) {
     if (int64_t(it.position) != i) row_log.push_back({uint32_t(i), it});
   }
   void column(int64_t j, Candidate it) { column_log.push_back({uint32_t(j), it}); }
 };
-
-// What a first look at a few rows, the pivots, tells of each row.
-struct Outlook {
-  std::vector<uint32_t> order;  // positions, near ones together
-  std::vector<float> limit;     // in the old order
-};
-
-// Each pivot followed by the nearest one that is not yet placed.
-std::vector<uint32_t> chain(const Codes& pivots) {
-  const int64_t count = pivots.n;
-  const Kernel& kernel = *pivots.kernel;
-  std::vector<int32_t> distance(count * count);
-  std::vector<int32_t> words(kernel.mr * pivots.groups), start(kernel.nr), value(kernel.mr * kernel.nr);
-  for (int64_t panel = 0; panel < pivots.panel_count(); ++panel) {
-    for (int64_t j = 0; j < kernel.nr; ++j)
-      start[j] = panel * kernel.nr + j < count ? -(pivots.norm[panel * kernel.nr + j] >> 1) : NEVER;
-    for (int64_t i = 0; i < count; i += kernel.mr) {
-      pivots.pack(i, words.data());
-      kernel.multiply({words.data(), pivots.panel(panel), pivots.groups, start.data(), nullptr, nullptr, nullptr,
-                       value.data(), nullptr});
-      for (int64_t r = i; r < std::min(count, i + kernel.mr); ++r)
-        for (int64_t c = panel * kernel.nr; c < std::min(count, (panel + 1) * kernel.nr); ++c)
-          distance[r * count + c] = pivots.base[r] - value[(r - i) * kernel.nr + c - panel * kernel.nr];
-    }
-  }
-  std::vector<uint32_t> left(count), placed;
-  std::iota(left.begin(), left.end(), 0);
-  for (uint32_t at = 0; !left.empty();) {
-    placed.push_back(left[at]);
-    const int32_t* row = distance.data() + int64_t(left[at]) * count;
-    left[at] = left.back(), left.pop_back();
-    at = uint32_t(std::min_element(left.begin(), left.end(), [&](uint32_t a, uint32_t b) { return row[a] < row[b]; }) -
-                  left.begin());
-  }
-  return placed;
-}
-
-Outlook look(const KnnTask& task, const Source& rows, const uint32_t* which, int64_t n, const Units& units) {
-  const int64_t count = std::clamp<int64_t>(n / ROWS_A_PIVOT, std::min(n, MIN_PIVOTS), MAX_PIVOTS);
-  std::vector<uint32_t> pivot(count), pivot_row(count);
-  for (int64_t p = 0; p < count; ++p) pivot[p] = uint32_t(p * n / count), pivot_row[p] = which ? which[pivot[p]] : pivot[p];
-  const Codes pivots = encode_all(task, rows, pivot_row.data(), count);
-  const std::vector<Columns> columns = panels_of(0, count, task.kernel->nr);
-  const std::vector<uint32_t> placed = chain(pivots);
-  std::vector<uint32_t> place(count);
-  for (int64_t p = 0; p < count; ++p) place[placed[p]] = uint32_t(p);
-
-  Outlook out{std::vector<uint32_t>(n), std::vector<float>(n)};
-  std::vector<uint32_t> at(n);  // each row's pivot, as its place in the chain
-  const int64_t block = block_rows(task, n);
-  parallel_rows(n, block, task.threads, [&](int64_t begin, int64_t end) {
-    check(task);
-    std::vector<float> workspace;
-    Codes own(*task.kernel, *task.book, end - begin);
-    own.encode(rows, which ? which + begin : nullptr, which ? 0 : begin, *task.book, 0, own.panel_count(), workspace);
-    Scan scan(pivots, block, columns.size());
-    scan.load(own, 0, end - begin);
-    const auto itself = [&](int64_t i) {
-      const auto same = std::lower_bound(pivot.begin(), pivot.end(), uint32_t(begin + i));
-      return same != pivot.end() && *same == begin + i ? same - pivot.begin() : -1;
-    };
-    scan.appraise(columns, task.k, units, itself, [&](int64_t i, float limit, int64_t nearest) {
-      out.limit[begin + i] = limit, at[begin + i] = place[nearest];
-    });
-  });
-
-  std::vector<uint32_t> next(count + 1, 0);
-  for (int64_t i = 0; i < n; ++i) ++next[at[i] + 1];
-  std::partial_sum(next.begin(), next.end(), next.begin());
-  for (int64_t i = 0; i < n; ++i) out.order[next[at[i]]++] = uint32_t(i);
-  return out;
-}
 
 // keys[order[p]] = what keys[p] was, in place.
 void restore_order(Key* keys, std::vector<uint32_t>& order, int64_t k) {
@@ -301,9 +202,9 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
   const Copies copies(task, rows);
   const int64_t n = copies.n();  // different rows
 
-  Outlook outlook = look(task, rows, copies.which(), n, units);
+  Layout layout = lay_out(task, rows, copies.which(), n, units);
   std::vector<uint32_t> which(n);  // position -> row
-  for (int64_t p = 0; p < n; ++p) which[p] = copies.which() ? copies.which()[outlook.order[p]] : outlook.order[p];
+  for (int64_t p = 0; p < n; ++p) which[p] = copies.which() ? copies.which()[layout.order[p]] : layout.order[p];
   const Codes codes = encode_all(task, rows, which.data(), n);
   const Side side{&rows, &codes, which.data(), 0};
 
@@ -312,13 +213,13 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
   Frontier frontier(side, side, units, n, k, waiting_room(task, n), best);
   Shared shared(frontier, codes.panel_count(), nr);
   for (int64_t p = 0; p < n; ++p)
-    frontier.lower(p, copies.count(outlook.order[p]) > k ? units.limit_of_distance(0.0f) : outlook.limit[outlook.order[p]]);
+    frontier.lower(p, copies.count(layout.order[p]) > k ? units.limit_of_distance(0.0f) : layout.limit[layout.order[p]]);
 
   const int64_t block = block_rows(task, n), blocks = (n + block - 1) / block, panels_a_block = block / nr;
   Total total;
   auto walk = [&](int64_t b, int64_t from_panel, int64_t to_panel) {  // backwards: near rows first
     const int64_t begin = b * block, end = std::min(n, begin + block);
-    Worker it{Scan(codes, block, 1), Bench(rows.d)};
+    Worker it{Scan(codes, block, 1), Workbench(rows.d)};
     it.scan.load(codes, begin, end - begin);
     for (int64_t panel = to_panel; panel-- > from_panel;) {
       check(task);
@@ -331,28 +232,32 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
   auto each_row = [&](auto work) {
     parallel_rows(n, 256, task.threads, [&](int64_t begin, int64_t end) {
       check(task);
-      Bench bench(rows.d);
+      Workbench bench(rows.d);
       for (int64_t i = begin; i < end; ++i) work(i, bench);
       total.add(bench);
     });
   };
 
-  parallel_for(blocks, task.threads, [&](int64_t b) {
-    walk(b, std::max<int64_t>(0, b - 1) * panels_a_block, std::min((b + 1) * panels_a_block, codes.panel_count()));
+  // First a row's surroundings: its own block and the one before; for strays, all strays.
+  const int64_t strays = layout.strays / block;
+  auto surroundings = [&](int64_t b) { return std::max<int64_t>(0, b > strays ? strays : b - 1) * panels_a_block; };
+  parallel_for(blocks, task.threads, [&](int64_t turn) {
+    const int64_t b = blocks - 1 - turn;  // long walks first
+    walk(b, surroundings(b), std::min((b + 1) * panels_a_block, codes.panel_count()));
   });
-  each_row([&](int64_t i, Bench& bench) { frontier.settle(i, bench); });
+  each_row([&](int64_t i, Workbench& bench) { frontier.settle(i, bench); });
 
-  // Longest walks first, each cut into chunks so that the last ones end together.
+  // Then all else, cut into chunks so that the last ones end together.
   std::vector<std::pair<int64_t, int64_t>> walks;  // (block, panels before it that are left)
-  for (int64_t b = blocks - 1; b > 1; --b)
-    for (int64_t left = (b - 1) * panels_a_block; left > 0; left -= CHUNK) walks.push_back({b, left});
+  for (int64_t b = blocks - 1; b > 0; --b)
+    for (int64_t left = surroundings(b); left > 0; left -= CHUNK) walks.push_back({b, left});
   parallel_for(walks.size(), task.threads, [&](int64_t w) {
     const auto [b, left] = walks[w];
     walk(b, std::max<int64_t>(0, left - CHUNK), left);
   });
-  each_row([&](int64_t i, Bench& bench) { frontier.finish(i, bench); });
+  each_row([&](int64_t i, Workbench& bench) { frontier.finish(i, bench); });
 
-  restore_order(best, outlook.order, k);
+  restore_order(best, layout.order, k);
   copies.write(best, k, distance, index, task.threads);
   return total.counts();
 }

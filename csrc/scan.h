@@ -1,29 +1,27 @@
 // A block of query rows against panels of the reference: products, comparison, and what passes.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <climits>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <vector>
 
 #include "codes.h"
 #include "frontier.h"
 #include "kernel.h"
 
-// Rows [begin, end) of a panel's columns take part, the others are as padding.
-struct Columns {
-  int64_t panel, begin, end;  // begin and end count from the first row of the reference
-};
-
 class Scan {
   static constexpr int64_t PATIENCE = 4;  // panels that rows pass with the limits they had
+  static constexpr int64_t TRIAL = 256;   // tiles by which the stops are judged
 
  public:
   Scan(const Codes& reference, int64_t block_rows, int64_t opening)
       : reference_(reference), kernel_(*reference.kernel), mr_(kernel_.mr), nr_(kernel_.nr),
-        words_(block_rows * reference.groups), base_(block_rows), norm_(block_rows), error_(block_rows),
-        reach_(block_rows), row_limit_(block_rows), tile_error_(block_rows / mr_), start_(opening * nr_),
-        value_(opening * mr_ * nr_), column_reach_(nr_), column_limit_(nr_), hit_(mr_), taken_(block_rows, INT_MAX) {}
+        rows_(block_rows), words_(rows_ * reference.groups), base_(STOPS * rows_), norm_(rows_), error_(rows_),
+        reach_(rows_), row_limit_(STOPS * rows_), tile_error_(rows_ / mr_), start_(opening * STOPS * nr_),
+        value_(opening * mr_ * nr_), column_reach_(nr_), column_limit_(nr_), hit_(mr_), taken_(rows_, INT_MAX) {}
 
   // Takes rows [first, first + count) of `queries`.
   void load(const Codes& queries, int64_t first, int64_t count) {
@@ -35,10 +33,12 @@ class Scan {
       tile_error_[t] = 0;
       for (int64_t s = t * mr_; s < (t + 1) * mr_; ++s) {
         const bool here = s < count;
-        base_[s] = here ? queries.base[first + s] : ABSENT;
-        row_limit_[s] = ABSENT;
+        for (int stop = 0; stop < STOPS; ++stop) {
+          base_[stop * rows_ + s] = here ? queries.base[stop][first + s] : ABSENT;
+          row_limit_[stop * rows_ + s] = ABSENT;
+        }
         if (!here) continue;
-        norm_[s] = queries.norm[first + s], error_[s] = queries.error[first + s];
+        norm_[s] = queries.norm[LAST][first + s], error_[s] = queries.error[first + s];
         tile_error_[t] = std::max(tile_error_[t], error_[s]);
       }
     }
@@ -46,6 +46,7 @@ class Scan {
     const float usual = usual_error(tile_error_.data(), tiles_);
     for (int64_t t = 0; t < tiles_; ++t) tile_error_[t] = std::max(tile_error_[t], usual);
     limits_error_ = -1, age_ = 0;
+    stops_ = reference_.groups < 4 * STOPS ? 0 : (1u << LAST) - 1;
   }
 
   // First look at `columns` (at most as many as `opening`). The k that look nearest go to the sink, and
@@ -59,12 +60,14 @@ class Scan {
       const int64_t from = t * mr_, to = std::min(count_, from + mr_);
       for (int64_t s = from; s < to; ++s) {
         const int32_t kth = bounded(first_ + s) ? kth_value(columns, s, k, own(first_ + s)) : INT_MIN;
-        row_limit_[s] = std::max(kth, base_[s] - ALWAYS);
+        full(row_limit_, s) = std::max(kth, full(base_, s) - ALWAYS);
         reach_[s] = NOBODY;
       }
       for (size_t c = 0; c < columns.size(); ++c) compare(t, columns[c], c, sink);
-      std::copy(row_limit_.begin() + from, row_limit_.begin() + to, taken_.begin() + from);
-      for (int64_t s = from; s < to; ++s) settle(first_ + s);
+      for (int64_t s = from; s < to; ++s) {
+        taken_[s] = full(row_limit_, s);
+        settle(first_ + s);
+      }
       float error = -1;
       for (size_t c = 0; c < columns.size(); ++c) {
         if (const float needed = reference_.filter_error(columns[c].panel); needed != error)
@@ -75,13 +78,17 @@ class Scan {
     }
   }
 
-  // For each row the limit that `columns` prove, and the column that looks nearest: out(i, limit, column).
+  // For each row the limit that `columns` prove, and the column that looks nearest: out(i, limit, column,
+  // distance).
   template <class Own, class Out>
   void appraise(const std::vector<Columns>& columns, int64_t k, const Units& units, Own own, Out out) {
     for (int64_t t = 0; t < tiles_; ++t) {
       multiply(t, columns);
-      for (int64_t s = t * mr_; s < std::min(count_, (t + 1) * mr_); ++s)
-        out(first_ + s, bound(columns, s, kth_value(columns, s, k, own(first_ + s)), units), nearest(columns, s));
+      for (int64_t s = t * mr_; s < std::min(count_, (t + 1) * mr_); ++s) {
+        const float limit = bound(columns, s, kth_value(columns, s, k, own(first_ + s)), units);
+        const auto [column, value] = nearest(columns, s);
+        out(first_ + s, limit, column, std::sqrt(std::max(0.0f, 2.0f * float(full(base_, s) - value))));
+      }
     }
   }
 
@@ -89,7 +96,7 @@ class Scan {
   // next is fetched on the way.
   template <class Sink>
   void visit(const Columns& columns, int64_t next, const Frontier& frontier, bool both, Sink& sink) {
-    begin_panel(columns, start_.data());
+    reference_.starts(columns, start_.data());
     if (const float needed = reference_.filter_error(columns.panel); needed != limits_error_ || ++age_ == PATIENCE) {
       set_row_limits(0, tiles_, frontier, limits_error_ = needed);
       age_ = 0;
@@ -101,26 +108,43 @@ class Scan {
       for (int64_t b = t * share; b < std::min((t + 1) * share, bytes); b += 64) __builtin_prefetch(ahead + b);
       if (both && tile_error_[t] != column_reach_error_) set_column_reach(tile_error_[t]);
       const Tile it = tile(t, columns.panel, start_.data(), value_.data(), both);
-      if (kernel_.filter(it)) emit(it, t, columns.panel, both, sink);
+      const int end = kernel_.filter(it);
+      ++ended_[end];
+      if (end == STOPS) emit(it, t, columns.panel, both, sink);
     }
+    review_stops();
   }
 
  private:
   Tile tile(int64_t t, int64_t panel, const int32_t* start, int32_t* value, bool both) {
     return {words_.data() + t * mr_ * reference_.groups, reference_.panel(panel), reference_.groups, start,
-            row_limit_.data() + t * mr_, base_.data() + t * mr_, both ? column_reach_.data() : nullptr, value,
-            hit_.data()};
+            row_limit_.data() + t * mr_, base_.data() + t * mr_, rows_, both ? column_reach_.data() : nullptr, stops_,
+            value, hit_.data()};
+  }
+
+  static int32_t& full(std::vector<int32_t>& of, int64_t s) { return of[LAST * (of.size() / STOPS) + s]; }
+
+  // A look costs about an eighth of a quarter of the products; a stop that saves less is passed by from here on.
+  void review_stops() {
+    const int64_t seen = std::accumulate(ended_.begin(), ended_.end(), int64_t(0));
+    if (seen < TRIAL) return;
+    int64_t reached = seen;
+    for (int stop = 0; stop < LAST; ++stop) {
+      if (stops_ >> stop & 1 && ended_[stop] * (LAST - stop) * 8 < reached) stops_ &= ~(1u << stop);
+      reached -= ended_[stop];
+    }
+    ended_.fill(0);
   }
 
   // Values of one tile of rows and several panels.
   void multiply(int64_t t, const std::vector<Columns>& columns) {
     for (int64_t c = 0; c < int64_t(columns.size()); ++c) {
-      if (t == 0) begin_panel(columns[c], start_.data() + c * nr_);
-      kernel_.multiply(tile(t, columns[c].panel, start_.data() + c * nr_, value_.data() + c * mr_ * nr_, false));
+      if (t == 0) reference_.starts(columns[c], start_.data() + c * STOPS * nr_);
+      kernel_.multiply(tile(t, columns[c].panel, start_.data() + c * STOPS * nr_, value_.data() + c * mr_ * nr_, false));
     }
   }
 
-  int64_t nearest(const std::vector<Columns>& columns, int64_t s) const {
+  std::pair<int64_t, int32_t> nearest(const std::vector<Columns>& columns, int64_t s) const {
     int32_t most = INT_MIN;
     int64_t column = 0;
     for (int64_t c = 0; c < int64_t(columns.size()); ++c) {
@@ -128,14 +152,7 @@ class Scan {
       const int32_t* top = std::max_element(value, value + nr_);  // padding loses to every true column
       if (*top > most) most = *top, column = columns[c].panel * nr_ + (top - value);
     }
-    return column;
-  }
-
-  void begin_panel(const Columns& columns, int32_t* start) const {
-    for (int64_t j = 0; j < nr_; ++j) {
-      const int64_t at = columns.panel * nr_ + j;
-      start[j] = at >= columns.begin && at < columns.end ? -(reference_.norm[at] >> 1) : NEVER;
-    }
+    return {column, most};
   }
 
   // Half of a squared reach, rounded up: |q_i - q_j|^2 / 2 of a pair within reach does not exceed it.
@@ -147,7 +164,8 @@ class Scan {
   void set_row_limits(int64_t from_tile, int64_t to_tile, const Frontier& frontier, float error) {
     for (int64_t s = from_tile * mr_; s < std::min(count_, to_tile * mr_); ++s) {
       reach_[s] = frontier.limit(first_ + s) + error_[s];
-      row_limit_[s] = base_[s] - half_square(reach_[s] + error);
+      const int32_t reach = half_square(reach_[s] + error);
+      for (int64_t at = s; at < STOPS * rows_; at += rows_) row_limit_[at] = base_[at] - reach;
     }
   }
 
@@ -192,13 +210,13 @@ class Scan {
     float error = 0;
     for (const Columns& it : columns) error = std::max(error, reference_.panel_error[it.panel]);
     error = std::min(error, ordinary_error(reference_.width));
-    const float squared = 2.0f * float(int64_t(base_[s]) - kth) + 2.0f;
+    const float squared = 2.0f * float(int64_t(base_[LAST * rows_ + s]) - kth) + 2.0f;
     return units.limit_of_bound(std::sqrt(std::max(squared, 0.0f)) + error_[s] + error);
   }
 
   template <class Sink>
   void compare(int64_t t, const Columns& columns, size_t c, Sink& sink) {
-    const Tile it = tile(t, columns.panel, start_.data() + c * nr_, value_.data() + c * mr_ * nr_, false);
+    const Tile it = tile(t, columns.panel, start_.data() + c * STOPS * nr_, value_.data() + c * mr_ * nr_, false);
     if (kernel_.compare(it)) emit(it, t, columns.panel, false, sink);
   }
 
@@ -208,7 +226,7 @@ class Scan {
       for (uint32_t bits = it.hit[i]; bits; bits &= bits - 1) {
         const int64_t j = __builtin_ctz(bits), s = t * mr_ + i, column = panel * nr_ + j;
         const int32_t squared =
-            2 * (it.base[i] - it.value[i * nr_ + j]) + (norm_[s] & 1) + (reference_.norm[column] & 1);
+            2 * (base_[LAST * rows_ + s] - it.value[i * nr_ + j]) + (norm_[s] & 1) + (reference_.norm[LAST][column] & 1);
         const float delta = std::sqrt(float(squared));
         if (delta - reference_.error[column] <= reach_[s] && it.value[i * nr_ + j] < taken_[s]) sink.row(first_ + s, {delta, uint32_t(column)});
         if (both && delta - error_[s] <= column_limit_[j])
@@ -218,8 +236,8 @@ class Scan {
 
   const Codes& reference_;
   const Kernel& kernel_;
-  const int64_t mr_, nr_;
-  std::vector<int32_t> words_, base_, norm_;
+  const int64_t mr_, nr_, rows_;
+  std::vector<int32_t> words_, base_, norm_;  // base and row_limit: [STOPS][rows]
   std::vector<float> error_, reach_;        // reach: limit plus own error
   std::vector<int32_t> row_limit_;
   std::vector<float> tile_error_;
@@ -228,6 +246,8 @@ class Scan {
   std::vector<uint32_t> hit_;
   std::vector<int32_t> taken_;              // values from here on have been handed over already
   std::vector<int32_t> group_;
+  std::array<int64_t, STOPS + 1> ended_{};  // tiles by where they ended
+  uint32_t stops_ = 0;
   int64_t first_ = 0, count_ = 0, tiles_ = 0, age_ = 0;
   float limits_error_ = -1, column_reach_error_ = -1;  // what limits and reaches stand for
 };

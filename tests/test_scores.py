@@ -117,6 +117,19 @@ def test_draws_differ_by_seed_and_number_and_nest_by_size():
     assert set(other.references["64x2"][0]) != set(large[0])
 
 
+@pytest.mark.parametrize("against", ["image", "image+text"])
+def test_scales_searched_together_score_as_each_alone(against):
+    image, text = pairs(300)
+    text[::7] = text[0]  # captions repeat
+    ask = {"text": text, "method": ALL, "k": 4, "against": against}
+    together = clipscan.score(image, reference="32x4,64x3,100,200x2,all", **ask)
+    for scale in ("32x4", "64x3", "100", "200x2", "all"):
+        alone = clipscan.score(image, reference=scale, **ask)
+        for name in alone.columns:
+            column = name if name == "cosine" else f"{name}@{scale}"
+            assert (together[column] == alone[name]).all(), column
+
+
 def test_every_row_is_drawn_about_equally_often():
     identity = identify(as_rows(pairs(200)[0]))
     drawn = [identity.sample(Scale("20", 20, 400), draw, seed=0) for draw in range(400)]

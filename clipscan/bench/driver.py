@@ -33,6 +33,19 @@ def clustered(n: int, d: int, seed: int = 0) -> Array:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
+def tight(n: int, d: int, seed: int = 0) -> Array:
+    """n unit rows in two tight clusters, 1e-4 wide: no code tells their rows apart, so half of all pairs are
+    measured. The worst case that somebody might build."""
+    rng = np.random.default_rng(seed)
+    x: Array = rng.standard_normal((2, d)).astype(np.float32)[np.arange(n) % 2]
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    x += np.float32(1e-4 / np.sqrt(d)) * rng.standard_normal((n, d)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+DATA = {"clustered": clustered, "tight": tight}
+
+
 @dataclass(frozen=True)
 class Plan:
     """n rows of width d; each case at each k, on `threads` threads, in `rounds` counted runs."""
@@ -43,8 +56,11 @@ class Plan:
     threads: int
     rounds: int
     cases: tuple[str, ...] = ("knn",)
+    data: str = "clustered"
 
     def __post_init__(self) -> None:
+        if self.data not in DATA:
+            raise InputError(f"no data {self.data!r}; there are {', '.join(DATA)}")
         if unknown := set(self.cases) - set(CASES):
             raise InputError(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
         if min(self.d, self.threads, self.rounds) < 1:
@@ -68,7 +84,7 @@ def drive(plan: Plan, commands: dict[str, Command], say: Callable[[str], None]) 
     there on, and `say` is told.
     """
     facts = machine()
-    x = clustered(plan.n, plan.d)
+    x = DATA[plan.data](plan.n, plan.d)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         np.save(f"{folder}/rows.npy", x)
         workers = []
@@ -86,7 +102,14 @@ def drive(plan: Plan, commands: dict[str, Command], say: Callable[[str], None]) 
             results = {worker.name: np.load(f"{folder}/{worker.name}.npy") for worker in runs}
             worth = _recalls(x, k, results, plan.threads) if case == "knn" else _differences(results)
             for worker, done in runs.items():
-                row = {"case": case, "peer": worker.name, "version": worker.version, "n": plan.n, "d": plan.d}
+                row = {
+                    "case": case,
+                    "data": plan.data,
+                    "peer": worker.name,
+                    "version": worker.version,
+                    "n": plan.n,
+                    "d": plan.d,
+                }
                 row |= {"k": k, "threads": plan.threads, "rounds": plan.rounds, **facts, **_summary(done)}
                 yield row | rates(row) | worth[worker.name]
 

@@ -16,7 +16,8 @@ from clipscan.bench.worker import Row
 from clipscan.errors import ClipscanError, InputError
 
 COLUMNS = (
-    "date", "commit", "cpu", "instruction_set", "case", "peer", "version", "n", "d", "k", "threads", "rounds",
+    "date", "commit", "cpu", "instruction_set", "case", "data", "peer", "version",
+    "n", "d", "k", "threads", "rounds",
     "wall_p20", "wall_median", "wall_p80",  # seconds
     "cpu_p20", "cpu_median", "cpu_p80",  # CPU-seconds, all threads together
     "gflop_per_cpu_s",  # counted as 2 n n d, whatever was computed
@@ -118,7 +119,7 @@ def table(rows: Sequence[Row]) -> str:
     """What was measured, in words, and the rows below one another; columns that none fills left out."""
     first = rows[0]
     said = (
-        f"{first['n']:,} x {first['d']} float32, clustered; {first['rounds']} rounds; "
+        f"{first['n']:,} x {first['d']} float32, {first['data']}; {first['rounds']} rounds; "
         f"{first['threads']} threads of {first['cpu']} ({first['instruction_set']})\n"
         f"GFLOP counted as 2 n n d; peaks of one core: int8 {first['int8_peak']:.0f} GOP/s, "
         f"float32 {first['float32_peak']:.0f} GFLOP/s"

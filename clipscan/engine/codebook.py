@@ -17,7 +17,10 @@ from clipscan.engine.arrays import Array, Rows
 
 SAMPLE = 1024  # rows that centre and scale are fitted on
 UNCLIPPED = 0.995  # share of them that the scale leaves whole; of the others the largest coordinates are cut
-FAR = 2.0  # times the usual: rows beyond are cut too, however many; or a few wild rows would blur all others
+MOST, FAR = (
+    0.9,
+    2.0,
+)  # rows twice as far out as nine of ten are cut too: a few wild rows must not blur the rest
 SEED = 20260  # of the signs: any will do, a fixed one makes the work reproducible
 
 
@@ -44,7 +47,8 @@ def fit(sets: Sequence[Rows]) -> Codebook:
     largest = largest[largest > 0]  # copies of one picture may be the centre itself
     if not len(largest):
         return Codebook(centre, sign, 1.0)
-    reach = min(np.quantile(largest, UNCLIPPED), FAR * np.median(largest))
+    most, almost_all = np.quantile(largest, [MOST, UNCLIPPED])
+    reach = min(almost_all, FAR * most)
     gain = np.float32(min(127.0 / reach, 1e30))
     return Codebook(centre, sign, float(gain))
 

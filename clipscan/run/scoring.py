@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset
-from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, cores, search
+from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, check_rows, cores, search
 from clipscan.errors import InputError, RunError
 from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
@@ -70,6 +70,7 @@ def graph_stage(
     run.update(graph={"k": settings.k, "skipped": None})
     progress.stage("graph", "rows")
 
+    check_rows(image, settings.threads)
     table = _tables(image, settings)
     start = 0
     for shard, count in enumerate(counts):

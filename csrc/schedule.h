@@ -1,0 +1,42 @@
+// What both schedules and the layout share: how rows are cut into blocks, encoded, and stopped.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "codes.h"
+#include "knn.h"
+#include "parallel.h"
+
+constexpr int64_t BLOCK_BYTES = 192 << 10;  // packed codes of a block: they stay in L2 while panels pass by
+constexpr int64_t MAX_BLOCK = 4 * BLOCK_UNIT;
+
+inline void check(const KnnTask& task) {
+  if (task.stop->load(std::memory_order_relaxed)) throw Stopped{};
+}
+
+// Rows of a block: as many as fit, fewer where threads would otherwise idle.
+inline int64_t block_rows(const KnnTask& task, int64_t n) {
+  const int64_t width = int64_t(task.book->sign.size()) / 2;
+  const int64_t fit = std::clamp<int64_t>(BLOCK_BYTES / width / BLOCK_UNIT * BLOCK_UNIT, BLOCK_UNIT, MAX_BLOCK);
+  const int64_t share = std::max<int64_t>(1, n / (4 * task.threads));
+  return std::min(fit, (share + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT);
+}
+
+// The panels of reference rows [begin, end).
+inline std::vector<Columns> panels_of(int64_t begin, int64_t end, int64_t nr) {
+  std::vector<Columns> out;
+  for (int64_t panel = begin / nr; begin < end && panel * nr < end; ++panel) out.push_back({panel, begin, end});
+  return out;
+}
+
+// Codes of n rows: of rows which[0], which[1], ... where that is given.
+inline Codes encode_all(const KnnTask& task, const Source& source, const uint32_t* which, int64_t n) {
+  Codes codes(*task.kernel, *task.book, n);
+  parallel_rows(codes.panel_count(), 16, task.threads, [&](int64_t from, int64_t to) {
+    check(task);
+    std::vector<float> workspace;
+    codes.encode(source, which, 0, *task.book, from, to, workspace);
+  });
+  codes.settle_errors();
+  return codes;
+}
