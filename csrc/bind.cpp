@@ -191,16 +191,14 @@ PYBIND11_MODULE(_core, m) {
     const Source source = as_source(rows, d);
     Array<uint8_t> bad(source.n);
     auto* out = bad.mutable_data();
-    py::gil_scoped_release release;
-    find_bad_rows(source, threads, out);
+    interruptible([&](const std::atomic<bool>& stop) { find_bad_rows(source, threads, stop, out); });
     return bad;
   }, py::arg("rows"), py::arg("d"), py::arg("threads") = 1);
   m.def("hash_rows", [](const py::list& rows, int64_t d, int threads) {
     const Source source = as_source(rows, d);
     Array<uint64_t> hash(source.n);
     auto* out = hash.mutable_data();
-    py::gil_scoped_release release;
-    hash_rows(source, threads, out);
+    interruptible([&](const std::atomic<bool>& stop) { hash_rows(source, threads, stop, out); });
     return hash;
   }, py::arg("rows"), py::arg("d"), py::arg("threads") = 1);
   m.def("mean_cosine", [](const Array<float>& a, const Array<float>& b, const Array<int64_t>& index, int threads) {

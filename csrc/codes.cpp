@@ -43,7 +43,7 @@ void Codes::encode(const Source& source, const uint32_t* which, int64_t first, c
     for (int64_t j = 0; j < nr; ++j) {
       const int64_t i = number * nr + j;
       if (i < n) {
-        const float* row = source.row(first + (which ? which[i] : i), scratch, *kernel);
+        const float* row = source.row(which ? which[i] : first + i, scratch, *kernel);
         error[i] = kernel->encode(row, rotation, y, code);
         panel_error[number] = std::max(panel_error[number], error[i]);
         int32_t squares = 0, sum = 0;

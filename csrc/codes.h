@@ -56,8 +56,8 @@ struct Codes {
   int64_t panel_bytes() const { return groups * kernel->nr * kernel->group; }
   const uint8_t* panel(int64_t number) const { return panels.get() + number * panel_bytes(); }
 
-  // Rows [0, n) are rows `first`... of the source, or rows which[0], which[1], ... where that is given.
-  // Fills panels [from, to); workspace grows as needed.
+  // Fills panels [from, to). Rows [0, n) are rows first, first + 1, ... of the source, or rows which[0], which[1],
+  // ... where that is given; workspace grows as needed.
   void encode(const Source& source, const uint32_t* which, int64_t first, const Codebook& book, int64_t from,
               int64_t to, std::vector<float>& workspace);
 
@@ -68,11 +68,11 @@ struct Codes {
   void starts(const Columns& columns, int32_t* start) const;
 
   // An error that no row of the panel exceeds, the same for most panels; known after settle_errors().
-  float filter_error(int64_t panel) const { return std::max(panel_error[panel], usual); }
-  void settle_errors() { usual = usual_error(panel_error.data(), panel_count()); }
+  float filter_error(int64_t panel) const { return std::max(panel_error[panel], usual_); }
+  void settle_errors() { usual_ = usual_error(panel_error.data(), panel_count()); }
 
  private:
-  float usual = 0;
+  float usual_ = 0;
 };
 
 // The error that rounding alone leaves is about sqrt(width / 12); rows that were clipped exceed twice that.

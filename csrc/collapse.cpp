@@ -4,7 +4,7 @@
 #include <numeric>
 #include <random>
 
-#include "parallel.h"
+#include "schedule.h"
 
 namespace {
 
@@ -38,6 +38,7 @@ Copies::Copies(const KnnTask& task, const Source& rows) : rows_(rows.n) {
   std::vector<uint64_t> hash(rows_);
   const uint64_t salt = std::random_device{}() | uint64_t(std::random_device{}()) << 32;
   parallel_rows(rows_, 1024, task.threads, [&](int64_t begin, int64_t end) {
+    check(task);
     std::vector<float> scratch(rows.d);
     for (int64_t i = begin; i < end; ++i) hash[i] = hash_row(rows.row(i, scratch.data(), *task.kernel), rows.d, salt);
   });

@@ -92,6 +92,7 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
   Total total;
 
   parallel_rows(queries.n, rows, task.threads, [&](int64_t begin, int64_t end) {
+    check(task);
     std::vector<float> workspace;
     Codes own(kernel, *task.book, end - begin);
     own.encode(queries, nullptr, begin, *task.book, 0, own.panel_count(), workspace);
@@ -184,7 +185,6 @@ struct Worker {
 
 // keys[order[p]] = what keys[p] was, in place.
 void restore_order(Key* keys, std::vector<uint32_t>& order, int64_t k) {
-  std::vector<Key> carried(k);
   for (int64_t p = 0; p < int64_t(order.size()); ++p)
     while (int64_t(order[p]) != p) {
       const int64_t to = order[p];
@@ -212,8 +212,10 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
   Key* const best = reinterpret_cast<Key*>(index);
   Frontier frontier(side, side, units, n, k, waiting_room(task, n), best);
   Shared shared(frontier, codes.panel_count(), nr);
-  for (int64_t p = 0; p < n; ++p)
-    frontier.lower(p, copies.count(layout.order[p]) > k ? units.limit_of_distance(0.0f) : layout.limit[layout.order[p]]);
+  for (int64_t p = 0; p < n; ++p) {
+    const uint32_t before = layout.order[p];
+    frontier.lower(p, copies.count(before) > k ? units.limit_of_distance(0.0f) : layout.limit[before]);
+  }
 
   const int64_t block = block_rows(task, n), blocks = (n + block - 1) / block, panels_a_block = block / nr;
   Total total;

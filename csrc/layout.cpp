@@ -127,7 +127,7 @@ Layout lay_out(const KnnTask& task, const Source& rows, const uint32_t* which, i
     check(task);
     std::vector<float> workspace;
     Codes own(*task.kernel, *task.book, end - begin);
-    own.encode(rows, which ? which + begin : nullptr, which ? 0 : begin, *task.book, 0, own.panel_count(), workspace);
+    own.encode(rows, which ? which + begin : nullptr, begin, *task.book, 0, own.panel_count(), workspace);
     Scan scan(pivots, block, columns.size());
     scan.load(own, 0, end - begin);
     const auto itself = [&](int64_t i) {

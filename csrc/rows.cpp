@@ -31,9 +31,10 @@ uint64_t mix(uint64_t x) {
 
 }  // namespace
 
-void find_bad_rows(const Source& rows, int threads, uint8_t* bad) {
+void find_bad_rows(const Source& rows, int threads, const std::atomic<bool>& stop, uint8_t* bad) {
   const Kernel& kernel = *usable_kernels().front();
   parallel_rows(rows.n, GRAIN, threads, [&](int64_t begin, int64_t end) {
+    if (stop.load(std::memory_order_relaxed)) return;
     std::vector<float> scratch(rows.d);
     for (int64_t i = begin; i < end; ++i) {
       const float* row = rows.row(i, scratch.data(), kernel);
@@ -42,9 +43,10 @@ void find_bad_rows(const Source& rows, int threads, uint8_t* bad) {
   });
 }
 
-void hash_rows(const Source& rows, int threads, uint64_t* hash) {
+void hash_rows(const Source& rows, int threads, const std::atomic<bool>& stop, uint64_t* hash) {
   const Kernel& kernel = *usable_kernels().front();
   parallel_rows(rows.n, GRAIN, threads, [&](int64_t begin, int64_t end) {
+    if (stop.load(std::memory_order_relaxed)) return;
     std::vector<float> scratch(rows.d);
     for (int64_t i = begin; i < end; ++i) {
       const float* row = rows.row(i, scratch.data(), kernel);

@@ -1,5 +1,6 @@
 // What is done once per row of an array: the door check, content hashes, mean cosines.
 #pragma once
+#include <atomic>
 #include <cstdint>
 
 #include "source.h"
@@ -11,10 +12,10 @@ struct Rows {
 };
 
 // bad[i] = 1 where a row holds NaN or inf, or where |x|^2 leaves float32
-void find_bad_rows(const Source& rows, int threads, uint8_t* bad);
+void find_bad_rows(const Source& rows, int threads, const std::atomic<bool>& stop, uint8_t* bad);
 
 // 64-bit hash of the values of each row; equal rows, equal hashes (-0.0 counts as 0.0)
-void hash_rows(const Source& rows, int threads, uint64_t* hash);
+void hash_rows(const Source& rows, int threads, const std::atomic<bool>& stop, uint64_t* hash);
 
 // out[i] = mean_j a_i . b_index[i,j] / (|a_i| |b_index[i,j]|), over index >= 0; a zero vector has cosine 0
 void mean_cosine(const Rows& a, const Rows& b, const int64_t* index, int64_t k, double* out);

@@ -122,7 +122,7 @@ class Scan {
             value, hit_.data()};
   }
 
-  static int32_t& full(std::vector<int32_t>& of, int64_t s) { return of[LAST * (of.size() / STOPS) + s]; }
+  int32_t& full(std::vector<int32_t>& of, int64_t s) const { return of[LAST * rows_ + s]; }  // at the last stop
 
   // A look costs about an eighth of a quarter of the products; a stop that saves less is passed by from here on.
   void review_stops() {
@@ -205,12 +205,12 @@ class Scan {
   }
 
   // The limit that a k-th value proves.
-  float bound(const std::vector<Columns>& columns, int64_t s, int32_t kth, const Units& units) const {
+  float bound(const std::vector<Columns>& columns, int64_t s, int32_t kth, const Units& units) {
     if (kth == INT_MIN) return NOBODY;
     float error = 0;
     for (const Columns& it : columns) error = std::max(error, reference_.panel_error[it.panel]);
     error = std::min(error, ordinary_error(reference_.width));
-    const float squared = 2.0f * float(int64_t(base_[LAST * rows_ + s]) - kth) + 2.0f;
+    const float squared = 2.0f * float(int64_t(full(base_, s)) - kth) + 2.0f;
     return units.limit_of_bound(std::sqrt(std::max(squared, 0.0f)) + error_[s] + error);
   }
 
@@ -225,21 +225,21 @@ class Scan {
     for (int64_t i = 0; i < mr_; ++i)
       for (uint32_t bits = it.hit[i]; bits; bits &= bits - 1) {
         const int64_t j = __builtin_ctz(bits), s = t * mr_ + i, column = panel * nr_ + j;
-        const int32_t squared =
-            2 * (base_[LAST * rows_ + s] - it.value[i * nr_ + j]) + (norm_[s] & 1) + (reference_.norm[LAST][column] & 1);
-        const float delta = std::sqrt(float(squared));
-        if (delta - reference_.error[column] <= reach_[s] && it.value[i * nr_ + j] < taken_[s]) sink.row(first_ + s, {delta, uint32_t(column)});
-        if (both && delta - error_[s] <= column_limit_[j])
-          sink.column(column, {delta, uint32_t(first_ + s)});
+        const int32_t value = it.value[i * nr_ + j], odd = (norm_[s] & 1) + (reference_.norm[LAST][column] & 1);
+        const float delta = std::sqrt(float(2 * (full(base_, s) - value) + odd));
+        if (delta - reference_.error[column] <= reach_[s] && value < taken_[s])
+          sink.row(first_ + s, {delta, uint32_t(column)});
+        if (both && delta - error_[s] <= column_limit_[j]) sink.column(column, {delta, uint32_t(first_ + s)});
       }
   }
 
   const Codes& reference_;
   const Kernel& kernel_;
   const int64_t mr_, nr_, rows_;
-  std::vector<int32_t> words_, base_, norm_;  // base and row_limit: [STOPS][rows]
+  std::vector<int32_t> words_;              // packed codes, a tile after the other
+  std::vector<int32_t> base_, norm_;        // base: [STOPS][rows]
   std::vector<float> error_, reach_;        // reach: limit plus own error
-  std::vector<int32_t> row_limit_;
+  std::vector<int32_t> row_limit_;          // [STOPS][rows]
   std::vector<float> tile_error_;
   std::vector<int32_t> start_, value_, column_reach_;
   std::vector<float> column_limit_;         // as reach_, of the panel's rows
@@ -247,7 +247,7 @@ class Scan {
   std::vector<int32_t> taken_;              // values from here on have been handed over already
   std::vector<int32_t> group_;
   std::array<int64_t, STOPS + 1> ended_{};  // tiles by where they ended
-  uint32_t stops_ = 0;
+  uint32_t stops_ = 0;                      // the stops that are worth a look, see Tile
   int64_t first_ = 0, count_ = 0, tiles_ = 0, age_ = 0;
   float limits_error_ = -1, column_reach_error_ = -1;  // what limits and reaches stand for
 };

@@ -4,50 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapes import SHAPES, one_far_outside, ordinary
 
 from clipscan import _core
 from clipscan.engine import as_rows, codebook, reference
 
 UNIT = 2.0**-24
-
-
-def ordinary(rng, n, d):
-    return rng.standard_normal((n, d))
-
-
-def one_far_outside(rng, n, d):
-    x = rng.standard_normal((n, d))
-    x[n // 2] *= 1e4
-    return x
-
-
-def spiky(rng, n, d):
-    x = 1e-3 * rng.standard_normal((n, d))
-    x[np.arange(n), rng.integers(0, d, n)] = 1.0
-    return x
-
-
-def narrow_cone(rng, n, d):
-    return 1000 + rng.standard_normal((n, d))
-
-
-def many_scales(rng, n, d):
-    return rng.standard_normal((n, d)) * 10.0 ** rng.integers(-6, 7, (n, 1))
-
-
-def tiny(rng, n, d):
-    return 1e-30 * rng.standard_normal((n, d))
-
-
-def huge(rng, n, d):
-    return 1e16 * rng.standard_normal((n, d))
-
-
-def all_equal(rng, n, d):
-    return np.ones((n, d))
-
-
-SHAPES = [ordinary, one_far_outside, spiky, narrow_cone, many_scales, tiny, huge, all_equal]
 
 
 def all_pairs(x):

@@ -11,6 +11,7 @@ import pytest
 from compare import assert_same_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapes import SHAPES
 
 import clipscan
 from clipscan import _core
@@ -160,6 +161,16 @@ def test_outliers_cost_their_own_pairs_only():
     assert wild.measured < 2 * plain.measured + 2 * 61 * 3000
 
 
+@pytest.mark.parametrize("d", [1, 24, 100])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_of_cloud_equals_float64(shape, d):
+    rng = np.random.default_rng(d)
+    x, y = (shape(rng, n, d).astype(np.float32) for n in (150, 220))
+    assert_same_table(knn(x, k=6), x, x, *exact(x, x, 6))
+    assert_same_table(knn(x, y, k=6), x, y, *exact(x, y, 6, own=False))
+    assert_same_table(knn(y, x, k=6), y, x, *exact(y, x, 6, own=False))
+
+
 def test_queries_far_from_the_reference():
     # Captions against images: two clouds apart, as the towers of CLIP leave them.
     x, y = rows(200, 48) + 5, rows(300, 48, seed=1) - 5
@@ -214,7 +225,7 @@ def test_a_memory_map_is_not_copied(tmp_path):
 
 def test_too_little_memory_for_a_large_search_is_refused_in_words():
     x = np.zeros((20_000, 4), np.float32)
-    with pytest.raises(clipscan.InputError, match="max_memory=1000000: .* at least 36114432 bytes"):
+    with pytest.raises(clipscan.InputError, match="max_memory=1000000: .* at least 36834432 bytes"):
         knn(x, k=3, max_memory=1_000_000)
 
 

@@ -12,7 +12,7 @@ from clipscan.engine.neighbors import Array
 from clipscan.errors import InputError
 
 LIMITS = Limits(max_k=1 << 16, max_d=1 << 14)
-ROW_MEMORY = 128  # bytes a row needs at least in a search among all rows
+ROW_MEMORY = 164  # bytes a row needs at least in a search among all rows
 FIXED_MEMORY = 32 << 20  # bytes for what does not grow with the rows
 
 
