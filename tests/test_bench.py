@@ -149,11 +149,11 @@ serve(load)
 
 
 def peer(load="pass", knn="pass"):
-    return [sys.executable, "-c", PEER.format(load=load, knn=knn)]
+    return [sys.executable, "-P", "-c", PEER.format(load=load, knn=knn)]
 
 
 def test_a_peer_that_is_missing_or_dies_is_left_out_aloud(monkeypatch):
-    monkeypatch.setattr(_core, "peak", lambda threads: {"int8": 400.0, "float32": 100.0}, raising=False)
+    monkeypatch.setattr(_core, "peak", lambda threads: {"int8": 400.0, "float32": 100.0})
     monkeypatch.setattr(driver, "SETTLE", 0)
     said = []
     peers = {
@@ -178,7 +178,7 @@ def test_nothing_measured_is_an_error():
 
 
 def test_clipscan_bench_knn_prints_one_table(monkeypatch, tmp_path):
-    monkeypatch.setattr(_core, "peak", lambda threads: {"int8": 400.0, "float32": 100.0}, raising=False)
+    monkeypatch.setattr(_core, "peak", lambda threads: {"int8": 400.0, "float32": 100.0})
     options = ["--n", "300", "--d", "32", "--k", "4,8", "--rounds", "2", "--threads", "1"]
     done = CliRunner().invoke(cli.app, ["bench", "knn", *options, "--csv", str(tmp_path / "own.csv")])
     assert done.exit_code == 0, done.output
