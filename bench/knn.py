@@ -1,6 +1,6 @@
 """The exact neighbour table and LOF end to end: clipscan and its peers, interleaved, one process each.
 
-    python bench/knn.py [--n 50000] [--d 512] [--k 16,64] [--rounds 5] [--threads 2]
+    python bench/knn.py [--n 50000] [--d 512] [--k 16,64] [--rounds 3] [--threads 2]
                         [--case knn,lof] [--data clustered] [--peers faiss,sklearn] [--csv bench/results.csv]
 
 Rows are clustered unit vectors: Gaussian ones make every search look alike. A peer that is not installed is
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, default in (("n", 50_000), ("d", 512), ("rounds", 5), ("threads", cores())):
+    for name, default in (("n", 50_000), ("d", 512), ("rounds", 3), ("threads", cores())):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (("k", "16,64"), ("case", "knn,lof"), ("peers", ",".join(PEERS))):
         parser.add_argument(f"--{name}", default=default)
