@@ -15,7 +15,7 @@ import numpy as np
 
 from clipscan.engine.arrays import Array, Rows
 
-SAMPLE = 1024  # rows that centre and scale are fitted on
+SAMPLE, SCALE_SAMPLE = 1024, 512  # rows that the centre is fitted on, and the scale
 UNCLIPPED = 0.995  # share of them that the scale leaves whole; of the others the largest coordinates are cut
 MOST, FAR = (
     0.9,
@@ -42,8 +42,9 @@ def fit(sets: Sequence[Rows]) -> Codebook:
     d = sample.shape[1]
     width = -(-d // 4) * 4
     sign = np.random.default_rng(SEED).choice(np.array([-1, 1], np.float32), (2, width))
-    centre = np.median(sample, axis=0) if len(sample) else np.zeros(d, np.float32)
-    largest = np.abs(rotate(sample, centre, sign)).max(axis=1, initial=0.0)
+    centre = _median(sample) if len(sample) else np.zeros(d, np.float32)
+    some = sample[:: -(-len(sample) // SCALE_SAMPLE) or 1]
+    largest = np.abs(rotate(some, centre, sign)).max(axis=1, initial=0.0)
     largest = largest[largest > 0]  # copies of one picture may be the centre itself
     if not len(largest):
         return Codebook(centre, sign, 1.0)
@@ -74,6 +75,12 @@ def rotate(rows: Array, centre: Array, sign: Array) -> Array:
         _hadamard(y[:, width - span :])
         y[:, width - span :] *= shrink
     return y
+
+
+def _median(rows: Array) -> Array:
+    """The upper median of each column; faster than NumPy's, which averages two."""
+    middle = len(rows) // 2
+    return np.ascontiguousarray(np.partition(np.ascontiguousarray(rows.T), middle, axis=1)[:, middle])
 
 
 def _hadamard(y: Array) -> None:
