@@ -19,10 +19,10 @@
 // How rows become codes: fitted once for a search, see clipscan/engine/codebook.py.
 struct Codebook {
   std::vector<float> centre;  // [d]
-  std::vector<float> sign;  // [2, width]
+  std::vector<float> sign;    // [2, width]
   float gain;
   Rotation rotation() const;
-  double factor() const;    // c: code units per unit of distance
+  double factor() const;      // c: code units per unit of distance
 };
 
 // Rows [begin, end) of a panel's columns take part, the others are as padding.

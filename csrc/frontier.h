@@ -50,7 +50,7 @@ struct Candidate {
   uint32_t position;  // in the reference
 };
 
-// What one thread needs to work on any row, and what it counts.
+// What one thread needs to work on any row, scratch mostly, and what it counts.
 struct Workbench {
   explicit Workbench(int64_t d) : query(d), other(4 * d) {}
   std::vector<float> query, other, upper;

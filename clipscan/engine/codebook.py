@@ -17,10 +17,8 @@ from clipscan.engine.arrays import Array, Rows
 
 SAMPLE, SCALE_SAMPLE = 1024, 512  # rows that the centre is fitted on, and the scale
 UNCLIPPED = 0.995  # share of them that the scale leaves whole; of the others the largest coordinates are cut
-MOST, FAR = (
-    0.9,
-    2.0,
-)  # rows twice as far out as nine of ten are cut too: a few wild rows must not blur the rest
+MOST = 0.9  # a share of them that is never wild
+FAR = 2.0  # times as far out as those: such rows are cut too, however many, or they would blur the rest
 SEED = 20260  # of the signs: any will do, a fixed one makes the work reproducible
 
 
