@@ -49,8 +49,9 @@ void Frontier::settle(int64_t i, Workbench& bench) {
 }
 
 void Frontier::finish(int64_t i, Workbench& bench) {
-  settle(i, bench);
-  measure(i, waiting_.get() + i * capacity_, count_[i], bench);
+  Candidate* const waiting = waiting_.get() + i * capacity_;
+  if (best(i)[k_ - 1] == NO_KEY || count_[i] > 4 * k_) settle(i, bench);  // else the limit is true already
+  measure(i, waiting, keep_within_limit(i, waiting, count_[i]), bench);
   count_[i] = 0;
 }
 

@@ -185,7 +185,7 @@ class Scan {
   // rows or better, so its distance bounds the k-th neighbour's. Rows with large errors are left out.
   int32_t kth_value(const std::vector<Columns>& columns, int64_t s, int64_t k, int64_t own) {
     const float ordinary = ordinary_error(reference_.width);
-    const int64_t count = columns.size(), fold = std::min<int64_t>(count, (4 * k + nr_ - 1) / nr_);
+    const int64_t count = columns.size(), fold = std::min<int64_t>(count, (2 * k + nr_ - 1) / nr_);
     group_.assign(fold * nr_, INT_MIN);
     for (int64_t c = 0; c < count; ++c) {
       const int32_t* value = value_.data() + c * mr_ * nr_ + (s % mr_) * nr_;
