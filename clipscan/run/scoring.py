@@ -23,7 +23,7 @@ from clipscan.scores.local import Engine
 from clipscan.scores.references import Scale, identify, parse_scales
 
 AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
-GRAPH_ROWS = 250_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
+GRAPH_ROWS = 1_000_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
 
 
 class Settings(NamedTuple):
