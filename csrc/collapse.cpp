@@ -4,27 +4,8 @@
 #include <numeric>
 #include <random>
 
+#include "rows.h"
 #include "schedule.h"
-
-namespace {
-
-// Rows that are equal number by number (-0 is 0) have equal hashes; the converse is checked. The salt keeps
-// an attacker from preparing rows that collide.
-uint64_t hash_row(const float* row, int64_t d, uint64_t salt) {
-  uint64_t lane[8];
-  for (int l = 0; l < 8; ++l) lane[l] = salt + uint64_t(l) * 0x9e3779b97f4a7c15u;
-  int64_t p = 0;
-  for (; p + 8 <= d; p += 8)
-    for (int l = 0; l < 8; ++l)
-      lane[l] = (lane[l] ^ std::bit_cast<uint32_t>(row[p + l] + 0.0f)) * 0xff51afd7ed558ccdu + (lane[l] >> 29);
-  for (int l = 0; p < d; ++p, ++l)
-    lane[l] = (lane[l] ^ std::bit_cast<uint32_t>(row[p] + 0.0f)) * 0xff51afd7ed558ccdu + (lane[l] >> 29);
-  uint64_t hash = salt;
-  for (uint64_t it : lane) hash = (hash ^ (it >> 31) ^ it) * 0xc4ceb9fe1a85ec53u;
-  return hash ^ (hash >> 33);
-}
-
-}  // namespace
 
 void write_keys(const Key* keys, int64_t k, int64_t first, float* distance, int64_t* index) {
   for (int64_t r = 0; r < k; ++r) {
@@ -34,6 +15,7 @@ void write_keys(const Key* keys, int64_t k, int64_t first, float* distance, int6
   }
 }
 
+// Equal hashes are a hint; rows are then compared.
 Copies::Copies(const KnnTask& task, const Source& rows) : rows_(rows.n) {
   std::vector<uint64_t> hash(rows_);
   const uint64_t salt = std::random_device{}() | uint64_t(std::random_device{}()) << 32;

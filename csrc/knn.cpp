@@ -92,10 +92,7 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
   Total total;
 
   parallel_rows(queries.n, rows, task.threads, [&](int64_t begin, int64_t end) {
-    check(task);
-    std::vector<float> workspace;
-    Codes own(kernel, *task.book, end - begin);
-    own.encode(queries, nullptr, begin, *task.book, 0, own.panel_count(), workspace);
+    const Codes own = encode_block(task, queries, nullptr, begin, end);
     Scan scan(codes, rows, opening);
     scan.load(own, 0, end - begin);
 
@@ -122,11 +119,8 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
         done = span.begin;
         std::vector<Columns> first = panels_of(span.begin, span.end, kernel.nr);
         if (int64_t(first.size()) > opening) first.resize(opening);
-        // A query with several selves in the span gets no bound from the opening, only its candidates.
-        const auto itself = [&](int64_t i) { return identities.of(begin + i, span.begin, span.end); };
-        scan.open(first, k, frontier, [&](int64_t i) { return itself(i).second; },
-                  [&](int64_t i) { return itself(i).first <= 1; }, [&](int64_t i) { frontier.settle(i, bench); },
-                  sink);
+        scan.open(first, k, frontier, [&](int64_t i) { return identities.of(begin + i, span.begin, span.end); },
+                  [&](int64_t i) { frontier.settle(i, bench); }, sink);
         done = std::min(span.end, (first.back().panel + 1) * kernel.nr);
       }
       for (const Columns& columns : panels_of(done, span.end, kernel.nr)) {

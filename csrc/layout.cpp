@@ -124,10 +124,7 @@ Layout lay_out(const KnnTask& task, const Source& rows, const uint32_t* which, i
   const std::vector<Columns> columns = panels_of(0, count, task.kernel->nr);
   const int64_t block = block_rows(task, n);
   parallel_rows(n, block, task.threads, [&](int64_t begin, int64_t end) {
-    check(task);
-    std::vector<float> workspace;
-    Codes own(*task.kernel, *task.book, end - begin);
-    own.encode(rows, which ? which + begin : nullptr, begin, *task.book, 0, own.panel_count(), workspace);
+    const Codes own = encode_block(task, rows, which, begin, end);
     Scan scan(pivots, block, columns.size());
     scan.load(own, 0, end - begin);
     const auto itself = [&](int64_t i) {

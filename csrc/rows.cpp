@@ -43,20 +43,21 @@ void find_bad_rows(const Source& rows, int threads, const std::atomic<bool>& sto
   });
 }
 
+uint64_t hash_row(const float* row, int64_t d, uint64_t salt) {
+  uint64_t lane[4] = {1 + salt, 2 + salt, 3 + salt, 4 + salt};  // four chains hide the multiplications' latency
+  for (int64_t p = 0; p < d; ++p) {
+    const uint64_t value = std::bit_cast<uint32_t>(row[p] + 0.0f);
+    lane[p % 4] = std::rotl(lane[p % 4] ^ value, 29) * 0x9e3779b97f4a7c15u + uint64_t(p);
+  }
+  return mix(mix(mix(mix(lane[0]) ^ lane[1]) ^ lane[2]) ^ lane[3]);
+}
+
 void hash_rows(const Source& rows, int threads, const std::atomic<bool>& stop, uint64_t* hash) {
   const Kernel& kernel = *usable_kernels().front();
   parallel_rows(rows.n, GRAIN, threads, [&](int64_t begin, int64_t end) {
     if (stop.load(std::memory_order_relaxed)) return;
     std::vector<float> scratch(rows.d);
-    for (int64_t i = begin; i < end; ++i) {
-      const float* row = rows.row(i, scratch.data(), kernel);
-      uint64_t lane[4] = {1, 2, 3, 4};  // four chains hide the latency of the multiplications
-      for (int64_t p = 0; p < rows.d; ++p) {
-        const uint64_t value = std::bit_cast<uint32_t>(row[p] + 0.0f);
-        lane[p % 4] = std::rotl(lane[p % 4] ^ value, 29) * 0x9e3779b97f4a7c15u + uint64_t(p);
-      }
-      hash[i] = mix(mix(mix(mix(lane[0]) ^ lane[1]) ^ lane[2]) ^ lane[3]);
-    }
+    for (int64_t i = begin; i < end; ++i) hash[i] = hash_row(rows.row(i, scratch.data(), kernel), rows.d, 0);
   });
 }
 

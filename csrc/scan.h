@@ -50,16 +50,17 @@ class Scan {
   }
 
   // First look at `columns` (at most as many as `opening`). The k that look nearest go to the sink, and
-  // settle(i) turns them into a true limit; then follows what else is within that. own(i) is the column that
-  // row i must not meet, or -1; bounded(i) says that there is no other such column.
-  template <class Own, class Bounded, class Settle, class Sink>
-  void open(const std::vector<Columns>& columns, int64_t k, const Frontier& frontier, Own own, Bounded bounded,
-            Settle settle, Sink& sink) {
+  // settle(i) turns them into a true limit; then follows what else is within that. selves(i) says how
+  // many columns row i must not meet, and which is the first; a row with several gets no bound from here.
+  template <class Selves, class Settle, class Sink>
+  void open(const std::vector<Columns>& columns, int64_t k, const Frontier& frontier, Selves selves, Settle settle,
+            Sink& sink) {
     for (int64_t t = 0; t < tiles_; ++t) {
       multiply(t, columns);
       const int64_t from = t * mr_, to = std::min(count_, from + mr_);
       for (int64_t s = from; s < to; ++s) {
-        const int32_t kth = bounded(first_ + s) ? kth_value(columns, s, k, own(first_ + s)) : INT_MIN;
+        const auto [count, own] = selves(first_ + s);
+        const int32_t kth = count <= 1 ? kth_value(columns, s, k, own) : INT_MIN;
         full(row_limit_, s) = std::max(kth, full(base_, s) - ALWAYS);
         reach_[s] = NOBODY;
       }

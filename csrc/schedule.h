@@ -29,7 +29,17 @@ inline std::vector<Columns> panels_of(int64_t begin, int64_t end, int64_t nr) {
   return out;
 }
 
-// Codes of n rows: of rows which[0], which[1], ... where that is given.
+// Codes of a block: positions [begin, end) of which, or of the source where that is null.
+inline Codes encode_block(const KnnTask& task, const Source& source, const uint32_t* which, int64_t begin,
+                          int64_t end) {
+  check(task);
+  Codes codes(*task.kernel, *task.book, end - begin);
+  std::vector<float> workspace;
+  codes.encode(source, which ? which + begin : nullptr, begin, *task.book, 0, codes.panel_count(), workspace);
+  return codes;
+}
+
+// Codes of n rows, by all threads: of rows which[0], which[1], ... where that is given.
 inline Codes encode_all(const KnnTask& task, const Source& source, const uint32_t* which, int64_t n) {
   Codes codes(*task.kernel, *task.book, n);
   parallel_rows(codes.panel_count(), 16, task.threads, [&](int64_t from, int64_t to) {

@@ -364,6 +364,8 @@ def test_torch_tensors_come_back_as_torch_tensors():
     x = torch.from_numpy(rows(40, 8))
     table = knn(x, k=3)
     assert isinstance(table.distance, torch.Tensor)
+    tiny = x.to(torch.float8_e4m3fn)  # a type that NumPy has not
+    assert (knn(tiny, k=3).index == torch.from_numpy(knn(tiny.float().numpy(), k=3).index)).all()
     half = x.to(torch.bfloat16)
     assert (knn(half, k=3).index == torch.from_numpy(knn(half.float().numpy(), k=3).index)).all()
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import clipscan
 import clipscan.pipeline
-from clipscan.run import RunFolder, status
+from clipscan.run import RunFolder, scoring, status
 from clipscan.run.progress import Lines, ShardMeter, Silent
 from clipscan.run.selecting import rank
 
@@ -305,6 +305,30 @@ def test_precomputed_embeddings_are_scanned_in_place_and_their_broken_rows_are_b
     assert not (done.out / "embeddings/img_emb").exists(), "vectors stay where they are"
     assert done.table("groups")["size"].to_pylist() == [30], "exact copies are found without a graph"
     assert "not asked for" in json.loads((done.out / "run.json").read_text())["graph"]["skipped"]
+
+
+def test_a_graph_searched_a_shard_at_a_time_is_the_graph_searched_at_once(tmp_path, monkeypatch):
+    rng = np.random.default_rng(4)
+    folder = tmp_path / "shards"
+    (folder / "img_emb").mkdir(parents=True)
+    for shard, count in enumerate((70, 1, 90)):
+        np.save(folder / f"img_emb/img_emb_{shard}.npy", rng.standard_normal((count, 8)).astype(np.float32))
+    asked = {"k": 4, "reference": "50x2", "graph": "yes"}
+    clipscan.scan(folder, out=tmp_path / "whole", **asked)
+    monkeypatch.setattr(scoring, "AT_ONCE_ROWS", 0)
+    clipscan.scan(folder, out=tmp_path / "slices", **asked)
+    whole, slices = (scoring.load_graph(RunFolder(tmp_path / name)) for name in ("whole", "slices"))
+    assert whole.n == 161
+    assert (whole.index == slices.index).all() and (whole.distance == slices.distance).all()
+
+
+def test_a_finished_graph_is_not_searched_again(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.random.default_rng(5).standard_normal((60, 6)).astype(np.float32))
+    asked = {"out": tmp_path / "run", "k": 3, "reference": "40x2", "graph": "yes"}
+    clipscan.scan(tmp_path / "a.npy", **asked)
+    monkeypatch.setattr(scoring, "search", None)
+    monkeypatch.setattr(scoring, "check_rows", None)
+    clipscan.scan(tmp_path / "a.npy", **asked)
 
 
 def test_a_graph_made_later_is_no_longer_reported_as_skipped(tmp_path):

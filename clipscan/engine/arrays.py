@@ -131,8 +131,10 @@ def _numpy(x: Any) -> Array:
 def _source(part: Any) -> Array:
     if type(part).__module__.partition(".")[0] == "torch" and part.device.type == "cpu":
         torch = sys.modules["torch"]
-        bits = part.view(torch.int16).numpy().view(np.uint16) if part.dtype == torch.bfloat16 else None
-        return bits if bits is not None else part.numpy()  # type: ignore[no-any-return]
+        if part.dtype == torch.bfloat16:  # NumPy has no such type
+            return part.view(torch.int16).numpy().view(np.uint16)  # type: ignore[no-any-return]
+        if part.dtype in (torch.float16, torch.float32, torch.float64):
+            return part.numpy()  # type: ignore[no-any-return]
     if isinstance(part, np.ndarray) and part.flags.aligned and part.dtype.isnative:
         if part.dtype.name == "bfloat16":
             return part.view(np.uint16)

@@ -12,15 +12,16 @@ from clipscan.engine.neighbors import Array
 from clipscan.errors import InputError
 
 LIMITS = Limits(max_k=1 << 16, max_d=1 << 14)
-ROW_MEMORY = 164  # bytes a row needs at least in a search among all rows
-FIXED_MEMORY = 32 << 20  # bytes for what does not grow with the rows
+# As in csrc/knn.cpp, where the budget is spent: what a row needs with the fewest candidates, and all else.
+ROW_MEMORY, FIXED_MEMORY = 164, 32 << 20  # bytes
+FEW_ROWS = 10_000  # below this no budget is refused: it all fits in a few MB
 
 
 def within(
     rows: Rows, k: int, threads: int, memory: int, counts: Counts, instruction_set: str = ""
 ) -> tuple[Array, Array]:
     """Rows [n, d] among themselves, none its own neighbour -> distance [n, k] float32, index [n, k] int64."""
-    if memory < (least := ROW_MEMORY * rows.n + FIXED_MEMORY) and rows.n > 10_000:
+    if memory < (least := ROW_MEMORY * rows.n + FIXED_MEMORY) and rows.n > FEW_ROWS:
         raise InputError(
             f"max_memory={memory}: a search among {rows.n} rows works in at least {least} bytes "
             f"beside its codes ({rows.n * rows.d} bytes); give it that much"

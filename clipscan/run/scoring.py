@@ -70,7 +70,6 @@ def graph_stage(
     run.update(graph={"k": settings.k, "skipped": None})
     progress.stage("graph", "rows")
 
-    check_rows(image, settings.threads)
     table = _tables(image, settings)
     start = 0
     for shard, count in enumerate(counts):
@@ -94,15 +93,19 @@ def _tables(image: Rows, settings: Settings) -> Callable[[int, int], Neighbors]:
     how: dict[str, Any] = {
         "backend": settings.backend, "threads": settings.threads, "max_memory": settings.max_memory,
     }  # fmt: skip
-    if image.n > AT_ONCE_ROWS:
+
+    @cache
+    def whole() -> Neighbors | None:  # on the first call: a finished graph reads no vectors
+        check_rows(image, settings.threads)
+        return search(image, None, settings.k, **how) if image.n <= AT_ONCE_ROWS else None
+
+    def table(start: int, stop: int) -> Neighbors:
+        if (found := whole()) is not None:
+            return Neighbors(found.distance[start:stop], found.index[start:stop], found.backend)
         own = np.arange(image.n, dtype=np.int64)
-        return lambda start, stop: search(
-            image.slice(start, stop), image, settings.k, own[start:stop], own, **how
-        )
-    whole = cache(lambda: search(image, None, settings.k, **how))
-    return lambda start, stop: Neighbors(
-        whole().distance[start:stop], whole().index[start:stop], whole().backend
-    )
+        return search(image.slice(start, stop), image, settings.k, own[start:stop], own, **how)
+
+    return table
 
 
 def has_graph(run: RunFolder) -> bool:

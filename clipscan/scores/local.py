@@ -38,14 +38,13 @@ class Engine:
     def between(
         self, queries: Rows, reference: Rows, query_id: Array | None, reference_id: Array | None
     ) -> Neighbors:
-        """Without an identity of the queries nothing is excluded."""
-        reference_id = None if query_id is None else reference_id
-        return search(queries, reference, self.k, query_id, reference_id, **self._how)
+        """The queries against all rows of the reference."""
+        return self.spans(queries, reference, query_id, reference_id, [(0, reference.n)])[0]
 
     def spans(
         self, queries: Rows, reference: Rows, query_id: Array | None, reference_id: Array | None, spans: Spans
     ) -> list[Neighbors]:
-        """A table for each span of the reference, as `between`."""
+        """A table for each span of the reference. Without an identity of the queries nothing is excluded."""
         reference_id = None if query_id is None else reference_id
         return search_spans(queries, reference, self.k, query_id, reference_id, spans, **self._how)
 
