@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from numpy import float32, float64, int8, int64, uint8, uint64
+from numpy import float32, float64, int8, int64, uint8, uint32, uint64
 from numpy.typing import NDArray
 
 def knn_between(
@@ -45,6 +45,9 @@ def density(
 ) -> dict[str, NDArray[float64]]: ...
 def bad_rows(rows: list[NDArray[Any]], d: int, threads: int = 1) -> NDArray[uint8]: ...
 def hash_rows(rows: list[NDArray[Any]], d: int, threads: int = 1) -> NDArray[uint64]: ...
+def expand_copies(
+    distance: NDArray[float32], index: NDArray[int64], first_of: NDArray[uint32], threads: int = 1
+) -> tuple[NDArray[float32], NDArray[int64]]: ...
 def mean_cosine(
     a: NDArray[float32], b: NDArray[float32], index: NDArray[int64], threads: int = 1
 ) -> NDArray[float64]: ...

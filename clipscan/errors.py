@@ -23,3 +23,7 @@ class DataError(ClipscanError):
 
 class RunError(ClipscanError):
     """A run folder refuses: other settings, missing stage, foreign files."""
+
+
+class DeviceLost(ClipscanError):
+    """A device failed and computes no more; names it. What it was working on can be done by another."""

@@ -5,73 +5,28 @@
 
 #include <atomic>
 #include <chrono>
-#include <future>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "collapse.h"
 #include "density.h"
+#include "interruptible.h"
 #include "knn.h"
 #include "parallel.h"
+#include "python_arrays.h"
 #include "rows.h"
 
 namespace py = pybind11;
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-template <class T>
-using Maybe = std::optional<Array<T>>;
 
 namespace {
 
 Rows as_rows(const Array<float>& x, int threads) { return {x.data(), x.shape(0), x.shape(1), threads}; }
-
-template <class T>
-const T* data_or_null(const Maybe<T>& array) {
-  return array ? array->data() : nullptr;
-}
 
 // The fastest, or the one that is named (tests run them all).
 const Kernel& pick_kernel(const std::string& name) {
   for (const Kernel* kernel : usable_kernels())
     if (name.empty() || name == kernel->name) return *kernel;
   throw py::value_error("this processor has no instruction set '" + name + "'");
-}
-
-// Arrays [rows, d] of any stride; uint16 holds bfloat16. The caller keeps them alive.
-Source as_source(const py::list& parts, int64_t d) {
-  Source source{0, d, {}};
-  for (const py::handle& handle : parts) {
-    const auto part = py::cast<py::array>(handle);
-    const char kind = part.dtype().kind();
-    const Type type = kind == 'u' ? Type::bfloat16
-                      : part.itemsize() == 2 ? Type::float16
-                      : part.itemsize() == 4 ? Type::float32 : Type::float64;
-    source.parts.push_back({static_cast<const char*>(part.data()), type, source.n, part.shape(0), part.strides(0),
-                            part.strides(1)});
-    source.n += part.shape(0);
-  }
-  return source;
-}
-
-Codebook as_book(const Array<float>& centre, const Array<float>& sign, float gain) {
-  return {{centre.data(), centre.data() + centre.size()}, {sign.data(), sign.data() + sign.size()}, gain};
-}
-
-// Runs work(stop) on another thread while this one looks out for Ctrl-C.
-template <class Work>
-auto interruptible(Work work) {
-  std::atomic<bool> stop{false};
-  auto result = std::async(std::launch::async, [&] { return work(stop); });
-  bool asked = false;
-  {
-    py::gil_scoped_release release;
-    while (result.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
-      py::gil_scoped_acquire acquire;
-      if (!asked && PyErr_CheckSignals() != 0) asked = stop = true;
-    }
-  }
-  if (asked) throw py::error_already_set();
-  return result.get();
 }
 
 py::tuple knn_between_(const py::list& queries, const py::list& reference, int64_t k, const Maybe<int64_t>& query_id,
@@ -201,6 +156,20 @@ PYBIND11_MODULE(_core, m) {
     interruptible([&](const std::atomic<bool>& stop) { hash_rows(source, threads, stop, out); });
     return hash;
   }, py::arg("rows"), py::arg("d"), py::arg("threads") = 1);
+  m.def("expand_copies", [](const Array<float>& distance, const Array<int64_t>& index, const Array<uint32_t>& first_of,
+                            int threads) {
+    const int64_t n = first_of.shape(0), k = distance.shape(1);
+    Array<float> all_distance({n, k});
+    Array<int64_t> all_index({n, k});
+    auto* to_distance = all_distance.mutable_data();
+    auto* to_index = all_index.mutable_data();
+    {
+      py::gil_scoped_release release;
+      const Copies copies({first_of.data(), size_t(n)});
+      copies.expand(distance.data(), index.data(), k, to_distance, to_index, threads);
+    }
+    return py::make_tuple(all_distance, all_index);
+  }, py::arg("distance"), py::arg("index"), py::arg("first_of"), py::arg("threads") = 1);
   m.def("mean_cosine", [](const Array<float>& a, const Array<float>& b, const Array<int64_t>& index, int threads) {
     Array<double> mean(a.shape(0));
     auto* out = mean.mutable_data();

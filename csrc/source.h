@@ -33,9 +33,15 @@ struct Source {
     return scratch;
   }
 
+  // Where row i begins.
+  const char* raw(int64_t i) const {
+    const Part& part = of(i);
+    return part.data + (i - part.first) * part.row_step;
+  }
+
   void prefetch(int64_t i) const {
     const Part& part = of(i);
-    const char* at = part.data + (i - part.first) * part.row_step;
+    const char* at = raw(i);
     const int64_t bytes = std::min<int64_t>(d * part.column_step, 4096);
     for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(at + b);
   }

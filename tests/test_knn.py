@@ -15,7 +15,7 @@ from shapes import SHAPES
 
 import clipscan
 from clipscan import _core
-from clipscan.engine import Counts, Neighbors, arrays, as_rows, cpu, knn, reference, search_spans
+from clipscan.engine import Counts, Neighbors, arrays, as_rows, cpu, knn, reasons, reference, search_spans
 
 MEMORY = 1 << 30
 
@@ -415,8 +415,12 @@ def test_a_named_backend_serves_or_says_why_not():
     x = rows(20, 4)
     assert knn(x, k=3, backend="cpu").backend == "cpu"
     assert knn(x, k=3, backend="reference").backend == "reference"
-    with pytest.raises(clipscan.BackendError, match="no back-end 'cuda'"):
-        knn(x, k=3, backend="cuda")
+    with pytest.raises(clipscan.BackendError, match="no back-end 'cupy'"):
+        knn(x, k=3, backend="cupy")
+    for name, reason in reasons().items():
+        if reason:
+            with pytest.raises(clipscan.BackendError, match=f"back-end '{name}' "):
+                knn(x, k=3, backend=name)
     with pytest.raises(clipscan.BackendError, match="at most"):
         knn(np.zeros((70000, 1), np.float32), k=66000, backend="cpu")
 

@@ -266,7 +266,7 @@ def test_compat_is_reached_through_score():
             "draw it",
         ),
         ({"compat": "huang"}, "detect-clip"),
-        ({"backend": "triton"}, "no back-end 'triton'"),
+        ({"backend": "cupy"}, "no back-end 'cupy'"),
     ],
 )
 def test_bad_arguments_are_refused_in_words(change, message):

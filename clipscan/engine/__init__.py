@@ -1,32 +1,33 @@
 """Numbers -> neighbour table: check at the door, choose a back-end, call it.
 
-A back-end is a module with `within`, `between`, `density`, `mean_cosine` and `LIMITS`; engine/reference.py
-is the definition of all four.
+A back-end offers `within`, `between`, `density`, `mean_cosine` and `LIMITS` (protocol.py); reference.py is the
+definition of all four.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from clipscan import _core
+from clipscan.engine import backends
 from clipscan.engine.arrays import Array, Rows, as_rows, like
+from clipscan.engine.backends import choose, device_names, reasons
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
 from clipscan.engine.threads import cores
-from clipscan.errors import BackendError, InputError
+from clipscan.errors import InputError
 
 __all__ = [
-    "Counts", "Neighbors", "Rows", "as_rows", "backend_module", "check_rows", "cores", "density", "knn",
-    "like", "search", "search_spans",
+    "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density", "device_names", "knn",
+    "like", "reasons", "search", "search_spans",
 ]  # fmt: skip
 
-BACKENDS = {"cpu": "clipscan.engine.cpu", "reference": "clipscan.engine.reference"}  # "auto" takes the first
-DEFAULT_MEMORY = 1 << 30  # bytes of working memory beyond input and output
+CPU_MEMORY = (
+    1 << 30
+)  # bytes of working memory beyond input and output, where nobody says; GPUs take a share of theirs
 
 
 def knn(
@@ -37,8 +38,9 @@ def knn(
     query_ids: Any = None,
     reference_ids: Any = None,
     backend: str = "auto",
+    devices: str = "auto",
     threads: int | None = None,
-    max_memory: int = DEFAULT_MEMORY,
+    max_memory: int | None = None,
 ) -> Neighbors:
     """The exact k nearest rows, Euclidean, ordered by (distance, index).
 
@@ -48,9 +50,15 @@ def knn(
     so a copy of it is one). `query_ids` [n] and `reference_ids` [m] (integers) exclude pairs of equal
     identity in a search between two sets.
 
+    `backend` is auto, cuda, triton, cpu or reference; "auto" takes the first that can serve, and a GPU only
+    after a small search on it gave the CPU's very table. All give the same table. `devices` is auto (the
+    GPU that the rows lie on, or all), cpu, or numbers of GPUs such as "0,1". `max_memory` is the bytes to
+    work in beyond input and output, for each device: by default 1 GiB on the CPU, 0.4 of what is free on a GPU.
+
     Returns Neighbors with arrays of the library that `queries` came from.
     Raises InputError for NaN or infinite rows (by number), k < 1, k >= m in a self-search, k > m
-    otherwise, shapes that do not fit; BackendError where the named back-end cannot serve.
+    otherwise, shapes that do not fit; BackendError where the named back-end cannot serve; DeviceLost where
+    all devices of a named back-end fail ("auto" then says so and goes on with the CPU).
     """
     rows = as_rows(queries, "queries")
     others = None if reference is None else as_rows(reference, "reference")
@@ -65,7 +73,9 @@ def knn(
     if others is not None:
         check_rows(others, threads)
     query_id, reference_id = _identity(query_ids, rows), _identity(reference_ids, others)
-    options: dict[str, Any] = {"backend": backend, "threads": threads, "max_memory": max_memory}
+    options: dict[str, Any] = {
+        "backend": backend, "devices": devices, "threads": threads, "max_memory": max_memory
+    }  # fmt: skip
     return search(rows, others, k, query_id, reference_id, **options).map(like(queries))
 
 
@@ -77,20 +87,26 @@ def search(
     reference_id: Array | None = None,
     *,
     backend: str = "auto",
+    devices: str = "auto",
     threads: int | None = None,
-    max_memory: int = DEFAULT_MEMORY,
+    max_memory: int | None = None,
     counts: Counts | None = None,
 ) -> Neighbors:
     """knn on checked input; without `others` a search among the rows, none its own neighbour."""
     if others is not None:
         spans = [(0, others.n)]
         return search_spans(
-            rows, others, k, query_id, reference_id, spans, backend, threads, max_memory, counts
+            rows, others, k, query_id, reference_id, spans, backend, devices, threads, max_memory, counts
         )[0]
-    name, module = backend_module(backend, k, rows.d)
     counts = Counts() if counts is None else counts
-    distance, index = module.within(rows, k, threads or cores(), max_memory, counts)
-    return Neighbors(distance, index, name)
+
+    def on(backend: str, devices: str) -> Neighbors:
+        name, chosen = choose(backend, k, rows.d, devices)
+        distance, index = chosen.within(rows, k, threads or cores(), _memory(name, max_memory), counts)
+        return Neighbors(distance, index, name)
+
+    there = backends.near(rows) if devices == "auto" else devices
+    return backends.with_fallback(backend, lambda: on(backend, there), lambda: on("cpu", "auto"))
 
 
 def search_spans(
@@ -101,29 +117,28 @@ def search_spans(
     reference_id: Array | None,
     spans: Sequence[tuple[int, int]],
     backend: str = "auto",
+    devices: str = "auto",
     threads: int | None = None,
-    max_memory: int = DEFAULT_MEMORY,
+    max_memory: int | None = None,
     counts: Counts | None = None,
 ) -> list[Neighbors]:
     """One table for each span [begin, end) of the reference rows, indices counted from its begin.
 
     Spans that begin together share a pass: nested samples cost what the largest costs.
     """
-    name, module = backend_module(backend, k, rows.d)
     counts = Counts() if counts is None else counts
     order = sorted(range(len(spans)), key=lambda s: spans[s])
-    found = module.between(
-        rows,
-        others,
-        k,
-        query_id,
-        reference_id,
-        [spans[s] for s in order],
-        threads or cores(),
-        max_memory,
-        counts,
-    )
-    tables = {s: Neighbors(distance, index, name) for s, (distance, index) in zip(order, found, strict=True)}
+    ascending = [spans[s] for s in order]
+
+    def on(backend: str, devices: str) -> list[Neighbors]:
+        name, chosen = choose(backend, k, rows.d, devices)
+        ids, room = (query_id, reference_id), _memory(name, max_memory)
+        found = chosen.between(rows, others, k, *ids, ascending, threads or cores(), room, counts)
+        return [Neighbors(distance, index, name) for distance, index in found]
+
+    there = backends.near(rows, others) if devices == "auto" else devices
+    found = backends.with_fallback(backend, lambda: on(backend, there), lambda: on("cpu", "auto"))
+    tables = dict(zip(order, found, strict=True))
     return [tables[s] for s in range(len(spans))]
 
 
@@ -132,6 +147,7 @@ def density(
     reference: Mapping[str, Array] | None = None,
     *,
     backend: str = "auto",
+    devices: str = "auto",
     threads: int | None = None,
 ) -> dict[str, Array]:
     """kdist, lid, lid_mom, lrd, lof, slof, dao, logdao of each row, float64 [n]; see engine/reference.py.
@@ -139,19 +155,12 @@ def density(
     `reference` is what this function returned for the rows that the table points to; None for a
     self-search table.
     """
-    _, module = backend_module(backend, table.k, 1)
-    return module.density(table.distance, table.index, reference, threads or cores())  # type: ignore[no-any-return]
 
+    def on(backend: str, devices: str) -> dict[str, Array]:
+        chosen = choose(backend, table.k, 1, devices)[1]
+        return chosen.density(table.distance, table.index, reference, threads or cores())
 
-def backend_module(backend: str, k: int, d: int) -> tuple[str, ModuleType]:
-    """(name, module) of the back-end to use; a named one that cannot serve raises with the reason."""
-    if backend != "auto" and backend not in BACKENDS:
-        raise BackendError(f"no back-end '{backend}' in this build; it has: {', '.join(BACKENDS)}")
-    name = next(iter(BACKENDS)) if backend == "auto" else backend
-    module = importlib.import_module(BACKENDS[name])
-    if reason := module.LIMITS.refusal(k, d):
-        raise BackendError(f"back-end '{name}' {reason}")
-    return name, module
+    return backends.with_fallback(backend, lambda: on(backend, devices), lambda: on("cpu", "auto"))
 
 
 def check_rows(rows: Rows, threads: int | None = None) -> None:
@@ -185,3 +194,7 @@ def _check_k(k: int, m: int, itself: bool) -> None:
             f"k={k} neighbours need {'more than' if itself else 'at least'} k reference rows, got {m}; "
             f"use k <= {most}" + ("" if most > 0 else " or more rows")
         )
+
+
+def _memory(name: str, asked: int | None) -> int | None:
+    return CPU_MEMORY if asked is None and name not in backends.ON_GPU else asked

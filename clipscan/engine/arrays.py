@@ -16,6 +16,7 @@ from clipscan.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
+DLPACK_CUDA = 2  # kDLCUDA of the standard
 BLOCK_BYTES = 64 << 20  # float32 rows read at once: large enough for all threads, small beside any budget
 
 
@@ -24,23 +25,23 @@ class Rows:
 
     def __init__(self, parts: Sequence[Any], name: str):
         self.name = name
-        self._parts = list(parts)
+        self.parts = list(parts)
         self._starts = np.concatenate([[0], np.cumsum([p.shape[0] for p in parts])]).astype(np.int64)
         self.n, self.d = int(self._starts[-1]), int(parts[0].shape[1])
 
     def block(self, start: int, stop: int) -> Array:
         """Rows [start, stop) as float32 [stop - start, d]; a view where the input allows one."""
-        pieces = [_float32(part) for part in self.slice(start, stop)._parts]
+        pieces = [_float32(part) for part in self.slice(start, stop).parts]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def slice(self, start: int, stop: int) -> Rows:
         """Rows [start, stop) as Rows, where they lie."""
         pieces = []
-        for part, first in zip(self._parts, self._starts, strict=False):
+        for part, first in zip(self.parts, self._starts, strict=False):
             low, high = max(start - first, 0), min(stop - first, part.shape[0])
             if low < high:
                 pieces.append(part[int(low) : int(high)])
-        return Rows(pieces or [self._parts[0][:0]], self.name)
+        return Rows(pieces or [self.parts[0][:0]], self.name)
 
     def take(self, rows: Array) -> Array:
         """The numbered rows, in that order, as float32 [len(rows), d]."""
@@ -50,13 +51,20 @@ class Rows:
             here = part_of == p
             # Ascending order: a memory map is then read forwards, once.
             wanted, back = np.unique(np.asarray(rows)[here] - self._starts[p], return_inverse=True)
-            out[here] = _float32(self._parts[p][wanted])[back]
+            out[here] = _float32(_picked(self.parts[p], wanted))[back]
         return out
+
+    def on_device(self, number: int) -> list[Any] | None:
+        """The parts as arrays with __dlpack__ on CUDA device `number`; None where one lies elsewhere, on the host or
+        on another device (torch tensors are copied from there)."""
+        there = f"cuda:{number}"
+        parts = [_moved(part, there) for part in self.parts if part.shape[0]]
+        return parts if parts and all(device_of(part) == there for part in parts) else None
 
     def sources(self) -> list[Array]:
         """The parts as the C++ core reads them: where they lie, float16, float32, float64, or bfloat16 as
         uint16. What has no such form (another device, another byte order) is copied once, as float32."""
-        return [_source(part) for part in self._parts]
+        return [_source(part) for part in self.parts]
 
     def blocks(self, rows: int | None = None) -> Iterator[tuple[int, Array]]:
         """(first row number, float32 block) over all rows."""
@@ -87,7 +95,7 @@ def as_rows(x: Any, name: str = "embeddings") -> Rows:
 
 def like(x: Any) -> Callable[[Array], Any]:
     """A function that turns a NumPy array into an array of the library (and device) of x."""
-    library = type(x).__module__.partition(".")[0]
+    library = _library(x)
     if library == "torch":
         torch = sys.modules["torch"]
         return lambda a: torch.from_numpy(a).to(x.device)
@@ -98,13 +106,35 @@ def like(x: Any) -> Callable[[Array], Any]:
     return lambda a: a
 
 
+def device_of(x: Any) -> str:
+    """ "cuda:0" for an array on a GPU that has __dlpack__, "cpu" for all else."""
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack_device__"):
+        return "cpu"
+    kind, number = x.__dlpack_device__()
+    return f"cuda:{int(number)}" if int(kind) == DLPACK_CUDA else "cpu"
+
+
+def _moved(part: Any, there: str) -> Any:
+    return part.to(there) if _library(part) == "torch" and part.device.type == "cuda" else part
+
+
+def _picked(part: Any, rows: Array) -> Any:
+    if _library(part) == "cupy":
+        return part[sys.modules["cupy"].asarray(rows)]
+    return part[rows]
+
+
+def _library(x: Any) -> str:
+    return type(x).__module__.partition(".")[0]
+
+
 def _native(x: Any, name: str) -> Any:
-    """x as something sliceable of shape [n, d]: a torch tensor as it is, all else a NumPy array."""
-    if type(x).__module__.partition(".")[0] == "torch":
+    """x as something sliceable of shape [n, d]: a torch tensor and what lies on a GPU as it is, all else a NumPy array."""
+    if _library(x) == "torch":
         array = x.detach()
         kind = "f" if array.is_floating_point() else str(array.dtype)
     else:
-        array = _numpy(x)
+        array = x if device_of(x) != "cpu" else _numpy(x)
         kind = "f" if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else str(array.dtype)
     if array.ndim != 2:
         raise InputError(
@@ -129,7 +159,7 @@ def _numpy(x: Any) -> Array:
 
 
 def _source(part: Any) -> Array:
-    if type(part).__module__.partition(".")[0] == "torch" and part.device.type == "cpu":
+    if _library(part) == "torch" and part.device.type == "cpu":
         torch = sys.modules["torch"]
         if part.dtype == torch.bfloat16:  # NumPy has no such type
             return part.view(torch.int16).numpy().view(np.uint16)  # type: ignore[no-any-return]
@@ -144,7 +174,9 @@ def _source(part: Any) -> Array:
 
 
 def _float32(part: Any) -> Array:
-    if not isinstance(part, np.ndarray):  # torch
+    if _library(part) == "torch":
         part = part.float().cpu().numpy()
+    elif not isinstance(part, np.ndarray):  # on a GPU
+        part = part.get() if _library(part) == "cupy" else np.asarray(part)
     with np.errstate(over="ignore", invalid="ignore"):  # what leaves float32 is found by the door check
         return np.ascontiguousarray(part, dtype=np.float32)

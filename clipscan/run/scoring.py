@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset
-from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, check_rows, cores, search
+from clipscan.engine import Neighbors, Rows, check_rows, cores, search
 from clipscan.errors import InputError, RunError
 from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
@@ -36,8 +36,9 @@ class Settings(NamedTuple):
     seed: int = 0
     graph: str = "auto"  # auto | yes | no
     backend: str = "auto"
+    devices: str = "auto"
     threads: int | None = None
-    max_memory: int = DEFAULT_MEMORY
+    max_memory: int | None = None
 
     def recorded(self) -> dict[str, Any]:
         """What decides the values; threads and memory do not."""
@@ -91,7 +92,8 @@ def _tables(image: Rows, settings: Settings) -> Callable[[int, int], Neighbors]:
     """A function (start, stop) -> the graph's table of these rows. Both ways give the same table: all rows at
     once take half the work, slices lose less when a long search is killed."""
     how: dict[str, Any] = {
-        "backend": settings.backend, "threads": settings.threads, "max_memory": settings.max_memory,
+        "backend": settings.backend, "devices": settings.devices, "threads": settings.threads,
+        "max_memory": settings.max_memory,
     }  # fmt: skip
 
     @cache
@@ -162,7 +164,7 @@ def score_stage(
         graph = load_graph(run)
         scorer = Scorer(
             image, text, identify(image, ids, threads), methods, scales,
-            Engine(settings.k, settings.backend, threads, settings.max_memory),
+            Engine(settings.k, settings.backend, settings.devices, threads, settings.max_memory),
             settings.against == "image+text", settings.seed,
             graph=graph if graph and graph.k == settings.k else None,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import clipscan
-from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, check_rows, cores, like
+from clipscan.engine import Neighbors, Rows, as_rows, check_rows, cores, like
 from clipscan.engine import density as table_density
 from clipscan.errors import InputError
 from clipscan.scores.detect_clip import detect_clip
@@ -42,8 +42,9 @@ def score(
     batches: Any = 2048,
     seed: int = 0,
     backend: str = "auto",
+    devices: str = "auto",
     threads: int | None = None,
-    max_memory: int = DEFAULT_MEMORY,
+    max_memory: int | None = None,
 ) -> ScoreResult:
     """Suspicion of each row; higher = more suspicious, always.
 
@@ -105,7 +106,7 @@ def score(
             check_rows(rows, threads)
     scorer = Scorer(
         image, captions, identify(image, ids, threads), methods, scales,
-        Engine(k, backend, threads, max_memory), against == "image+text", seed, given,
+        Engine(k, backend, devices, threads, max_memory), against == "image+text", seed, given,
     )  # fmt: skip
     columns, spread = _all_slices(scorer, image)
     record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipscan.engine import DEFAULT_MEMORY, Neighbors, Rows, as_rows, backend_module, search, search_spans
+from clipscan.engine import Neighbors, Rows, as_rows, choose, density, search, search_spans
 from clipscan.engine.arrays import Array
 
 LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the neighbour table alone
@@ -28,8 +28,9 @@ class Engine:
 
     k: int
     backend: str = "auto"
+    devices: str = "auto"
     threads: int = 1
-    max_memory: int = DEFAULT_MEMORY
+    max_memory: int | None = None
 
     def within(self, rows: Rows) -> Neighbors:
         """The rows among themselves."""
@@ -50,17 +51,18 @@ class Engine:
 
     @property
     def _how(self) -> dict[str, Any]:
-        return {"backend": self.backend, "threads": self.threads, "max_memory": self.max_memory}
+        return self._where | {"max_memory": self.max_memory}
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"backend": self.backend, "devices": self.devices, "threads": self.threads}
 
     def density(self, table: Neighbors, reference: dict[str, Array] | None = None) -> dict[str, Array]:
-        return self._module.density(table.distance, table.index, reference, self.threads)  # type: ignore[no-any-return]
+        return density(table, reference, **self._where)
 
     def mean_cosine(self, a: Rows, b: Array, index: Array) -> Array:
-        return self._module.mean_cosine(a.block(0, a.n), b, index, self.threads)  # type: ignore[no-any-return]
-
-    @cached_property
-    def _module(self):  # type: ignore[no-untyped-def]
-        return backend_module(self.backend, self.k, 1)[1]
+        chosen = choose(self.backend, self.k, 1, self.devices)[1]
+        return chosen.mean_cosine(a.block(0, a.n), b, index, self.threads)
 
 
 class Batch(NamedTuple):

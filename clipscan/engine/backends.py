@@ -1,0 +1,126 @@
+"""Which back-end serves a search: the one that is asked for, or the first that can and is right."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from clipscan.engine import cpu
+from clipscan.engine.arrays import Rows, device_of
+from clipscan.engine.devices import Devices
+from clipscan.engine.limits import Counts
+from clipscan.engine.protocol import Backend
+from clipscan.errors import BackendError, DeviceLost, InputError
+
+MODULES = {  # "auto" takes the first that can serve
+    "cuda": "clipscan.engine.cuda",
+    "triton": "clipscan.engine.triton",
+    "cpu": "clipscan.engine.cpu",
+    "reference": "clipscan.engine.reference",
+}
+ON_GPU = ("cuda", "triton")
+SAMPLE_ROWS, SAMPLE_WIDTH = 400, 40  # of the search that a GPU is checked by before "auto" relies on it
+
+log = logging.getLogger("clipscan")
+T = TypeVar("T")
+
+
+def reasons() -> dict[str, str | None]:
+    """Back-end -> why it cannot serve here, None where it can."""
+    return {name: _module(name).available() if name in ON_GPU else None for name in MODULES}
+
+
+def choose(backend: str, k: int, d: int, devices: str = "auto") -> tuple[str, Backend]:
+    """(name, back-end). A named one that cannot serve raises BackendError with the reason.
+
+    devices: "auto" takes all there are, "cpu" none, "0" or "0,2" those GPUs.
+    """
+    if backend != "auto" and backend not in MODULES:
+        raise BackendError(f"no back-end '{backend}' in this build; it has: {', '.join(MODULES)}")
+    names = device_names(devices)
+    if backend == "auto":
+        backend = _first(k, d, names)
+    elif reason := _module(backend).LIMITS.refusal(k, d):
+        raise BackendError(f"back-end '{backend}' {reason}")
+    if backend in ON_GPU:
+        return backend, gpus(backend, names)
+    return backend, _module(backend)
+
+
+def device_names(devices: str) -> tuple[str, ...] | None:
+    """ "auto" -> None, "cpu" -> (), "0,2" -> ("cuda:0", "cuda:2")."""
+    if devices in ("auto", "cpu"):
+        return None if devices == "auto" else ()
+    try:
+        return tuple(f"cuda:{int(number)}" for number in devices.split(","))
+    except ValueError:
+        raise InputError(
+            f"devices takes auto, cpu, or numbers of GPUs such as 0,1; got {devices!r}"
+        ) from None
+
+
+@cache
+def gpus(name: str, devices: tuple[str, ...] | None) -> Devices:
+    """A back-end on GPUs: streams and what was learnt of lost devices are kept from search to search."""
+    module = _module(name)
+    return Devices(module.engines(devices), module.LIMITS)
+
+
+def with_fallback(backend: str, search: Callable[[], T], again: Callable[[], T]) -> T:
+    """search(); where nobody asked for this back-end by name and its devices fail, again() on the CPU."""
+    try:
+        return search()
+    except DeviceLost as reason:
+        if backend != "auto":
+            raise
+        log.warning("the CPU takes over: %s", reason)
+        return again()
+
+
+def near(*sets: Rows | None) -> str:
+    """Where the rows lie, as `devices` has it: their GPU, or "auto" for rows on the host."""
+    found = {device_of(part) for rows in sets if rows is not None for part in rows.parts}
+    return found.pop().partition(":")[2] if len(found) == 1 and "cpu" not in found else "auto"
+
+
+def _first(k: int, d: int, names: Sequence[str] | None) -> str:
+    for name in ON_GPU:
+        if names == () or _module(name).LIMITS.refusal(k, d) or _module(name).available():
+            continue
+        if name == "triton" and _module(name).interpreted():  # for tests, on request
+            continue
+        if reason := _wrong(name, None if names is None else tuple(names)):
+            log.warning(
+                "back-end '%s' is left out: %s; please report it with what clipscan doctor says", name, reason
+            )
+            continue
+        return name
+    if names:
+        why = "; ".join(f"{name} {reason}" for name, reason in reasons().items() if reason)
+        raise BackendError(f"no back-end serves {', '.join(names)}: {why}")
+    return "cpu"
+
+
+@cache
+def _wrong(name: str, devices: tuple[str, ...] | None) -> str | None:
+    """What is wrong with a GPU back-end, by a small search whose table the CPU knows bit for bit."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(np.float32)
+    x[::7] = x[3]  # copies
+    rows, k = Rows([x], "sample"), 5
+    right = cpu.within(rows, k, 1, 1 << 30, Counts())
+    try:
+        found = Devices(gpus(name, devices).engines, segment_rows=1).within(rows, k, 1, None, Counts())
+    except (DeviceLost, BackendError) as error:
+        return str(error)
+    same = all(np.array_equal(a, b) for a, b in zip(found, right, strict=True))
+    return None if same else f"its table of {SAMPLE_ROWS} sample rows differs from the CPU's"
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(MODULES[name])

@@ -1,0 +1,300 @@
+// How the rounds go. A round is one launch of the filter over many tiles and one of refine over the rows concerned: limits
+// stand still while tiles are compared, and fall in between. Rounds double what a row has met, so a row's new candidates
+// stay about as many from round to round. A row whose buffer ran over has lost some: what it met in that round is met again
+// by it alone, in smaller pieces (scan), or, in a search for both sides, everything is, once the others are done.
+#include "search.h"
+
+#include <numeric>
+
+#include "../frontier.h"
+#include "../parallel.h"
+
+namespace gpu {
+
+namespace {
+
+constexpr int64_t MIN_ROOM = 256;    // candidates that a row can hold: the columns of the largest tile, all of which may come
+constexpr int64_t SETTLE_AFTER = 8;  // of a search's columns the first 1/8 give limits worth making true
+constexpr int64_t MAX_TILES = int64_t(1) << 30;  // of a launch: block numbers are 32-bit
+
+float up(double x) { return std::nextafter(float(x), INFINITY); }
+int64_t least_room(int64_t k) { return std::max(MIN_ROOM, (2 * k + 31) / 32 * 32); }
+int64_t row_memory(int64_t room, int64_t k) { return 8 * room + 8 * k + 4 * 5; }
+
+// Candidates of a row: eight times k are rarely exceeded when columns double.
+int64_t room_for(const SearchTask& task, int64_t rows) {
+  const int64_t least = least_room(task.k), most = std::max(MIN_ROOM, 8 * task.k);
+  const int64_t fit = (task.memory / std::max<int64_t>(rows, 1) - row_memory(0, task.k)) / 8 / 32 * 32;
+  return std::clamp(fit, least, std::max(least, most));
+}
+
+// The queries at work on the device, with their state.
+class Side {
+ public:
+  Side(const Loaded& rows, Range range, int64_t room, int64_t k)
+      : rows(rows), range(range), limit_(rows.device(), range.size()), count_(rows.device(), 2 * range.size()),
+        waiting_(rows.device(), range.size() * room), best_(rows.device(), range.size() * k) {
+    state = {limit_.data(), count_.data(), count_.data() + range.size(), waiting_.data(), best_.data(), range.begin,
+             range.size(), int(room), int(k)};
+  }
+
+  // Back to knowing nothing but the given distances [n] on the host.
+  void reset(const float* distance) {
+    Buffer<float> known;
+    if (distance) {
+      known = Buffer<float>(rows.device(), range.size());
+      known.upload(distance, range.size());
+    }
+    gpu::reset(state, known.data(), rows.units(), rows.device()->stream);
+    synchronize(rows.device()->stream);  // `distance` is the caller's
+  }
+
+  Table table(int64_t origin) const {
+    Table out{{rows.device(), state.n * state.k}, {rows.device(), state.n * state.k}};
+    write_table(state, origin, out.distance.data(), out.index.data(), rows.device()->stream);
+    return out;
+  }
+
+  const Loaded& rows;
+  const Range range;
+  State state;
+
+ private:
+  Buffer<float> limit_;
+  Buffer<uint32_t> count_;  // and kept, behind it
+  Buffer<uint64_t> waiting_, best_;
+};
+
+class Search {
+ public:
+  Search(const SearchTask& task, const DevicePtr& device, int64_t rows)
+      : task_(task), device_(device), tile_(task.wgmma ? WGMMA_TILE : MMA_TILE), list_(device, rows), lost_(device, rows),
+        counters_(device, 2), totals_(device, 2) {
+    totals_.fill(0);
+  }
+
+  void filter(const FilterTask& task) {
+    check(*task_.stop);
+    task_.wgmma ? filter_wgmma(task, device_->stream) : filter_mma(task, device_->stream);
+  }
+  // Column tiles that `rows` rows may meet in one launch.
+  int64_t most_steps(int64_t rows) const { return std::max<int64_t>(1, MAX_TILES / (rows / MMA_TILE + 32)); }
+
+  // Refines the listed rows (all: null) and returns those that lost candidates, as numbers of the state.
+  std::vector<uint32_t> refine(const Side& side, const Loaded& reference, Refine mode, const uint32_t* list, int64_t count) {
+    const bool here = side.rows.on_device() && reference.on_device();
+    counters_.fill(0);
+    RefineTask task{side.state, reference.units(), mode, here, {}, {}, side.rows.codes().error, reference.codes().error, list,
+                    list ? count : side.state.n, lost_.data(), counters_.data(), full().data(), counters_.data() + 1,
+                    totals_.data(), totals_.data() + 1};
+    if (here) task.queries = side.rows.rows(), task.reference = reference.rows();
+    gpu::refine(task, device_->stream);
+    const std::vector<uint32_t> found = counters_.download(2);
+    if (found[1]) measure_on_host(side, reference, full().download(found[1]));
+    return lost_.download(found[0]);
+  }
+
+  // The listed rows of the state (all: empty) against columns [begin, end) of the reference. Limits may be infinite.
+  void scan(const Side& side, const Loaded& reference, const std::vector<uint32_t>& list, Range columns, int64_t piece,
+            const int64_t* query_id, const int64_t* reference_id, bool self) {
+    FilterTask filter_task{};
+    filter_task.columns = reference.codes();
+    filter_task.row = side.state;
+    filter_task.row_id = query_id, filter_task.column_id = reference_id, filter_task.self = self;
+    Loaded::Selection some;
+    Buffer<uint32_t> which, rows;
+    if (list.empty()) {
+      filter_task.rows = side.rows.codes(), filter_task.row_begin = side.range.begin, filter_task.row_end = side.range.end;
+    } else {
+      std::vector<uint32_t> positions(list.size());
+      for (size_t at = 0; at < list.size(); ++at) positions[at] = uint32_t(side.range.begin + list[at]);
+      rows = Buffer<uint32_t>(device_, list.size()), which = Buffer<uint32_t>(device_, list.size());
+      rows.upload(list), which.upload(positions);
+      some = side.rows.select(which.data(), int64_t(list.size()));
+      filter_task.rows = some.codes, filter_task.row_end = int64_t(list.size()), filter_task.which = which.data();
+      synchronize(device_->stream);  // the lists are the host's until here
+    }
+    const int64_t most = std::max<int64_t>(side.state.room / 2, 1);
+    for (int64_t begin = columns.begin; begin < columns.end; piece *= 2) {
+      const int64_t end = std::min(columns.end, begin + std::min(piece, most_steps(filter_task.row_end - filter_task.row_begin) * tile_));
+      filter_task.column_begin = begin, filter_task.column_end = end;
+      filter_task.end_step = int((end - begin / tile_ * tile_ + tile_ - 1) / tile_);
+      filter(filter_task);
+      const auto lost = refine(side, reference, Refine::tighten, rows.data(), int64_t(list.size()));
+      // A piece of half a buffer cannot overflow it, so this ends.
+      if (!lost.empty())
+        scan(side, reference, lost, {begin, end}, std::max(most, (end - begin) / 8), query_id, reference_id, self);
+      begin = end;
+    }
+  }
+
+  // A first piece that fits whatever passes.
+  static int64_t opening(const Side& side) { return side.state.room / 2; }
+
+  void finish(const Side& side, const Loaded& reference) {
+    refine(side, reference, Refine::finish, nullptr, 0);
+  }
+
+  Buffer<uint32_t>& lists() { return list_; }
+
+  void add_to(Counts& counts) const {
+    const auto totals = totals_.download(2);
+    counts.passed += int64_t(totals[0]), counts.measured += int64_t(totals[1]) + host_measured_;
+  }
+
+ private:
+  Buffer<uint32_t>& full() { return list_; }
+
+  // What refine does where it cannot: the candidates of these rows against originals on the host.
+  void measure_on_host(const Side& side, const Loaded& reference, std::vector<uint32_t> list);
+
+  const SearchTask& task_;
+  DevicePtr device_;
+  const int64_t tile_;
+  Buffer<uint32_t> list_, lost_, counters_;
+  Buffer<unsigned long long> totals_;
+  std::atomic<int64_t> host_measured_{0};
+};
+
+void Search::measure_on_host(const Side& side, const Loaded& reference, std::vector<uint32_t> list) {
+  const int64_t room = side.state.room, k = side.state.k, d = reference.d();
+  const Kernel& kernel = *usable_kernels().front();
+  std::sort(list.begin(), list.end());
+  constexpr int64_t BLOCK = 4096;  // rows that travel together
+  std::vector<uint64_t> waiting(BLOCK * room), best(BLOCK * k);
+  std::vector<uint32_t> count(BLOCK), kept(BLOCK);
+  std::vector<float> limit(BLOCK);
+  for (size_t from = 0, to = 0; from < list.size(); from = to) {
+    check(*task_.stop);
+    const int64_t first = list[from], rows = std::min(BLOCK, side.state.n - first);
+    while (to < list.size() && list[to] < first + rows) ++to;
+    auto exchange = [&](auto copy) {
+      copy(count.data(), side.state.count + first, size_t(rows) * 4), copy(kept.data(), side.state.kept + first, size_t(rows) * 4);
+      copy(limit.data(), side.state.limit + first, size_t(rows) * 4);
+      copy(best.data(), side.state.best + first * k, size_t(rows * k) * 8);
+    };
+    exchange([&](void* here, void* there, size_t bytes) { to_host(here, there, bytes, device_->stream); });
+    to_host(waiting.data(), side.state.waiting + first * room, size_t(rows * room) * 8, device_->stream);
+    synchronize(device_->stream);
+
+    parallel_rows(int64_t(to - from), 16, task_.threads, [&](int64_t begin, int64_t end) {
+      std::vector<float> x(d), y(4 * d);
+      std::vector<uint64_t> keys;
+      for (int64_t at = begin; at < end; ++at) {
+        const int64_t r = list[from + at] - first, candidates = count[r];
+        const uint64_t* const candidate = &waiting[r * room];
+        const float* const query = side.rows.host_row(side.range.begin + first + r, x.data(), kernel);
+        keys.assign(&best[r * k], &best[r * k] + k);
+        for (int64_t c = 0; c < candidates; c += 4) {
+          const float* others[4];
+          float squared[4];
+          for (int64_t l = 0; l < 4; ++l)
+            others[l] = reference.host_row(uint32_t(candidate[std::min(c + l, candidates - 1)]), y.data() + l * d, kernel);
+          kernel.measure4(query, others, d, squared);
+          for (int64_t l = 0; l < std::min<int64_t>(4, candidates - c); ++l)
+            keys.push_back(key_of(std::sqrt(squared[l]), uint32_t(candidate[c + l])));
+        }
+        host_measured_ += candidates;
+        std::partial_sort_copy(keys.begin(), keys.end(), &best[r * k], &best[r * k] + k);
+        if (const uint64_t last = best[r * k + k - 1]; last != NO_KEY)
+          limit[r] = std::min(limit[r], up(double(distance_of(last)) * reference.units().distance_scale + reference.units().distance_add));
+        count[r] = kept[r] = 0;
+      }
+    });
+    exchange([&](void* here, void* there, size_t bytes) { to_device(there, here, bytes, device_->stream); });
+    synchronize(device_->stream);
+  }
+}
+
+// Rows of a side that lost candidates on the way: everything again, with the limits that they have by now.
+void redo(Search& search, const Side& side, const Loaded& reference, const std::vector<bool>& lost, Range first, Range second) {
+  std::vector<uint32_t> list;
+  for (size_t i = 0; i < lost.size(); ++i)
+    if (lost[i]) list.push_back(uint32_t(i));
+  if (list.empty()) return;
+  Buffer<uint32_t> here(side.rows.device(), int64_t(list.size()));
+  here.upload(list);
+  restart(side.state, here.data(), here.size(), side.rows.device()->stream);
+  for (const Range columns : {first, second})
+    if (columns.size())
+      search.scan(side, reference, list, columns, std::max<int64_t>(Search::opening(side), columns.size() / 8), nullptr, nullptr, true);
+}
+
+}  // namespace
+
+int64_t least_row_memory(int64_t k) { return row_memory(least_room(k), k); }
+
+std::pair<Table, Table> search_pairs(const SearchTask& task, const Loaded& rows, Range a, Range b, const float* limit_a,
+                                     const float* limit_b, Counts& counts) {
+  use(rows.device()->number);
+  const bool self = a.begin == b.begin;
+  const int64_t room = room_for(task, a.size() + (self ? 0 : b.size())), tile = task.wgmma ? WGMMA_TILE : MMA_TILE;
+  Search search(task, rows.device(), std::max(a.size(), b.size()));
+  Side left(rows, a, room, task.k);
+  std::optional<Side> other;
+  left.reset(limit_a);
+  if (!self) other.emplace(rows, b, room, task.k), other->reset(limit_b);
+  const Side& right = self ? left : *other;
+
+  FilterTask it{};
+  it.rows = it.columns = rows.codes();
+  it.row = left.state, it.column = right.state;
+  it.self = self, it.cyclic = true;
+  it.row_begin = a.begin, it.row_end = a.end, it.column_begin = b.begin, it.column_end = b.end;
+  const int64_t tiles = (b.end - b.begin / tile * tile + tile - 1) / tile, steps = self ? tiles / 2 + 1 : tiles;
+  std::vector<bool> lost_left(a.size()), lost_right(self ? 0 : b.size());
+  bool settled = false;
+  for (int64_t begin = 0; begin < steps;) {
+    const int64_t end = std::min({steps, std::max<int64_t>(1, 2 * begin), begin + search.most_steps(a.size())});
+    it.begin_step = int(begin), it.end_step = int(end);
+    search.filter(it);
+    const bool settle = !settled && end >= steps / SETTLE_AFTER && end * tile > 4 * room;
+    const Refine mode = settle ? Refine::settle : Refine::tighten;
+    settled |= settle;
+    for (const uint32_t i : search.refine(left, rows, mode, nullptr, 0)) lost_left[i] = true;
+    if (!self)
+      for (const uint32_t i : search.refine(right, rows, mode, nullptr, 0)) lost_right[i] = true;
+    begin = end;
+  }
+  redo(search, left, rows, lost_left, b, {});
+  search.finish(left, rows);
+  if (!self) {
+    redo(search, right, rows, lost_right, a, {});
+    search.finish(right, rows);
+  }
+  std::pair<Table, Table> out{left.table(0), self ? Table{} : right.table(0)};
+  search.add_to(counts);
+  synchronize(rows.device()->stream);
+  return out;
+}
+
+std::vector<Table> search_between(const SearchTask& task, const Loaded& queries, const Loaded& reference, Range rows,
+                                  const int64_t* query_id, const int64_t* reference_id, const std::vector<Range>& spans,
+                                  Counts& counts) {
+  const DevicePtr& device = reference.device();
+  use(device->number);
+  Buffer<int64_t> ids[2];
+  if (query_id) {
+    ids[0] = Buffer<int64_t>(device, queries.n()), ids[1] = Buffer<int64_t>(device, reference.n());
+    ids[0].upload(query_id, queries.n()), ids[1].upload(reference_id, reference.n());
+  }
+  Search search(task, device, rows.size());
+  Side side(queries, rows, room_for(task, rows.size()), task.k);
+  std::vector<Table> out;
+  int64_t done = 0;
+  for (size_t s = 0; s < spans.size(); ++s) {
+    const Range span = spans[s];
+    const bool fresh = s == 0 || span.begin != spans[s - 1].begin;
+    if (fresh) side.reset(nullptr), done = span.begin;
+    const int64_t piece = fresh ? Search::opening(side) : std::max(Search::opening(side), done - span.begin);
+    search.scan(side, reference, {}, {done, span.end}, piece, ids[0].data(), ids[1].data(), false);
+    search.finish(side, reference);
+    out.push_back(side.table(span.begin));
+    done = span.end;
+  }
+  search.add_to(counts);
+  synchronize(device->stream);
+  return out;
+}
+
+}  // namespace gpu

@@ -1,0 +1,57 @@
+// What the host asks of a device: memory, copies, launches. device.cpp is the CUDA body; tests/sim/ has another.
+// Whatever fails throws Error with the runtime's own words and the sizes that were asked for.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace gpu {
+
+using Stream = void*;  // a cudaStream_t
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+struct OutOfMemory : Error {
+  using Error::Error;
+};
+
+struct Facts {
+  std::string name;
+  int major, minor, processors;
+};
+
+int device_count();  // throws Error where there is no driver
+Facts facts(int device);
+void use(int device);  // for this thread, from here on
+size_t free_memory();
+
+Stream stream_create();
+void stream_destroy(Stream stream);
+void stream_wait(Stream stream, Stream other);  // what is put on `stream` from here on waits for `other`
+void synchronize(Stream stream);
+void wait_for_everything();  // on this thread's device, whatever stream it is on
+
+void* allocate(size_t bytes, Stream stream);  // never null
+void release(void* memory, Stream stream);
+void* allocate_pinned(size_t bytes);          // on the host
+void release_pinned(void* memory);
+
+void to_device(void* to, const void* from, size_t bytes, Stream stream);
+void to_host(void* to, const void* from, size_t bytes, Stream stream);
+void between_devices(void* to, const void* from, size_t bytes, Stream stream);  // or within one
+void fill(void* memory, uint8_t value, size_t bytes, Stream stream);
+
+// One kernel launch; use the template in gpu.cuh.
+void launch_kernel(const char* name, const void* kernel, int64_t blocks, int threads, size_t shared, Stream stream,
+                   int cluster, void** arguments);
+
+// Milliseconds that the device took from one mark to the other.
+struct Mark {
+  void* event;
+};
+Mark mark(Stream stream);
+float milliseconds(Mark from, Mark to);  // waits for `to`; both are gone afterwards
+
+}  // namespace gpu

@@ -1,0 +1,217 @@
+// The filter for sm_90: wgmma on int8, bulk copies, one warpgroup that fetches and two that work.
+//
+// A block owns 128 rows, 64 for each working warpgroup, and walks a run of tiles of 256 columns. Chunks of the columns
+// stream through a ring of buffers; the rows' codes stay in shared memory for the whole run where they fit (else they
+// stream along). The second warpgroup trails the first by LAG chunks, so that one compares while the other multiplies.
+#include "filter.cuh"
+
+namespace gpu {
+namespace {
+
+constexpr int ROWS = 128, COLUMNS = WGMMA_TILE, RUN = 32, MAX_STAGES = 8, MIN_STAGES = 4;
+[[maybe_unused]] constexpr int LAG = 4;
+constexpr int THREADS = 384;
+constexpr int ROW_BYTES = ROWS * CHUNK, COLUMN_BYTES = COLUMNS * CHUNK;  // of a chunk
+constexpr int LIMITS = 2 * (ROWS + COLUMNS);                             // norm and reach of one tile
+constexpr size_t FIXED = 2 * LIMITS * 4 + 256;                           // limits twice, barriers
+constexpr size_t SHARED = 227 << 10;
+[[maybe_unused]] constexpr int LIMIT_SETTERS = 96;  // threads of the first warpgroup beside the warp that fetches
+
+// How shared memory is divided for rows of so many chunks.
+struct Plan {
+  int chunks, stages;
+  bool resident;  // the rows' codes stay
+  __host__ __device__ explicit Plan(int chunks) : chunks(chunks) {
+    const int64_t left = int64_t(SHARED) - int64_t(FIXED) - int64_t(chunks) * ROW_BYTES;
+    resident = left >= int64_t(MIN_STAGES) * COLUMN_BYTES;
+    const int64_t fit = resident ? left / COLUMN_BYTES : int64_t(SHARED - FIXED) / (COLUMN_BYTES + ROW_BYTES);
+    stages = fit < MAX_STAGES ? int(fit) : MAX_STAGES;
+  }
+  __host__ __device__ size_t row_bytes() const { return size_t(resident ? chunks : stages) * ROW_BYTES; }
+  __host__ __device__ size_t shared() const { return FIXED + row_bytes() + size_t(stages) * COLUMN_BYTES; }
+};
+
+#if __CUDA_ARCH_FEAT_SM90_ALL
+// Counts through the ring: which buffer, and the parity of the round.
+struct Turn {
+  int stage = 0;
+  uint32_t round = 0;
+  __device__ void next(int stages) {
+    if (++stage == stages) stage = 0, round ^= 1;
+  }
+};
+
+// Everything that all warpgroups of a block agree on.
+struct Block {
+  const FilterTask& t;
+  Plan plan;
+  unsigned char *rows, *columns;     // buffers [chunks or stages][ROW_BYTES], [stages][COLUMN_BYTES]
+  int32_t* limits;                   // [2][LIMITS]
+  uint64_t *full, *empty;            // [stages]
+  uint64_t *limits_full, *limits_empty;  // [2]
+  uint64_t* rows_here;
+  Run run;
+  int64_t row0;
+
+  __device__ Block(const FilterTask& t, unsigned char* memory) : t(t), plan(t.rows.chunks) {
+    rows = memory;
+    columns = rows + plan.row_bytes();
+    limits = reinterpret_cast<int32_t*>(columns + plan.stages * COLUMN_BYTES);
+    full = reinterpret_cast<uint64_t*>(limits + 2 * LIMITS), empty = full + MAX_STAGES;
+    limits_full = empty + MAX_STAGES, limits_empty = limits_full + 2, rows_here = limits_empty + 2;
+    const Grid<ROWS, COLUMNS, RUN> grid(t);
+    run = grid.run(t, blockIdx.x);
+    if (run.end > run.begin && column_of<ROWS, COLUMNS>(t, run.row_tile, run.end - 1) < 0) --run.end;
+    row0 = grid.row0 + int64_t(run.row_tile) * ROWS;
+  }
+  __device__ int64_t column0(int step) const { return column_of<ROWS, COLUMNS>(t, run.row_tile, step); }
+};
+
+// One thread: keeps the ring filled.
+__device__ void fetch(const Block& b) {
+  const Codes &rows = b.t.rows, &columns = b.t.columns;
+  if (b.plan.resident) {
+    barrier_expect(b.rows_here, uint32_t(b.plan.chunks * ROW_BYTES));
+    for (int c = 0; c < b.plan.chunks; ++c)
+      bulk_copy(b.rows + c * ROW_BYTES, rows.code + (int64_t(c) * rows.padded + b.row0) * CHUNK, ROW_BYTES, b.rows_here);
+  }
+  Turn turn;
+  for (int step = b.run.begin; step < b.run.end; ++step) {
+    const int64_t column0 = b.column0(step);
+    for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
+      uint64_t* const full = b.full + turn.stage;
+      barrier_wait(b.empty + turn.stage, turn.round ^ 1);
+      barrier_expect(full, uint32_t(COLUMN_BYTES + (b.plan.resident ? 0 : ROW_BYTES)));
+      bulk_copy(b.columns + turn.stage * COLUMN_BYTES, columns.code + (int64_t(c) * columns.padded + column0) * CHUNK, COLUMN_BYTES, full);
+      if (!b.plan.resident)
+        bulk_copy(b.rows + turn.stage * ROW_BYTES, rows.code + (int64_t(c) * rows.padded + b.row0) * CHUNK, ROW_BYTES, full);
+    }
+  }
+}
+
+// Threads 0 to LIMIT_SETTERS - 1: the limits of each tile, one tile ahead.
+__device__ void set_limits(const Block& b, int thread) {
+  const FilterTask& t = b.t;
+  const float rows_error = tile_error(t.rows, b.row0, ROWS);
+  for (int step = b.run.begin; step < b.run.end; ++step) {
+    const int turn = (step - b.run.begin) % 2;
+    const uint32_t round = uint32_t(step - b.run.begin) / 2 % 2;
+    int32_t* const at = b.limits + turn * LIMITS;
+    const int64_t column0 = b.column0(step);
+    const Limits rows{at, at + ROWS}, columns{at + 2 * ROWS, at + 2 * ROWS + COLUMNS};
+    const float columns_error = tile_error(t.columns, column0, COLUMNS);
+    State taker = t.column;
+    if (t.cyclic && t.self && step == 0) taker.limit = nullptr;  // a tile with itself: each pair comes twice, as either's row
+    barrier_wait(b.limits_empty + turn, round ^ 1);
+    for (int s = thread; s < ROWS; s += LIMIT_SETTERS)
+      set_limit(rows, s, t.rows, t.row, t.which, b.row0 + s, t.row_begin, t.row_end, columns_error);
+    for (int s = thread; s < COLUMNS; s += LIMIT_SETTERS)
+      set_limit(columns, s, t.columns, taker, nullptr, column0 + s, t.column_begin, t.column_end, rows_error);
+    barrier_arrive(b.limits_full + turn);
+  }
+}
+
+// A warpgroup: 64 rows against every tile of the run. sum[4 n + e]: as in filter_mma.cu, block n of 8 columns.
+__device__ void work(const Block& b, int group) {
+  const FilterTask& t = b.t;
+  const int lane = threadIdx.x % 32, first = group * 64 + threadIdx.x / 32 % 4 * 16 + lane / 4;  // this thread's rows: first, first + 8
+  const bool speaker = threadIdx.x % 128 == 0;
+  Turn turn;
+  if (b.plan.resident) barrier_wait(b.rows_here, 0);
+  for (int step = b.run.begin; step < b.run.end; ++step) {
+    const int which = (step - b.run.begin) % 2;
+    const int32_t *row_norm = b.limits + which * LIMITS, *row_reach = row_norm + ROWS;
+    const int32_t *column_norm = row_reach + ROWS + lane % 4 * 2, *column_reach = column_norm + COLUMNS;
+    barrier_wait(b.limits_full + which, uint32_t(step - b.run.begin) / 2 % 2);
+
+    int32_t sum[COLUMNS / 2];
+    const int32_t upper = row_norm[first] >> 1, lower = row_norm[first + 8] >> 1;
+#pragma unroll
+    for (int n = 0; n < COLUMNS / 8; ++n) {
+      const int2 norms = *reinterpret_cast<const int2*>(column_norm + n * 8);
+      const int32_t left = norms.x >> 1, right = norms.y >> 1;
+      sum[4 * n] = -upper - left, sum[4 * n + 1] = -upper - right;
+      sum[4 * n + 2] = -lower - left, sum[4 * n + 3] = -lower - right;
+    }
+    // The first group is LAG chunks ahead, and at most a tile (limits wait for both): two barriers in turn.
+    if (group == 1) named_wait(1 + which, 256);
+    int before = -1;  // the buffer of the chunk before
+    for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
+      barrier_wait(b.full + turn.stage, turn.round);
+      const unsigned char* const rows =
+          b.rows + (b.plan.resident ? c : turn.stage) * ROW_BYTES + group * 64 * CHUNK;
+      const uint64_t a = matrix_descriptor(rows), k = matrix_descriptor(b.columns + turn.stage * COLUMN_BYTES);
+      multiply_fence();
+      multiply_64x256(sum, a, k);
+      multiply_64x256(sum, a + 2, k + 2);  // 32 codes on: addresses count in units of 16 bytes
+      multiply_commit();
+      if (group == 0 && c == (LAG < b.plan.chunks ? LAG : b.plan.chunks) - 1) named_arrive(1 + which, 256);
+      multiply_wait<1>();
+      if (speaker && before >= 0) barrier_arrive(b.empty + before);
+      before = turn.stage;
+    }
+    multiply_finish(sum);
+    if (speaker) barrier_arrive(b.empty + before);
+
+    // One comparison a sum, with the loosest of this thread's reaches; most tiles end here.
+    const int32_t upper_reach = row_reach[first], lower_reach = row_reach[first + 8];
+    int32_t most = INT32_MIN, loosest = max(upper_reach, lower_reach);
+#pragma unroll
+    for (int n = 0; n < COLUMNS / 8; ++n) {
+      const int2 reaches = *reinterpret_cast<const int2*>(column_reach + n * 8);
+      loosest = max(loosest, max(reaches.x, reaches.y));
+#pragma unroll
+      for (int e = 0; e < 4; ++e) most = max(most, sum[4 * n + e]);
+    }
+    if (ballot(most >= -loosest)) {
+      const int64_t row = b.row0 + first, column = b.column0(step) + lane % 4 * 2;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int32_t own = e < 2 ? upper_reach : lower_reach;
+        uint32_t hits = 0;
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 8; ++n) hits |= uint32_t(sum[4 * n + e] >= -max(own, column_reach[n * 8 + e % 2])) << n;
+        for (; hits; hits &= hits - 1) {
+          const int n = first_bit(hits), j = n * 8 + e % 2;
+          const int32_t value = pick<COLUMNS / 8>([&](int n) { return sum[4 * n + e]; }, n);
+          take(t, row + e / 2 * 8, column + j, value, own, column_reach[j], (row_norm[first + e / 2 * 8] & 1) + (column_norm[j] & 1));
+        }
+      }
+    }
+    barrier_arrive(b.limits_empty + which);
+  }
+}
+#endif
+
+__global__ void __launch_bounds__(THREADS, 1) filter_wgmma_kernel(FilterTask t) {
+#if __CUDA_ARCH_FEAT_SM90_ALL
+  GPU_SHARED_MEMORY(memory);
+  const Block b(t, memory);
+  if (b.run.begin >= b.run.end) return;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < b.plan.stages; ++s) barrier_init(b.full + s, 1), barrier_init(b.empty + s, 2);
+    for (int s = 0; s < 2; ++s) barrier_init(b.limits_full + s, LIMIT_SETTERS), barrier_init(b.limits_empty + s, 256);
+    barrier_init(b.rows_here, 1);
+    barrier_init_fence();
+  }
+  sync_block();
+
+  if (threadIdx.x < 128) {
+    shrink_registers<64>();
+    if (threadIdx.x == 0) fetch(b);
+    else if (threadIdx.x >= 32) set_limits(b, int(threadIdx.x) - 32);
+  } else {
+    grow_registers<224>();
+    work(b, int(threadIdx.x) / 128 - 1);
+  }
+#endif
+}
+
+}  // namespace
+
+void filter_wgmma(const FilterTask& task, Stream stream) {
+  launch("filter_wgmma", filter_wgmma_kernel, Grid<ROWS, COLUMNS, RUN>(task).blocks(), THREADS, Plan(task.rows.chunks).shared(), stream,
+         1, task);
+}
+
+}  // namespace gpu

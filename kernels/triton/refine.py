@@ -1,0 +1,307 @@
+"""Candidates -> limits, measured distances, the k nearest. What csrc/frontier.cpp does for one row at a time.
+
+Three kernels that follow each other. `tighten`: the k nearest candidates, by codes, prove a limit; who is beyond leaves.
+`measure`: candidates become keys, in place. `merge`: the k smallest keys are kept, and prove a limit of their own. A program
+owns LINES rows and goes through their candidates BLOCK at a time; the k-th smallest is found by halving an interval and
+counting, which needs no sorting network, and so no limit on k or on the candidates.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import triton
+import triton.language as tl
+
+from .sizes import Sizes
+from .state import ALL, NO_KEY, NONE, State, Units
+
+TIGHTEN, SETTLE, FINISH = 0, 1, 2  # measure only where room gets short; the k that look nearest; all
+LARGEST = tl.constexpr(1 << 30)  # no squared distance of codes is above
+MEASURED = tl.constexpr(-(1 << 63))  # the sign bit: a key among the candidates
+UNKNOWN = tl.constexpr(NO_KEY)
+POSITION = tl.constexpr(0xFFFFFFFF)
+
+
+class Originals(NamedTuple):
+    """Original rows on the device; position p is row which[p], or p where that is None."""
+
+    data: Any  # [rows, d] of any float type, the numbers of a row side by side
+    stride: int
+    which: Any = None
+
+
+@triton.jit
+def own_lines(lines, count, LINES: tl.constexpr):
+    """The rows of this program, and which of them are there. lines None: all rows, else those listed."""
+    line = tl.program_id(0) * LINES + tl.arange(0, LINES)
+    there = line < count
+    if lines is not None:
+        line = tl.load(lines + line, mask=there, other=0)
+    return tl.where(there, line, 0), there
+
+
+@triton.jit
+def halved(low, high, middle, within, k):
+    """The interval that the k-th smallest is in, when `within` are at most `middle`; of length 0 once k are."""
+    lower = tl.where(within > k, low, tl.where(within == k, middle, middle + 1))
+    return tl.where(low < high, lower, low), tl.where(within >= k, tl.minimum(high, middle), high)
+
+
+@triton.jit
+def tighten(
+    state, lines, count, query_error, other_error, units, SETTLED: tl.constexpr, ALL_OF_THEM: tl.constexpr,
+    LINES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Limits from candidates, and who is beyond them leaves; `bar`, `wanted` and `lost` say what comes next."""
+    line, there = own_lines(lines, count, LINES)
+    appended = tl.load(state.count + line, mask=there, other=0)
+    kept = tl.load(state.kept + line, mask=there, other=0)
+    limit = tl.load(state.limit + line, mask=there, other=0.0)
+    own = tl.load(query_error + state.first + line, mask=there, other=0.0)
+    held = tl.minimum(appended, state.room)
+    waiting = state.waiting + line.to(tl.int64)[:, None] * state.room
+    most = tl.max(held, axis=0)
+
+    # The k nearest: `high` ends where k candidates are within it, or more if some are as far as the k-th.
+    low, high = tl.zeros_like(held) + LARGEST, tl.zeros_like(held)
+    begin = 0
+    while begin < most:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        squared = (tl.load(waiting + at, mask=at < held[:, None], other=0) >> 32).to(tl.int32)
+        low = tl.minimum(low, tl.min(tl.where(at < held[:, None], squared, LARGEST), axis=1))
+        high = tl.maximum(high, tl.max(squared, axis=1))
+        begin += BLOCK
+    enough = there & (held >= state.k)
+    low, high = tl.where(enough, low, 0), tl.where(enough, high, 0)
+    while tl.max(high - low, axis=0) > 0:
+        middle = low + (high - low) // 2
+        within = tl.zeros_like(held)
+        begin = 0
+        while begin < most:
+            at = begin + tl.arange(0, BLOCK)[None, :]
+            squared = (tl.load(waiting + at, mask=at < held[:, None], other=0) >> 32).to(tl.int32)
+            within += tl.sum(((at < held[:, None]) & (squared <= middle[:, None])).to(tl.int32), axis=1)
+            begin += BLOCK
+        low, high = halved(low, high, middle, within, state.k)
+
+    upper = tl.zeros_like(own)
+    begin = 0
+    while begin < most:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
+        squared = (item >> 32).to(tl.int32)
+        near = (at < held[:, None]) & (squared <= high[:, None]) & enough[:, None]
+        error = tl.load(other_error + (item & POSITION), mask=near, other=0.0)
+        upper = tl.maximum(upper, tl.max(tl.where(near, tl.sqrt_rn(squared.to(tl.float32)) + error, 0.0), axis=1))
+        begin += BLOCK
+    proven = (upper + own) * units.bound_scale + units.bound_add
+    limit = tl.where(enough, tl.minimum(limit, proven), limit)
+
+    # What came since the last refine is incomplete where some found no room: it will come again.
+    lost = appended > state.room
+    held = tl.where(lost, kept, held)
+    nearest = tl.where(enough, high, ALL)
+    left, wanted = tl.zeros_like(held), tl.zeros_like(held)
+    begin = 0
+    while begin < most:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
+        squared = (item >> 32).to(tl.int32)
+        error = tl.load(other_error + (item & POSITION), mask=at < held[:, None], other=0.0)
+        keep = tl.sqrt_rn(squared.to(tl.float32)) - error <= (limit + own)[:, None]
+        keep = keep & (at < held[:, None])
+        slot = left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1  # at most `at`: nothing unread is overwritten
+        tl.store(waiting + slot, item, mask=keep)
+        left += tl.sum(keep.to(tl.int32), axis=1)
+        wanted += tl.sum((keep & (squared <= nearest[:, None])).to(tl.int32), axis=1)
+        begin += BLOCK
+
+    full = left > state.room // 2
+    if ALL_OF_THEM:
+        full = left >= 0
+    bar = tl.where(full, ALL, NONE)
+    if SETTLED:
+        bar = tl.where(full, ALL, nearest)
+    wanted = tl.where(bar == ALL, left, tl.where(bar == NONE, 0, wanted))
+    tl.store(state.limit + line, limit, mask=there)
+    tl.store(state.count + line, left, mask=there)
+    tl.store(state.kept + line, left, mask=there)
+    tl.store(state.bar + line, bar, mask=there)
+    tl.store(state.wanted + line, wanted, mask=there)
+    tl.store(state.lost + line, lost.to(tl.int32), mask=there)
+
+
+@triton.jit
+def measure(state, lines, count, reach, x, y, own_place, place, D: tl.constexpr, PAIRS: tl.constexpr):
+    """Candidates up to their row's bar become keys. The first `reach` slots of each row are looked at.
+
+    x, y: original rows of the queries and the others. Where `place` [count, reach] says so, candidate (line, slot) is row
+    place of y, and its query is row own_place of x.
+    The sum of squares is that of csrc/kernel.inl:measure4: sixteen lanes, squares rounded before they are added (so
+    the launch forbids contraction to FMA), then a tree.
+    """
+    pair = tl.program_id(0).to(tl.int64) * PAIRS + tl.arange(0, PAIRS)
+    number, slot = (pair // reach).to(tl.int32), (pair % reach).to(tl.int32)
+    there = number < count
+    line = number
+    if lines is not None:
+        line = tl.load(lines + number, mask=there, other=0)
+    there = there & (slot < tl.load(state.count + line, mask=there, other=0))
+    at = state.waiting + line.to(tl.int64) * state.room + slot
+    item = tl.load(at, mask=there, other=0)
+    there = there & ((item >> 32).to(tl.int32) <= tl.load(state.bar + line, mask=there, other=-1))
+    if tl.max(there.to(tl.int32), axis=0) == 0:
+        return
+    position = item & POSITION
+    own, other = (state.first + line).to(tl.int64), position
+    if x.which is not None:
+        own = tl.load(x.which + own, mask=there, other=0).to(tl.int64)
+    if y.which is not None:
+        other = tl.load(y.which + other, mask=there, other=0).to(tl.int64)
+    if place is not None:
+        own = tl.load(own_place + number, mask=there, other=0).to(tl.int64)
+        other = tl.load(place + pair, mask=there, other=0).to(tl.int64)
+
+    sums = tl.zeros((PAIRS, 16), tl.float32)
+    lane = tl.arange(0, 16)[None, :]
+    own_row, other_row = x.data + own[:, None] * x.stride + lane, y.data + other[:, None] * y.stride + lane
+    for begin in tl.range(0, D, 16, loop_unroll_factor=4):  # four loads under way at once
+        here = there[:, None] & (begin + lane < D)
+        a = tl.load(own_row + begin, mask=here, other=0.0).to(tl.float32)
+        b = tl.load(other_row + begin, mask=here, other=0.0).to(tl.float32)
+        difference = a - b
+        sums += difference * difference
+    for half in tl.static_range(4):  # lanes l and l + 8, l + 4, l + 2, l + 1
+        sums = tl.reshape(sums, (PAIRS, 2, 8 >> half))
+        low, high = tl.split(tl.permute(sums, (0, 2, 1)))
+        sums = low + high
+
+    distance = tl.sqrt_rn(tl.reshape(sums, (PAIRS,)))
+    key = (distance.to(tl.int32, bitcast=True).to(tl.int64) << 32) | position
+    tl.store(at, key | MEASURED, mask=there)
+
+
+@triton.jit
+def merge(
+    state, lines, count, query_error, other_error, units, LINES: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Measured candidates leave; the k smallest keys of theirs and of `best` are the new `best`."""
+    line, there = own_lines(lines, count, LINES)
+    wanted = tl.load(state.wanted + line, mask=there, other=0)
+    if tl.max(wanted, axis=0) == 0:
+        return
+    held = tl.load(state.count + line, mask=there, other=0)
+    known = tl.load(state.known + line, mask=there, other=0)
+    limit = tl.load(state.limit + line, mask=there, other=0.0)
+    own = tl.load(query_error + state.first + line, mask=there, other=0.0)
+    waiting = state.waiting + line.to(tl.int64)[:, None] * state.room
+    best = state.best + line.to(tl.int64)[:, None] * state.k
+    most, most_known = tl.max(held, axis=0), tl.max(known, axis=0)
+
+    # The k smallest: keys differ, so `high` ends where exactly k are within it. Fewer are all taken.
+    full = known + wanted >= state.k
+    low, high = tl.zeros_like(line).to(tl.int64) + UNKNOWN, tl.zeros_like(line).to(tl.int64)
+    begin = 0
+    while begin < most_known:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        key = tl.load(best + at, mask=at < known[:, None], other=UNKNOWN)
+        low = tl.minimum(low, tl.min(key, axis=1))
+        high = tl.maximum(high, tl.max(tl.where(at < known[:, None], key, 0), axis=1))
+        begin += BLOCK
+    begin = 0
+    while begin < most:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
+        low = tl.minimum(low, tl.min(tl.where(item < 0, item ^ MEASURED, UNKNOWN), axis=1))
+        high = tl.maximum(high, tl.max(tl.where(item < 0, item ^ MEASURED, 0), axis=1))
+        begin += BLOCK
+    more = known + wanted > state.k
+    low, high = tl.where(more, low, 0), tl.where(more, high, 0)
+    while tl.max(high - low, axis=0) > 0:
+        middle = low + (high - low) // 2
+        within = tl.zeros_like(held)
+        begin = 0
+        while begin < most_known:
+            at = begin + tl.arange(0, BLOCK)[None, :]
+            key = tl.load(best + at, mask=at < known[:, None], other=UNKNOWN)
+            within += tl.sum(((at < known[:, None]) & (key <= middle[:, None])).to(tl.int32), axis=1)
+            begin += BLOCK
+        begin = 0
+        while begin < most:
+            at = begin + tl.arange(0, BLOCK)[None, :]
+            item = tl.load(waiting + at, mask=at < held[:, None], other=0)
+            within += tl.sum(((item < 0) & ((item ^ MEASURED) <= middle[:, None])).to(tl.int32), axis=1)
+            begin += BLOCK
+        low, high = halved(low, high, middle, within, state.k)
+    high = tl.where(more, high, UNKNOWN)
+
+    # Those of `best` close ranks, the new ones follow. Slots are never ahead of what is still to be read.
+    filled, largest = tl.zeros_like(held), tl.zeros_like(high)
+    begin = 0
+    while begin < most_known:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        key = tl.load(best + at, mask=at < known[:, None], other=UNKNOWN)
+        keep = (at < known[:, None]) & (key <= high[:, None])
+        tl.store(best + filled[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, key, mask=keep)
+        filled += tl.sum(keep.to(tl.int32), axis=1)
+        largest = tl.maximum(largest, tl.max(tl.where(keep, key, 0), axis=1))
+        begin += BLOCK
+    begin = 0
+    while begin < most:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
+        key = item ^ MEASURED
+        keep = (item < 0) & (key <= high[:, None])
+        tl.store(best + filled[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, key, mask=keep)
+        filled += tl.sum(keep.to(tl.int32), axis=1)
+        largest = tl.maximum(largest, tl.max(tl.where(keep, key, 0), axis=1))
+        begin += BLOCK
+    farthest = (largest >> 32).to(tl.int32).to(tl.float32, bitcast=True)
+    limit = tl.where(full, tl.minimum(limit, farthest * units.distance_scale + units.distance_add), limit)
+
+    left = tl.zeros_like(held)
+    begin = 0
+    while begin < most:
+        at = begin + tl.arange(0, BLOCK)[None, :]
+        item = tl.load(waiting + at, mask=at < held[:, None], other=MEASURED)
+        error = tl.load(other_error + (item & POSITION), mask=item >= 0, other=0.0)
+        squared = (tl.maximum(item, 0) >> 32).to(tl.float32)
+        keep = (item >= 0) & (tl.sqrt_rn(squared) - error <= (limit + own)[:, None])
+        tl.store(waiting + left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, item, mask=keep)
+        left += tl.sum(keep.to(tl.int32), axis=1)
+        begin += BLOCK
+    tl.store(state.known + line, filled, mask=there)
+    tl.store(state.limit + line, limit, mask=there)
+    tl.store(state.count + line, left, mask=there)
+    tl.store(state.kept + line, left, mask=there)
+
+
+def launch_tighten(
+    state: State, lines: Any, query_error: Any, other_error: Any, units: Units, mode: int, sizes: Sizes
+) -> None:
+    count = state.n if lines is None else len(lines)
+    tighten[(triton.cdiv(count, sizes.lines),)](
+        state, lines, count, query_error, other_error, units, SETTLED=mode == SETTLE, ALL_OF_THEM=mode == FINISH,
+        LINES=sizes.lines, BLOCK=sizes.block, enable_fp_fusion=False,
+    )  # fmt: skip
+
+
+def launch_measure(
+    state: State, lines: Any, reach: int, x: Originals, y: Originals, d: int, sizes: Sizes,
+    own_place: Any = None, place: Any = None,
+) -> None:  # fmt: skip
+    count = state.n if lines is None else len(lines)
+    measure[(triton.cdiv(count * reach, sizes.pairs),)](
+        state, lines, count, reach, x, y, own_place, place, D=d, PAIRS=sizes.pairs, enable_fp_fusion=False
+    )
+
+
+def launch_merge(
+    state: State, lines: Any, query_error: Any, other_error: Any, units: Units, sizes: Sizes
+) -> None:
+    count = state.n if lines is None else len(lines)
+    merge[(triton.cdiv(count, sizes.lines),)](
+        state, lines, count, query_error, other_error, units, LINES=sizes.lines, BLOCK=sizes.block,
+        enable_fp_fusion=False,
+    )  # fmt: skip

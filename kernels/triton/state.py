@@ -1,0 +1,64 @@
+"""What the kernels of this folder take: codes, and what is known of the rows at work. The same words as kernels/cuda/kernels.h.
+
+A candidate is one int64: |q_i - q_j|^2 above, the position of j below. A measured one is a key, its distance's float32
+bits above, with the sign bit set while it still stands among the candidates. Letters: n rows, k neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import triton.language as tl
+
+NO_KEY = 0x7F800000FFFFFFFF  # nobody: infinitely far, no row
+NONE, ALL = tl.constexpr(-1), tl.constexpr(0x7FFFFFFF)  # values of `bar`
+
+
+class Codes(NamedTuple):
+    """int8 codes of a set; `code` has rows of zeros behind the last, so that a whole tile can be read."""
+
+    code: Any  # [n + padding, width] int8
+    norm: Any  # [n] int32, |q|^2
+    error: Any  # [n] float32, at least |y - q|
+
+
+class State(NamedTuple):
+    """The rows at work: row i is position first + i of its set. limit None: rows that are only met."""
+
+    first: int
+    n: int
+    room: int = 0  # candidates that a row can hold
+    k: int = 0
+    limit: Any = None  # [n] float32: no neighbour is farther, in code units; only falls
+    count: Any = None  # [n] int32: candidates appended, those that found no room too
+    kept: Any = None  # [n] int32: how many of them the last refine left
+    waiting: Any = None  # [n, room] int64: candidates
+    bar: Any = None  # [n] int32: candidates up to this squared distance are to be measured
+    wanted: Any = None  # [n] int32: how many those are
+    lost: Any = None  # [n] int32: 1 where candidates found no room
+    best: Any = None  # [n, k] int64: keys, in any order
+    known: Any = None  # [n] int32: how many of them are real, the first ones
+
+
+class Units(NamedTuple):
+    """From distances to limits, rounding outwards; see csrc/frontier.h."""
+
+    bound_scale: float
+    bound_add: float
+    distance_scale: float
+    distance_add: float
+
+
+def row_bytes(room: int, k: int) -> int:
+    """What `start` takes for a row."""
+    return 8 * room + 8 * k + 28
+
+
+def start(first: int, n: int, room: int, k: int, limit: Any) -> State:
+    """Nothing found yet; limit [n] float32 in code units."""
+    device = limit.device
+    count, kept, bar, wanted, lost, known = torch.zeros((6, n), dtype=torch.int32, device=device)
+    waiting = torch.empty((n, room), dtype=torch.int64, device=device)
+    best = torch.full((n, k), NO_KEY, dtype=torch.int64, device=device)
+    return State(first, n, room, k, limit, count, kept, waiting, bar, wanted, lost, best, known)

@@ -1,0 +1,38 @@
+"""The CUDA engine on a device that the CPU stands in for: builds tests/sim with the engine's own sources."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pybind11
+
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / "build" / "sim"
+
+
+def build() -> ModuleType:
+    """clipscan's _cuda with tests/sim in place of the hardware; built where anything changed."""
+    options = [
+        "-DCLIPSCAN_CUDA=OFF",
+        "-DCLIPSCAN_SIM=ON",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=.",
+    ]
+    _run("cmake", "-S", str(ROOT), "-B", str(BUILD), *options)
+    _run("cmake", "--build", str(BUILD), "--target", "_cuda_sim", "--parallel", "2")
+    [library] = BUILD.glob("_cuda_sim*.so")
+    spec = importlib.util.spec_from_file_location("_cuda_sim", library)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
