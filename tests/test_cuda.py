@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from shapes import SHAPES
 
 from clipscan.engine import Counts, Neighbors, as_rows, codebook, cpu, cuda, reference
-from clipscan.engine.devices import Devices
+from clipscan.engine.arrays import numpy_of
+from clipscan.engine.devices import Devices, on_host
 from clipscan.errors import BackendError, DeviceLost
 
 KERNELS = ("mma", "wgmma")
@@ -43,7 +44,7 @@ def engine(request, device):
 
 def within(engine, x, k, memory=None):
     distance, index = Devices([engine]).within(as_rows(x), k, 1, memory, Counts())
-    return Neighbors(distance, index)
+    return Neighbors(numpy_of(distance), numpy_of(index))
 
 
 def assert_equals_the_cpu(table, x, k):
@@ -66,7 +67,7 @@ def tight(n, d):
 
 
 def unfolded(planes):
-    """[chunks, padded, 64] -> [padded, 64 chunks]: the 16-byte piece p of a row lies at place p ^ (row / 2 % 4)."""
+    """[chunks, padded, 64] -> [padded, 64 chunks]: the piece p of a row lies at place p ^ (row / 2 % 4)."""
     chunks, padded, _ = planes.shape
     row, piece = np.arange(padded)[:, None], np.arange(4)[None]
     pieces = planes.reshape(chunks, padded, 4, 16)[:, row, piece ^ (row // 2 % 4)]
@@ -211,6 +212,34 @@ def test_float_types_parts_and_views(engine, dtype):
         assert np.array_equal(table.index, plain.index) and np.array_equal(table.distance, plain.distance)
 
 
+class OnDevice:
+    """An array as CuPy's, on the device under test: what the engine may use of it."""
+
+    def __init__(self, array, there):
+        self.array, self.there = array, there
+        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
+
+    def __getitem__(self, rows):
+        return self.array[rows]
+
+    def __dlpack_device__(self):
+        return self.there.__dlpack_device__()
+
+    def __dlpack__(self, stream):
+        return self.there.__dlpack__(stream=stream)
+
+
+def test_rows_on_the_device_are_read_there_and_their_table_stays(engine):
+    x = cloud(300, 12)
+    loaded = engine.load(as_rows(x), codebook.fit([as_rows(x)]))
+    far = np.full(300, np.inf, np.float32)
+    (made, _), _ = engine.pairs(loaded, (0, 300), (0, 300), 20, far, far, 1 << 24, Counts())
+    y = made.numpy()  # [300, 20] float32, of which there is a copy on the device
+    distance, index = Devices([engine]).within(as_rows(OnDevice(y, made)), 7, 1, None, Counts())
+    assert not isinstance(distance, np.ndarray) and index.__dlpack_device__() == made.__dlpack_device__()
+    assert_equals_the_cpu(Neighbors(distance.numpy(), index.numpy()), y, 7)
+
+
 def test_originals_may_stay_on_the_host(engine):
     engine.room_for_rows = 0
     for x, k in ((cloud(300, 33), 9), (tight(600, 8), 3), (np.repeat(cloud(40, 5), 5, axis=0), 8)):
@@ -245,6 +274,7 @@ def test_both_sides_of_a_pair_of_segments(engine):
         for own, other, found in ((a, b, first), (b, a, second)):
             k = min(5, other[1] - other[0])
             distance, index = reference.knn(x[slice(*own)], x[slice(*other)], k)
+            found = on_host(found)
             table = Neighbors(found[0][:, :k], found[1][:, :k] - other[0])
             assert_same_table(table, x[slice(*own)], x[slice(*other)], distance, index)
             assert (found[1][:, k:] == -1).all() and np.isinf(found[0][:, k:]).all()
@@ -259,6 +289,7 @@ def test_a_known_limit_keeps_who_is_as_far(engine):
     found, nothing = engine.pairs(loaded, (0, 300), (0, 300), 4, limit, limit, 1 << 24, counts)
     engine.pairs(loaded, (0, 300), (0, 300), 4, limit + np.inf, limit + np.inf, 1 << 24, free)
     assert nothing is None
+    found = on_host(found)
     assert np.array_equal(found[1], index) and np.array_equal(found[0], distance)
     assert counts.passed < free.passed
 
@@ -367,4 +398,4 @@ def test_limits_that_are_too_tight_would_be_noticed(engine):
     distance, index = cpu.within(as_rows(x), 4, 1, 1 << 30, Counts())
     limit = np.ascontiguousarray(0.9 * distance[:, -1])
     found, _ = engine.pairs(loaded, (0, 300), (0, 300), 4, limit, limit, 1 << 24, Counts())
-    assert not np.array_equal(found[1], index)
+    assert not np.array_equal(on_host(found)[1], index)

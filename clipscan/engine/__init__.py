@@ -1,7 +1,7 @@
 """Numbers -> neighbour table: check at the door, choose a back-end, call it.
 
-A back-end offers `within`, `between`, `density`, `mean_cosine` and `LIMITS` (protocol.py); reference.py is the
-definition of all four.
+A back-end offers `within`, `between`, `density`, `mean_cosine` and `LIMITS` (protocol.py); reference.py is
+the definition of all four.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from clipscan import _core
 from clipscan.engine import backends
-from clipscan.engine.arrays import Array, Rows, as_rows, like
+from clipscan.engine.arrays import Array, Rows, as_rows, like, numpy_of
 from clipscan.engine.backends import choose, device_names, reasons
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
@@ -21,13 +21,12 @@ from clipscan.engine.threads import cores
 from clipscan.errors import InputError
 
 __all__ = [
-    "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density", "device_names", "knn",
-    "like", "reasons", "search", "search_spans",
+    "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density", "device_names",
+    "knn", "like", "reasons", "search", "search_spans",
 ]  # fmt: skip
 
-CPU_MEMORY = (
-    1 << 30
-)  # bytes of working memory beyond input and output, where nobody says; GPUs take a share of theirs
+CPU_MEMORY = 1 << 30  # bytes to work in where nobody says; GPUs take a share of what is free on them
+MAX_SQUARED_NORM = 1e37  # as in csrc/rows.cpp: |x-y|^2 <= 2|x|^2 + 2|y|^2 has to stay a float32
 
 
 def knn(
@@ -53,7 +52,8 @@ def knn(
     `backend` is auto, cuda, triton, cpu or reference; "auto" takes the first that can serve, and a GPU only
     after a small search on it gave the CPU's very table. All give the same table. `devices` is auto (the
     GPU that the rows lie on, or all), cpu, or numbers of GPUs such as "0,1". `max_memory` is the bytes to
-    work in beyond input and output, for each device: by default 1 GiB on the CPU, 0.4 of what is free on a GPU.
+    work in beyond input and output, for each device: by default 1 GiB on the CPU, 0.4 of what is free on a
+    GPU. Rows on a GPU are read there, and their table stays there.
 
     Returns Neighbors with arrays of the library that `queries` came from.
     Raises InputError for NaN or infinite rows (by number), k < 1, k >= m in a self-search, k > m
@@ -76,7 +76,7 @@ def knn(
     options: dict[str, Any] = {
         "backend": backend, "devices": devices, "threads": threads, "max_memory": max_memory
     }  # fmt: skip
-    return search(rows, others, k, query_id, reference_id, **options).map(like(queries))
+    return _search(rows, others, k, query_id, reference_id, **options).map(like(queries))
 
 
 def search(
@@ -92,12 +92,31 @@ def search(
     max_memory: int | None = None,
     counts: Counts | None = None,
 ) -> Neighbors:
-    """knn on checked input; without `others` a search among the rows, none its own neighbour."""
+    """knn on checked input, the table on the host; without `others` a search among the rows, none its own
+    neighbour."""
+    ids = (query_id, reference_id)
+    options: dict[str, Any] = {"backend": backend, "devices": devices, "threads": threads}
+    return _search(rows, others, k, *ids, **options, max_memory=max_memory, counts=counts).map(numpy_of)
+
+
+def _search(
+    rows: Rows,
+    others: Rows | None,
+    k: int,
+    query_id: Array | None,
+    reference_id: Array | None,
+    *,
+    backend: str,
+    devices: str,
+    threads: int | None,
+    max_memory: int | None,
+    counts: Counts | None = None,
+) -> Neighbors:
+    """As search; the table of rows on a GPU may be there too."""
     if others is not None:
         spans = [(0, others.n)]
-        return search_spans(
-            rows, others, k, query_id, reference_id, spans, backend, devices, threads, max_memory, counts
-        )[0]
+        ids = (query_id, reference_id)
+        return _search_spans(rows, others, k, *ids, spans, backend, devices, threads, max_memory, counts)[0]
     counts = Counts() if counts is None else counts
 
     def on(backend: str, devices: str) -> Neighbors:
@@ -122,10 +141,29 @@ def search_spans(
     max_memory: int | None = None,
     counts: Counts | None = None,
 ) -> list[Neighbors]:
-    """One table for each span [begin, end) of the reference rows, indices counted from its begin.
+    """One table for each span [begin, end) of the reference, on the host, indices counted from its begin.
 
     Spans that begin together share a pass: nested samples cost what the largest costs.
     """
+    ids = (query_id, reference_id)
+    found = _search_spans(rows, others, k, *ids, spans, backend, devices, threads, max_memory, counts)
+    return [table.map(numpy_of) for table in found]
+
+
+def _search_spans(
+    rows: Rows,
+    others: Rows,
+    k: int,
+    query_id: Array | None,
+    reference_id: Array | None,
+    spans: Sequence[tuple[int, int]],
+    backend: str,
+    devices: str,
+    threads: int | None,
+    max_memory: int | None,
+    counts: Counts | None,
+) -> list[Neighbors]:
+    """As search_spans; the tables of rows on a GPU may be there too."""
     counts = Counts() if counts is None else counts
     order = sorted(range(len(spans)), key=lambda s: spans[s])
     ascending = [spans[s] for s in order]
@@ -165,7 +203,10 @@ def density(
 
 def check_rows(rows: Rows, threads: int | None = None) -> None:
     """Raises InputError naming the rows that hold NaN or inf, or whose norm leaves float32."""
-    bad = np.flatnonzero(_core.bad_rows(rows.sources(), rows.d, threads or cores()))
+    if rows.on_gpu:
+        bad = np.flatnonzero(~(rows.squared_norms() <= MAX_SQUARED_NORM))  # NaN fails every comparison
+    else:
+        bad = np.flatnonzero(_core.bad_rows(rows.sources(), rows.d, threads or cores()))
     if len(bad):
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
         raise InputError(

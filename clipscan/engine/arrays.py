@@ -54,9 +54,25 @@ class Rows:
             out[here] = _float32(_picked(self.parts[p], wanted))[back]
         return out
 
+    def squared_norms(self) -> Array:
+        """|x|^2 of each row [n] float32, computed where the rows lie; for rows on a GPU."""
+        step = max(1, BLOCK_BYTES // (4 * self.d))
+        return np.concatenate(
+            [
+                _squared_norms(part[at : at + step])
+                for part in self.parts
+                for at in range(0, part.shape[0], step)
+            ]
+            or [np.empty(0, np.float32)]
+        )
+
+    @property
+    def on_gpu(self) -> bool:
+        return all(device_of(part) != "cpu" for part in self.parts)
+
     def on_device(self, number: int) -> list[Any] | None:
-        """The parts as arrays with __dlpack__ on CUDA device `number`; None where one lies elsewhere, on the host or
-        on another device (torch tensors are copied from there)."""
+        """The parts as arrays with __dlpack__ on CUDA device `number`; None where one lies elsewhere: on the
+        host, or on another device (torch tensors are copied from there)."""
         there = f"cuda:{number}"
         parts = [_moved(part, there) for part in self.parts if part.shape[0]]
         return parts if parts and all(device_of(part) == there for part in parts) else None
@@ -93,17 +109,31 @@ def as_rows(x: Any, name: str = "embeddings") -> Rows:
     return Rows(parts, name)
 
 
-def like(x: Any) -> Callable[[Array], Any]:
-    """A function that turns a NumPy array into an array of the library (and device) of x."""
+def like(x: Any) -> Callable[[Any], Any]:
+    """A function that turns a NumPy array, or a back-end's array on a device, into an array of the library
+    (and device) of x. Arrays that lie on x's device already are taken over, not copied."""
     library = _library(x)
     if library == "torch":
         torch = sys.modules["torch"]
-        return lambda a: torch.from_numpy(a).to(x.device)
+        return lambda a: (torch.from_numpy(a) if isinstance(a, np.ndarray) else torch.from_dlpack(a)).to(
+            x.device
+        )
     if library == "cupy":
-        return sys.modules["cupy"].asarray
+        cupy = sys.modules["cupy"]
+        return lambda a: cupy.asarray(a) if isinstance(a, np.ndarray) else cupy.from_dlpack(a)
     if library in ("jax", "jaxlib"):
-        return sys.modules["jax.numpy"].asarray
-    return lambda a: a
+        numpy = sys.modules["jax.numpy"]
+        return lambda a: numpy.asarray(a) if isinstance(a, np.ndarray) else numpy.from_dlpack(a)
+    return numpy_of
+
+
+def numpy_of(a: Any) -> Array:
+    """A back-end's array, wherever it lies, as NumPy's."""
+    if isinstance(a, np.ndarray):
+        return a
+    if _library(a) == "torch":
+        return a.cpu().numpy()  # type: ignore[no-any-return]
+    return a.numpy() if hasattr(a, "numpy") else np.asarray(a)
 
 
 def device_of(x: Any) -> str:
@@ -112,6 +142,12 @@ def device_of(x: Any) -> str:
         return "cpu"
     kind, number = x.__dlpack_device__()
     return f"cuda:{int(number)}" if int(kind) == DLPACK_CUDA else "cpu"
+
+
+def _squared_norms(part: Any) -> Array:
+    x = part.float() if _library(part) == "torch" else part.astype("float32")
+    found = (x * x).sum(1)
+    return found.get() if _library(part) == "cupy" else numpy_of(found)
 
 
 def _moved(part: Any, there: str) -> Any:
@@ -129,7 +165,7 @@ def _library(x: Any) -> str:
 
 
 def _native(x: Any, name: str) -> Any:
-    """x as something sliceable of shape [n, d]: a torch tensor and what lies on a GPU as it is, all else a NumPy array."""
+    """x as something sliceable [n, d]: torch tensors and what lies on a GPU as it is, all else as NumPy's."""
     if _library(x) == "torch":
         array = x.detach()
         kind = "f" if array.is_floating_point() else str(array.dtype)

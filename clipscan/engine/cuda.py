@@ -45,7 +45,7 @@ def available() -> str | None:
 
 
 def engines(devices: Sequence[str] | None = None) -> list[Engine]:
-    """One for each device by name ("cuda:0"); without names for all. Raises BackendError where it cannot serve."""
+    """One for each device by name ("cuda:0"), for all without names; BackendError where none can serve."""
     if reason := available():
         raise BackendError(f"back-end 'cuda' {reason}")
     usable = [f"cuda:{number}" for number in _usable(_module())]
@@ -59,7 +59,7 @@ def _usable(cuda: ModuleType) -> list[int]:
 
 
 class Engine:
-    """engine/protocol.py on CUDA device `number`. `filter` names a kernel: mma (sm_80 and later) or wgmma (9.0)."""
+    """engine/protocol.py on CUDA device `number`. `filter`: mma (8.0 and later), wgmma (9.0) or auto."""
 
     def __init__(self, number: int = 0, filter: str = "auto"):
         self._cuda = _module()
@@ -101,7 +101,7 @@ class Engine:
 
         first, second, passed, measured = self._with_less(search, memory)
         _count(counts, passed, measured)
-        return _on_host(first), None if second is None else _on_host(second)
+        return first, second
 
     def between(
         self,
@@ -123,7 +123,7 @@ class Engine:
 
         tables, passed, measured = self._with_less(search, memory)
         _count(counts, passed, measured)
-        return [_on_host(table) for table in tables]
+        return tables  # type: ignore[no-any-return]
 
     def density(
         self, distance: Array, index: Array, reference: Mapping[str, Array] | None, threads: int
@@ -158,16 +158,11 @@ class Engine:
             return call()
         except self._cuda.OutOfMemory as error:
             raise BackendError(
-                f"{self.name}: {error}; {self._device.free_memory()} bytes are free. Free some, give a smaller "
-                "max_memory=, or use backend='cpu'"
+                f"{self.name}: {error}; {self._device.free_memory()} bytes are free. Free some, give a "
+                "smaller max_memory=, or use backend='cpu'"
             ) from error
         except self._cuda.Error as error:
             raise DeviceLost(f"{self.name}: {error}") from error
-
-
-def _on_host(table: Any) -> Table:
-    distance, index = table
-    return distance.numpy(), index.numpy()
 
 
 def _count(counts: Counts, passed: int, measured: int) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from clipscan import _core
 from clipscan.engine import codebook, keys
-from clipscan.engine.arrays import Array, Rows
+from clipscan.engine.arrays import Array, Rows, numpy_of
 from clipscan.engine.limits import Counts, Limits
 from clipscan.engine.protocol import Engine, Loaded, Span, Table
 from clipscan.engine.tasks import Queue, Task, cut, pairs_in_order
@@ -73,7 +73,9 @@ class Devices:
     def within(
         self, rows: Rows, k: int, threads: int, memory: int | None, counts: Counts
     ) -> tuple[Array, Array]:
-        """Rows among themselves, none its own neighbour. `memory` is for each device, None its default."""
+        """Rows among themselves, none its own neighbour. `memory` is for each device, None its default.
+
+        The table of rows on a device stays there (objects with __dlpack__) where it came from one task."""
         with self._busy:
             crew = self._crew(rows.n)
             segments = self._parts(rows.n, k, memory, 1 if crew == 1 else SEGMENTS * crew, at_once=2)
@@ -245,6 +247,7 @@ class _Within:
         self._planning = threading.Lock()
         self._first_of: Array | None = None
         self._which: Array | None = None  # the first rows, where there are others
+        self._whole: Table | None = None  # what the only task found
 
     def prepare(self, engine: Engine) -> Loaded:
         loaded = engine.load(self._rows, self._book)
@@ -261,7 +264,8 @@ class _Within:
             n = len(self._which)
         self._spans = cut(n, self._segments)
         self._locks = [threading.Lock() for _ in self._spans]
-        self._keys = np.full((n, self._k), keys.NO_KEY)
+        rows = n if len(self._spans) > 1 else 0  # one task has nothing to be merged with
+        self._keys = np.full((rows, self._k), keys.NO_KEY)
         self.queue.fill(pairs_in_order(len(self._spans)))
 
     def compute(
@@ -270,9 +274,18 @@ class _Within:
         a, b = task
         limit_a = self._limit(a)
         limit_b = limit_a if a == b else self._limit(b)
-        return engine.pairs(held, self._spans[a], self._spans[b], self._k, limit_a, limit_b, memory, counts)
+        found = engine.pairs(held, self._spans[a], self._spans[b], self._k, limit_a, limit_b, memory, counts)
+        return found if self._stays else (on_host(found[0]), None if found[1] is None else on_host(found[1]))
+
+    @property
+    def _stays(self) -> bool:
+        """Rows on a device, searched by one task: so is their table."""
+        return len(self._spans) == 1 and self._first_of is None and self._rows.on_gpu
 
     def keep(self, task: Task, found: tuple[Table, Table | None]) -> None:
+        if len(self._spans) == 1:
+            self._whole = found[0]
+            return
         for segment, table in zip(task, found, strict=True):
             if table is not None:
                 begin, end = self._spans[segment]
@@ -280,7 +293,7 @@ class _Within:
                     keys.merge(self._keys[begin:end], *table)
 
     def table(self, threads: int) -> Table:
-        distance, index = keys.unpack(self._keys)
+        distance, index = keys.unpack(self._keys) if self._whole is None else self._whole
         if self._first_of is None:
             return distance, index
         return _core.expand_copies(distance, index, self._first_of, threads)
@@ -288,6 +301,8 @@ class _Within:
     def _limit(self, segment: int) -> Array:
         """The k-th best distance so far of the segment's rows."""
         begin, end = self._spans[segment]
+        if len(self._spans) == 1:
+            return np.full(end - begin, np.inf, np.float32)
         with self._locks[segment]:
             return keys.distance_of(self._keys[begin:end, -1])
 
@@ -307,9 +322,9 @@ class _Between:
     ):
         self.queue = Queue()
         self.queue.fill(cut(queries.n, blocks))
-        self.tables = [
-            (np.empty((queries.n, k), np.float32), np.empty((queries.n, k), np.int64)) for _ in spans
-        ]
+        self._only = blocks == 1
+        n = 0 if self._only else queries.n
+        self.tables: list[Table] = [(np.empty((n, k), np.float32), np.empty((n, k), np.int64)) for _ in spans]
         self._queries, self._reference, self._k, self._spans = queries, reference, k, spans
         self._query_id, self._reference_id = query_id, reference_id
         self._book = codebook.fit([queries, reference])
@@ -322,10 +337,14 @@ class _Between:
         block = engine.load(self._queries.slice(begin, end), self._book)
         own = None if self._query_id is None else self._query_id[begin:end]
         ids = (own, self._reference_id)
-        return engine.between(block, held, (0, end - begin), self._k, *ids, self._spans, memory, counts)
+        found = engine.between(block, held, (0, end - begin), self._k, *ids, self._spans, memory, counts)
+        return found if self._only and self._queries.on_gpu else [on_host(table) for table in found]
 
     def keep(self, task: Task, found: list[Table]) -> None:
         begin, end = task
+        if self._only:
+            self.tables = found
+            return
         for table, part in zip(self.tables, found, strict=True):
             table[0][begin:end], table[1][begin:end] = part
 
@@ -337,6 +356,10 @@ def _watch(lanes: Iterable[Future[None]]) -> None:
         ended, left = wait(left, LOOK_UP, FIRST_EXCEPTION)
         for lane in ended:
             lane.result()
+
+
+def on_host(table: Table) -> Table:
+    return numpy_of(table[0]), numpy_of(table[1])
 
 
 def _budget(engine: Engine, memory: int | None) -> int:

@@ -1,5 +1,6 @@
-"""The Triton back-end's door: may it serve, and with which devices. Everything else is in kernels/triton, and not
-imported before it is needed: torch and triton take seconds, and may be missing."""
+"""The Triton back-end's door: may it serve, and with which devices. Everything else is in kernels/triton, and
+not imported before it is needed: torch and triton take seconds, and may be missing.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def interpreted() -> bool:
 
 
 def engines(devices: Sequence[str] | None = None) -> list[Engine]:
-    """One for each device by name ("cuda:0"); without names for all. Raises BackendError where it cannot serve."""
+    """One for each device by name ("cuda:0"); without names for all. Raises BackendError where it cannot
+    serve.
+    """
     if reason := available():
         raise BackendError(f"back-end 'triton' {reason}")
     usable = ["cpu"] if interpreted() else _kernels("devices").usable()

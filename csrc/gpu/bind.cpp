@@ -167,6 +167,7 @@ PYBIND11_MODULE(MODULE_NAME, m) {
       .def_property_readonly("stream", [](const Device& d) { return reinterpret_cast<uintptr_t>(d.stream); })
       .def("free_memory", [](const Device& d) {
         use(d.number);
+        trim();
         return free_memory();
       });
   py::class_<DeviceArray>(m, "DeviceArray", py::module_local())

@@ -43,17 +43,6 @@ void pack(const Source& source, Type type, int64_t begin, int64_t end, char* to,
   });
 }
 
-class Pinned {
- public:
-  explicit Pinned(int64_t bytes) : data_(static_cast<char*>(allocate_pinned(size_t(bytes)))) {}
-  ~Pinned() { release_pinned(data_); }
-  Pinned(const Pinned&) = delete;
-  char* data() const { return data_; }
-
- private:
-  char* data_;
-};
-
 Loaded::Selection make_codes(const DevicePtr& device, int64_t n, int width) {
   const int chunks = int(round_up(width, CHUNK) / CHUNK);
   const int64_t padded = round_up(std::max<int64_t>(n, 1), UNIT);
@@ -140,7 +129,7 @@ void Loaded::encode_rows(const Codebook& book, int threads, const StopFlag& stop
     const Type type = common_type(input_.host);
     const int64_t row_bytes = input_.d * size_of(type);
     const int64_t step = std::clamp<int64_t>(STAGE_BYTES / row_bytes, 1, std::max<int64_t>(n_, 1));
-    const Pinned pinned(2 * step * row_bytes);
+    char* const pinned = device_->staging(size_t(2 * step * row_bytes));
     Buffer<char> staged(device_, originals_ ? 0 : 2 * step * row_bytes);
     Buffer<Part> part(device_, 2);
     std::vector<Part> parts(2);
@@ -149,7 +138,7 @@ void Loaded::encode_rows(const Codebook& book, int threads, const StopFlag& stop
     for (int64_t begin = 0, turn = 0; begin < n_; begin += step, ++turn) {
       check(stop);
       const int64_t end = std::min(n_, begin + step), half = turn % 2;
-      char* const from = pinned.data() + half * step * row_bytes;
+      char* const from = pinned + half * step * row_bytes;
       char* const to = originals_ ? originals_.data() + begin * row_bytes : staged.data() + half * step * row_bytes;
       pack(input_.host, type, begin, end, from, threads);
       if (turn) synchronize(device_->stream);

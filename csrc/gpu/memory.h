@@ -15,12 +15,30 @@ class Device {
     use(number);
     stream = stream_create();
   }
-  ~Device() { stream_destroy(stream); }
+  ~Device() {
+    if (staging_) release_pinned(staging_);
+    stream_destroy(stream);
+  }
   Device(const Device&) = delete;
+
+  // Pinned memory of the host, `bytes` of it, the same from call to call: to ask for it takes longer than to fill it.
+  char* staging(size_t bytes) {
+    if (bytes > staging_bytes_) {
+      if (staging_) release_pinned(staging_);
+      staging_ = nullptr, staging_bytes_ = 0;
+      staging_ = static_cast<char*>(allocate_pinned(bytes));
+      staging_bytes_ = bytes;
+    }
+    return staging_;
+  }
 
   const int number;
   const Facts facts;
   Stream stream;
+
+ private:
+  char* staging_ = nullptr;
+  size_t staging_bytes_ = 0;
 };
 using DevicePtr = std::shared_ptr<Device>;
 

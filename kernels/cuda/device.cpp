@@ -44,7 +44,21 @@ size_t free_memory() {
   return free;
 }
 
+namespace {
+
+cudaMemPool_t pool() {
+  int device = 0;
+  cudaMemPool_t pool;
+  check(cudaGetDevice(&device), "asking for the device");
+  check(cudaDeviceGetDefaultMemPool(&pool, device), "asking for the memory pool");
+  return pool;
+}
+
+}  // namespace
+
 Stream stream_create() {
+  uint64_t everything = UINT64_MAX;
+  check(cudaMemPoolSetAttribute(pool(), cudaMemPoolAttrReleaseThreshold, &everything), "keeping released memory");
   cudaStream_t stream;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
   return stream;
@@ -71,6 +85,8 @@ void* allocate(size_t bytes, Stream stream) {
 }
 
 void release(void* memory, Stream stream) { cudaFreeAsync(memory, native(stream)); }
+
+void trim() { check(cudaMemPoolTrimTo(pool(), 0), "giving memory back"); }
 
 void* allocate_pinned(size_t bytes) {
   void* memory = nullptr;

@@ -1,6 +1,23 @@
 // What the host asks of a device: memory, copies, launches. device.cpp is the CUDA body; tests/sim/ has another.
 // Whatever fails throws Error with the runtime's own words and the sizes that were asked for.
 #pragma once
+#ifdef __CUDACC_RTC__  // compiled while a program runs (bench/nvrtc.py): no standard library, and no host to ask anything
+
+using int8_t = signed char;
+using uint8_t = unsigned char;
+using uint16_t = unsigned short;
+using int32_t = int;
+using uint32_t = unsigned;
+using int64_t = long;
+using uint64_t = unsigned long;
+#define INT32_MIN (-2147483647 - 1)
+#define INT32_MAX 2147483647
+
+namespace gpu {
+using Stream = void*;
+}
+
+#else
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -35,6 +52,7 @@ void wait_for_everything();  // on this thread's device, whatever stream it is o
 
 void* allocate(size_t bytes, Stream stream);  // never null
 void release(void* memory, Stream stream);
+void trim();  // what was released goes back to the device; until then it is kept, since asking anew is slow
 void* allocate_pinned(size_t bytes);          // on the host
 void release_pinned(void* memory);
 
@@ -55,3 +73,5 @@ Mark mark(Stream stream);
 float milliseconds(Mark from, Mark to);  // waits for `to`; both are gone afterwards
 
 }  // namespace gpu
+
+#endif  // __CUDACC_RTC__

@@ -136,6 +136,7 @@ __device__ void work(const Block& b, int group) {
     // The first group is LAG chunks ahead, and at most a tile (limits wait for both): two barriers in turn.
     if (group == 1) named_wait(1 + which, 256);
     int before = -1;  // the buffer of the chunk before
+#pragma unroll 1
     for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
       barrier_wait(b.full + turn.stage, turn.round);
       const unsigned char* const rows =

@@ -2,14 +2,14 @@
 // own spelling of threads (threadIdx, __global__, ...). tests/sim/ gives the header a second body for a C++
 // compiler, so that the very same kernels run, and are checked, on a CPU.
 #pragma once
-#include <cstdint>
-#include <tuple>
-
 #include "device.h"
 
 #ifdef CLIPSCAN_SIM
 #include "sim.h"
 #else
+#ifndef __CUDACC_RTC__
+#include <tuple>
+#endif
 
 #define GPU_SHARED_MEMORY(name) extern __shared__ __align__(1024) unsigned char name[]
 
@@ -215,7 +215,7 @@ __device__ inline void multiply_64x256(int32_t (&s)[128], uint64_t a, uint64_t b
 }
 #endif  // sm_90a
 
-
+#ifndef __CUDACC_RTC__
 // ---- from the host
 
 // kernel(arguments...) on `blocks` blocks of `threads`, with `shared` bytes of memory each, `cluster` blocks together.
@@ -229,6 +229,7 @@ void launch(const char* name, void (*kernel)(Parameters...), int64_t blocks, int
     launch_kernel(name, reinterpret_cast<const void*>(kernel), blocks, threads, shared, stream, cluster, pointers);
   }, values);
 }
+#endif
 
 }  // namespace gpu
 

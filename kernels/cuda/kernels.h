@@ -1,8 +1,6 @@
 // What the kernels of this folder take, and the functions that launch them: plain C++, read by both compilers.
 // Letters: n queries, m reference rows, d width, k neighbours. Every launch is asynchronous on its stream.
 #pragma once
-#include <cstdint>
-
 #include "device.h"
 
 namespace gpu {

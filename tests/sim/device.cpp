@@ -307,6 +307,11 @@ void release(void* memory, Stream stream) {
   put(queue_of(stream), [memory] { delete_memory(memory); });
 }
 
+void trim() {
+  Guard guard(lock);
+  call("giving memory back");
+}
+
 void* allocate_pinned(size_t bytes) {
   Guard guard(lock);
   call("allocating " + size_in_words(bytes) + " of pinned host memory");
