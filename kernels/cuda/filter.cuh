@@ -20,10 +20,10 @@ struct Run {
 template <int ROWS, int COLUMNS, int RUN>
 struct Grid {
   int64_t row0;  // where row tiles begin: with a column tile, so that both sides of a search among rows are cut alike
-  int row_tiles, runs;
+  int row_tiles, runs;  // row tiles in whole groups of a column tile's rows, which meet the same columns
   __host__ __device__ explicit Grid(const FilterTask& t) {
     row0 = t.row_begin / COLUMNS * COLUMNS;
-    row_tiles = int((t.row_end - row0 + ROWS - 1) / ROWS);
+    row_tiles = int((t.row_end - row0 + COLUMNS - 1) / COLUMNS * (COLUMNS / ROWS));
     runs = (t.end_step - t.begin_step + RUN - 1) / RUN;
   }
   __host__ __device__ int64_t blocks() const { return int64_t(row_tiles + GROUP - 1) / GROUP * GROUP * runs; }

@@ -3,6 +3,9 @@
 // A block owns 128 rows, 64 for each working warpgroup, and walks a run of tiles of 256 columns. Chunks of the columns
 // stream through a ring of buffers; the rows' codes stay in shared memory for the whole run where they fit (else they
 // stream along). The second warpgroup trails the first by LAG chunks, so that one compares while the other multiplies.
+//
+// Two blocks, whose rows meet the same columns, form a cluster: each fetches half of every chunk for both, which halves what
+// is asked of L2 (128 x 256 x 64 products take 512 cycles; alone a block would ask for 32 bytes a cycle).
 #include "filter.cuh"
 
 namespace gpu {
@@ -10,7 +13,8 @@ namespace {
 
 constexpr int ROWS = 128, COLUMNS = WGMMA_TILE, RUN = 32, MAX_STAGES = 8, MIN_STAGES = 4;
 [[maybe_unused]] constexpr int LAG = 4;
-constexpr int THREADS = 384;
+constexpr int THREADS = 384, CLUSTER = 2;
+static_assert(ROWS * CLUSTER == COLUMNS, "the blocks of a cluster own the rows of one column tile");
 constexpr int ROW_BYTES = ROWS * CHUNK, COLUMN_BYTES = COLUMNS * CHUNK;  // of a chunk
 constexpr int LIMITS = 2 * (ROWS + COLUMNS);                             // norm and reach of one tile
 constexpr size_t FIXED = 2 * LIMITS * 4 + 256;                           // limits twice, barriers
@@ -75,14 +79,17 @@ __device__ void fetch(const Block& b) {
     for (int c = 0; c < b.plan.chunks; ++c)
       bulk_copy(b.rows + c * ROW_BYTES, rows.code + (int64_t(c) * rows.padded + b.row0) * CHUNK, ROW_BYTES, b.rows_here);
   }
+  const int64_t part = int64_t(cluster_rank()) * (COLUMN_BYTES / CLUSTER);  // the half that this block fetches
   Turn turn;
   for (int step = b.run.begin; step < b.run.end; ++step) {
     const int64_t column0 = b.column0(step);
     for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
       uint64_t* const full = b.full + turn.stage;
-      barrier_wait(b.empty + turn.stage, turn.round ^ 1);
+      barrier_wait(b.empty + turn.stage, turn.round ^ 1);  // free in both blocks
       barrier_expect(full, uint32_t(COLUMN_BYTES + (b.plan.resident ? 0 : ROW_BYTES)));
-      bulk_copy(b.columns + turn.stage * COLUMN_BYTES, columns.code + (int64_t(c) * columns.padded + column0) * CHUNK, COLUMN_BYTES, full);
+      bulk_copy_to_all(b.columns + turn.stage * COLUMN_BYTES + part,
+                       columns.code + (int64_t(c) * columns.padded + column0) * CHUNK + part, COLUMN_BYTES / CLUSTER, full,
+                       (1 << CLUSTER) - 1);
       if (!b.plan.resident)
         bulk_copy(b.rows + turn.stage * ROW_BYTES, rows.code + (int64_t(c) * rows.padded + b.row0) * CHUNK, ROW_BYTES, full);
     }
@@ -109,6 +116,12 @@ __device__ void set_limits(const Block& b, int thread) {
       set_limit(columns, s, t.columns, taker, nullptr, column0 + s, t.column_begin, t.column_end, rows_error);
     barrier_arrive(b.limits_full + turn);
   }
+}
+
+// This warpgroup is done with a buffer, of which each block holds a half of its own and a half of the other's.
+__device__ void free_stage(const Block& b, int stage) {
+#pragma unroll
+  for (int rank = 0; rank < CLUSTER; ++rank) barrier_arrive_at(b.empty + stage, rank);
 }
 
 // A warpgroup: 64 rows against every tile of the run. sum[4 n + e]: as in filter_mma.cu, block n of 8 columns.
@@ -148,11 +161,11 @@ __device__ void work(const Block& b, int group) {
       multiply_commit();
       if (group == 0 && c == (LAG < b.plan.chunks ? LAG : b.plan.chunks) - 1) named_arrive(1 + which, 256);
       multiply_wait<1>();
-      if (speaker && before >= 0) barrier_arrive(b.empty + before);
+      if (speaker && before >= 0) free_stage(b, before);
       before = turn.stage;
     }
     multiply_finish(sum);
-    if (speaker) barrier_arrive(b.empty + before);
+    if (speaker) free_stage(b, before);
 
     // One comparison a sum, with the loosest of this thread's reaches; most tiles end here.
     const int32_t upper_reach = row_reach[first], lower_reach = row_reach[first + 8];
@@ -190,20 +203,24 @@ __global__ void __launch_bounds__(THREADS, 1) filter_wgmma_kernel(FilterTask t) 
   const Block b(t, memory);
   if (b.run.begin >= b.run.end) return;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < b.plan.stages; ++s) barrier_init(b.full + s, 1), barrier_init(b.empty + s, 2);
+    for (int s = 0; s < b.plan.stages; ++s) barrier_init(b.full + s, 1), barrier_init(b.empty + s, 2 * CLUSTER);
     for (int s = 0; s < 2; ++s) barrier_init(b.limits_full + s, LIMIT_SETTERS), barrier_init(b.limits_empty + s, 256);
     barrier_init(b.rows_here, 1);
     barrier_init_fence();
   }
-  sync_block();
+  cluster_sync();
 
   if (threadIdx.x < 128) {
     shrink_registers<64>();
     if (threadIdx.x == 0) fetch(b);
     else if (threadIdx.x >= 32) set_limits(b, int(threadIdx.x) - 32);
+    sync_warp();
+    cluster_sync();  // nobody leaves while the other block may still write here
   } else {
     grow_registers<224>();
     work(b, int(threadIdx.x) / 128 - 1);
+    sync_warp();
+    cluster_sync();
   }
 #endif
 }
@@ -212,7 +229,7 @@ __global__ void __launch_bounds__(THREADS, 1) filter_wgmma_kernel(FilterTask t) 
 
 void filter_wgmma(const FilterTask& task, Stream stream) {
   launch("filter_wgmma", filter_wgmma_kernel, Grid<ROWS, COLUMNS, RUN>(task).blocks(), THREADS, Plan(task.rows.chunks).shared(), stream,
-         1, task);
+         CLUSTER, task);
 }
 
 }  // namespace gpu
