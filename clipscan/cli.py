@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(lab, name="lab")
-bench = typer.Typer(no_args_is_help=True, help="Measure this machine and the search on it.")
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine: the search, the way into vectors.")
 app.add_typer(bench, name="bench")
 
 Run = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
@@ -40,8 +40,14 @@ Pretrained = Annotated[str | None, typer.Option(help="open_clip's tag, or a chec
 Format = Annotated[str, typer.Option(help="webdataset, folder, csv, parquet, embeddings")]
 ImageKey = Annotated[str | None, typer.Option(help="extension or column of the picture")]
 TextKey = Annotated[str | None, typer.Option(help="extension or column of the caption")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs; no GPU was tried by us yet")
+]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on a GPU), fp32, bf16, fp16")]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="torch.compile the picture tower: slow to start; untried by us on a GPU"),
+]
 BatchSize = Annotated[int, typer.Option(help="pictures encoded at once")]
 Workers = Annotated[int | None, typer.Option(help="decoding processes; default: one a core")]
 Threads = Annotated[int | None, typer.Option(help="search threads; default: all cores")]
@@ -83,6 +89,7 @@ def scan(
     text_key: TextKey = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile: Compile = False,
     batch_size: BatchSize = 256,
     workers: Workers = None,
     threads: Threads = None,
@@ -99,8 +106,8 @@ def scan(
     done = run_scan(
         source, out=out, model=model, pretrained=pretrained, k=k, method=method, reference=reference,
         against=against, fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
-        text_key=text_key, device=device, precision=precision, batch_size=batch_size, workers=workers,
-        threads=threads, overwrite=overwrite, progress=_progress(log_json),
+        text_key=text_key, device=device, precision=precision, compile=compile, batch_size=batch_size,
+        workers=workers, threads=threads, overwrite=overwrite, progress=_progress(log_json),
     )  # fmt: skip
     c = done.counts
     print(f"{c['listed']:,} listed = {c['embedded']:,} embedded + {c['bad']:,} bad (bad.parquet)")
@@ -122,6 +129,7 @@ def embed(
     text_key: TextKey = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile: Compile = False,
     batch_size: BatchSize = 256,
     workers: Workers = None,
     overwrite: Overwrite = False,
@@ -133,8 +141,8 @@ def embed(
     pipeline.embed(
         source, out=out, model=model, pretrained=pretrained,
         format=format, image_key=image_key, text_key=text_key,
-        device=device, precision=precision, batch_size=batch_size, workers=workers, overwrite=overwrite,
-        progress=_progress(log_json),
+        device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
+        overwrite=overwrite, progress=_progress(log_json),
     )  # fmt: skip
 
 
@@ -291,6 +299,17 @@ def demo(
     run_demo(out, seed=seed)
 
 
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="the same for machines")] = False) -> None:
+    """What is here, what is missing and why: versions, devices, back-ends, optional packages."""
+    import json
+
+    from clipscan.doctor import examine, page
+
+    found = examine()
+    print(json.dumps(found, indent=1) if as_json else page(found))
+
+
 @bench.command("knn")
 def bench_knn(
     n: Annotated[int, typer.Option("--n", help="generated rows")] = 50_000,
@@ -307,6 +326,31 @@ def bench_knn(
 
     plan = Plan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds, data=data)
     print(report(drive(plan, {"clipscan": ITSELF}, lambda line: print(line, file=sys.stderr)), csv))
+
+
+@bench.command("embed")
+def bench_embed(
+    model: Annotated[
+        str, typer.Option(help="open_clip's name; random weights, nothing is fetched")
+    ] = "ViT-B-32",
+    n: Annotated[
+        int | None, typer.Option("--n", help="generated pictures a round; default: 128, on a GPU 8192")
+    ] = None,
+    batch_size: BatchSize = 256,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Workers = None,
+    compile: Compile = False,
+    rounds: Annotated[int, typer.Option(help="counted runs")] = 3,
+    csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
+) -> None:
+    """Pictures a second: the encoder alone, captions alone, decoding alone, end to end."""
+    from clipscan.bench import report
+    from clipscan.bench.embed import COLUMNS, EmbedPlan, measure_embedding, table
+
+    plan = EmbedPlan(model, n, batch_size, device, precision, workers, compile, rounds)
+    rows = measure_embedding(plan, lambda line: print(line, file=sys.stderr))
+    print(report(rows, csv, COLUMNS, table))
 
 
 def _dry_run(source: str, format: str, image_key: str | None, text_key: str | None) -> None:

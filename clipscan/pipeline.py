@@ -62,6 +62,7 @@ def scan(
     text_key: str | None = None,
     device: str = "auto",
     precision: str = "auto",
+    compile: bool = False,
     batch_size: int = 256,
     workers: int | None = None,
     threads: int | None = None,
@@ -85,8 +86,8 @@ def scan(
     run, dataset = embed(
         source, out=out, model=model, pretrained=pretrained,
         format=format, image_key=image_key, text_key=text_key,
-        device=device, precision=precision, batch_size=batch_size, workers=workers, overwrite=overwrite,
-        progress=progress,
+        device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
+        overwrite=overwrite, progress=progress,
     )  # fmt: skip
     finish(run, dataset, settings, fraction, overwrite, progress or Silent())
     return Scan(run.path, run.record["counts"])
@@ -103,6 +104,7 @@ def embed(
     text_key: str | None = None,
     device: str = "auto",
     precision: str = "auto",
+    compile: bool = False,
     batch_size: int = 256,
     workers: int | None = None,
     overwrite: bool = False,
@@ -122,7 +124,7 @@ def embed(
         from clipscan.embed.model import load_encoder
 
         file = None if pretrained is None else str(pretrained)
-        encoder = load_encoder(model, file, device=device, precision=precision)
+        encoder = load_encoder(model, file, device=device, precision=precision, compile=compile)
     run = RunFolder(out)
     with run.lock():
         embed_stage(

@@ -14,6 +14,7 @@ FLOORS = [
     ["report"],
     ["pipeline"],
     ["lab", "bench"],
+    ["doctor"],
     ["cli"],
     ["__main__", "__init__"],
 ]

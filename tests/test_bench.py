@@ -2,16 +2,20 @@
 
 import csv
 import importlib.util
+import io
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from clipscan import _core, bench, cli
 from clipscan.bench import driver, exact, rows, worker
+from clipscan.bench import embed as bench_embed
 from clipscan.errors import ClipscanError, InputError
 
 DRIVER = Path(__file__).parents[1] / "bench" / "knn.py"
@@ -189,6 +193,46 @@ def test_clipscan_bench_knn_prints_one_table(monkeypatch, tmp_path):
         ("clipscan", "8", "1"),
     ]
     assert all(float(line["measured_per_row"]) >= 4 for line in lines)
+
+
+EMBED = ["bench", "embed", "--model", "clipscan-conv-32", "--device", "cpu", "--workers", "1"]
+
+
+def test_clipscan_bench_embed_prints_one_table_with_every_part(tmp_path):
+    pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
+    file = tmp_path / "own.csv"
+    options = ["--n", "20", "--batch-size", "8", "--rounds", "2", "--csv", str(file)]
+    done = CliRunner().invoke(cli.app, [*EMBED, *options])
+    assert done.exit_code == 0, done.output
+    assert "clipscan-conv-32, fp32, on cpu" in done.stdout and "20 JPEG pictures of 400 x 300" in done.stdout
+    lines = list(csv.DictReader(file.open()))
+    assert tuple(lines[0]) == bench_embed.COLUMNS
+    assert [line["case"] for line in lines] == ["encoder", "captions", "decode", "end to end"]
+    for line in lines:
+        assert 0 < float(line["rate_p20"]) <= float(line["rate_median"]) <= float(line["rate_p80"])
+        assert (line["n"], line["workers"], line["rounds"], line["compiled"]) == ("20", "1", "2", "0")
+
+
+def test_clipscan_bench_embed_leaves_the_file_of_the_search_alone(tmp_path):
+    file = tmp_path / "results.csv"
+    bench.append(file, [{"peer": "clipscan"}])
+    before = file.read_text()
+    done = CliRunner().invoke(cli.app, [*EMBED, "--csv", str(file)])
+    assert isinstance(done.exception, InputError) and "other columns" in str(done.exception)
+    assert file.read_text() == before
+
+
+def test_generated_pictures_are_different_pictures_of_web_size():
+    pairs = list(itertools.islice(bench_embed.generated(), 40))
+    assert len({pair.image for pair in pairs}) == len({pair.caption for pair in pairs}) == 40
+    for pair in pairs[:3]:
+        with Image.open(io.BytesIO(pair.image)) as picture:
+            assert picture.format == "JPEG" and picture.size == bench_embed.SIZE
+
+
+def test_an_embedding_plan_is_refused_in_words():
+    with pytest.raises(InputError, match="at least 1"):
+        bench_embed.EmbedPlan(n=0)
 
 
 @needs_driver

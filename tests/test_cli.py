@@ -43,6 +43,8 @@ def test_help_names_every_command():
         "apply",
         "train",
         "demo",
+        "doctor",
+        "bench",
         "lab",
     ):
         assert verb in text

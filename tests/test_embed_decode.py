@@ -128,7 +128,7 @@ def test_order_is_kept_and_every_bad_picture_has_its_reason():
 
 
 HOSTILE = """
-import os, signal, sys, time
+import os, signal, struct, sys, time
 sys.path.insert(0, {folder!r})
 import pixels
 decode = pixels.decode
@@ -137,6 +137,12 @@ def hostile(data, spec):
     if data.startswith(b"HANG"): time.sleep(60)
     return decode(data, spec)
 pixels.decode = hostile
+answer = pixels.answer
+def lying(data, spec):
+    if data.startswith(b"SHORT"): return struct.pack("<BI", 0, 9) + bytes(9)
+    if data.startswith(b"LONG"): return struct.pack("<BI", 1, 0xFFFFFFFF)
+    return answer(data, spec)
+pixels.answer = lying
 pixels.main()
 """
 
@@ -159,6 +165,22 @@ def test_a_decoder_that_dies_or_hangs_costs_one_picture(hostile_decoder):
     assert list(reasons) == [i for i, image in enumerate(images) if image is not good]
     assert reasons[1] == "its decoder was killed by signal 11"
     assert reasons[3] == "its decoder took longer than 1 s"
+
+
+def test_a_decoder_that_somebody_took_over_cannot_fill_our_memory(hostile_decoder):
+    images = [KINDS["exact"], b"SHORT", KINDS["exact"], b"LONG", KINDS["exact"]]
+    with DecodePool(1) as pool:
+        found = list(decode_all([sample(image, str(i)) for i, image in enumerate(images)], SPEC, pool))
+    reasons = {one.key: one.reason for one in found if isinstance(one, Bad)}
+    assert reasons == dict.fromkeys("13", "its decoder answered out of turn")
+
+
+def test_pixels_larger_than_a_pipe_arrive_whole():
+    spec = PixelSpec(700)  # 1.4 MB
+    data = encoded(noise(750, 720))
+    with DecodePool(1) as pool:
+        found = list(decode_all([sample(data)] * 3, spec, pool))
+    assert all(picture.tobytes() == pixels.decode(data, spec) for _, picture in found)
 
 
 def test_a_decoder_that_cannot_start_is_an_error_and_no_bad_picture(tmp_path, monkeypatch):

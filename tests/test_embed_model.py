@@ -259,6 +259,8 @@ def test_vectors_that_are_not_numbers_are_bad_samples():
     fake = SimpleNamespace(
         spec=PixelSpec(32),
         width=4,
+        device="cpu",
+        compiled=False,
         encode_images=images,
         encode_texts=lambda c: np.ones((len(c), 4), np.float32),
     )

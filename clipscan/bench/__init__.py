@@ -4,6 +4,7 @@ driver.py  cases, data, the order of the runs
 worker.py  one peer in one process: both ends of the line between it and the driver
 exact.py   what the answers are worth: recall against float64, difference of scores
 rows.py    bench/results.csv: columns, the machine's facts, the printed table
+embed.py   the way into vectors, by itself: `clipscan bench embed`
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import csv
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,20 +103,20 @@ def rates(row: Row) -> Row:
     return {"gflop_per_cpu_s": rate, **shares}
 
 
-def append(file: Path, rows: Iterable[Row]) -> None:
-    """Adds rows to a CSV file by COLUMNS, with the header where the file is new."""
+def append(file: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> None:
+    """Adds rows to a CSV file by their columns, with the header where the file is new."""
     new = not file.exists() or file.stat().st_size == 0
-    if not new and (head := file.open().readline().strip()) != ",".join(COLUMNS):
+    if not new and (head := file.open().readline().strip()) != ",".join(columns):
         raise InputError(f"{file} has other columns ({head[:60]}...); name another file or move it away")
     with file.open("a", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         if new:
-            writer.writerow(COLUMNS)
-        writer.writerows([_text(row.get(column)) for column in COLUMNS] for row in rows)
+            writer.writerow(columns)
+        writer.writerows([_text(row.get(column)) for column in columns] for row in rows)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """What was measured, in words, and the rows below one another; columns that none fills left out."""
+    """What was measured, in words, and the rows below one another."""
     first = rows[0]
     said = (
         f"{first['n']:,} x {first['d']} float32, {first['data']}; {first['rounds']} rounds; "
@@ -124,24 +124,34 @@ def table(rows: Sequence[Row]) -> str:
         f"GFLOP counted as 2 n n d; peaks of one core: int8 {first['int8_peak']:.0f} GOP/s, "
         f"float32 {first['float32_peak']:.0f} GFLOP/s"
     )
-    shown = [column for column in SHOWN if any(row.get(column) is not None for row in rows)]
-    lines = [[SHOWN[c] for c in shown], *([_text(row.get(c)) for c in shown] for row in rows)]
+    return f"{said}\n{grid(rows, SHOWN)}"
+
+
+def grid(rows: Sequence[Row], headings: Mapping[str, str]) -> str:
+    """Rows below one another under the headings of their columns; columns that none fills left out."""
+    shown = [column for column in headings if any(row.get(column) is not None for row in rows)]
+    lines = [[headings[c] for c in shown], *([_text(row.get(c)) for c in shown] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join([said, *("  ".join(map(str.rjust, line, widths)) for line in lines)])
+    return "\n".join("  ".join(map(str.rjust, line, widths)) for line in lines)
 
 
-def report(rows: Iterable[Row], file: Path | None = None) -> str:
+def report(
+    rows: Iterable[Row],
+    file: Path | None = None,
+    columns: Sequence[str] = COLUMNS,
+    shown: Callable[[Sequence[Row]], str] = table,
+) -> str:
     """The table of all rows, each appended to the CSV file as soon as it is measured."""
     measured: list[Row] = []
     if file:
-        append(file, [])  # refuses before anything is measured
+        append(file, [], columns)  # refuses before anything is measured
     for row in rows:
         measured.append(row)
         if file:
-            append(file, [row])
+            append(file, [row], columns)
     if not measured:
         raise ClipscanError("nothing was measured: every peer was left out, see above")
-    return table(measured)
+    return shown(measured)
 
 
 def _text(value: object) -> str:

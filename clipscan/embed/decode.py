@@ -6,6 +6,12 @@ its memory, or hangs costs the picture it was at; a new one takes the rest.
 
 They are plain child processes, not multiprocessing's: nothing is forked under torch's threads, no
 pickle crosses the pipe, and a user's script needs no `if __name__ == "__main__"`.
+
+Two things that would be faster are left out. nvJPEG (torchvision.io.decode_jpeg on a GPU) parses hostile
+bytes in the process that holds the model and the run: a crash there costs the run, and a hang cannot be
+ended; to be as safe, each decoder would need a CUDA context. libjpeg's scaled decoding (Pillow's draft
+mode) changes nothing before a picture is twice as large as S. And both make other pixels than open_clip,
+so the vectors would depend on the machine.
 """
 
 from __future__ import annotations
@@ -28,13 +34,14 @@ from clipscan.engine import cores
 CHUNK_SAMPLES = 64  # per request: 64 answers at 32 px are about 10 ms of work, so waiting is lost in it
 CHUNK_BYTES = 2 << 20  # or this many encoded bytes, so that large photographs are spread evenly
 
-Decoded = tuple[Sample, NDArray[np.uint8]]
+Pixels = NDArray[np.uint8]  # [S, S, 3]
+Decoded = tuple[Sample, Pixels]
 
 
 class _Task(NamedTuple):
     pictures: list[bytes]
     spec: PixelSpec
-    answer: Future[list[bytes | str]]
+    answer: Future[list[Pixels | str]]
 
 
 class DecodePool:
@@ -63,13 +70,13 @@ class DecodePool:
         """Chunks worth having under way: everyone busy, and the next one waiting."""
         return 2 * self.workers + 2
 
-    def submit(self, pictures: list[bytes], spec: PixelSpec) -> Future[list[bytes | str]]:
+    def submit(self, pictures: list[bytes], spec: PixelSpec) -> Future[list[Pixels | str]]:
         """Pixels, or the reason why there are none, of each picture, in order."""
         if not self._threads:
             self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.workers)]
             for thread in self._threads:
                 thread.start()
-        answer: Future[list[bytes | str]] = Future()
+        answer: Future[list[Pixels | str]] = Future()
         self._tasks.put(_Task(pictures, spec, answer))
         return answer
 
@@ -89,14 +96,14 @@ class DecodePool:
         decoder: Decoder | None = None
         while (task := self._tasks.get()) is not None:
             try:
-                answers: list[bytes | str] = []
+                answers: list[Pixels | str] = []
                 deaths = 0  # at the picture that is next
                 while len(answers) < len(task.pictures):
                     decoder = decoder or Decoder(self.time_limit)
                     try:
                         decoder.send(task.pictures[len(answers) :], task.spec)
                         while len(answers) < len(task.pictures):
-                            answers.append(decoder.receive())
+                            answers.append(decoder.receive(task.spec))
                             deaths = 0
                     except (Died, BrokenPipeError) as death:
                         decoder.close()
@@ -113,19 +120,19 @@ class DecodePool:
 
 
 def decode_all(samples: Iterable[Sample | Bad], spec: PixelSpec, pool: DecodePool) -> Iterator[Decoded | Bad]:
-    """Each sample with its pixels, uint8 [S, S, 3] (read-only), in the order they came.
+    """Each sample with its pixels, uint8 [S, S, 3], in the order they came.
 
     What was Bad stays so; a picture that is missing, over the byte limit, over the pixel limit,
     unreadable or deadly becomes Bad with the reason. At most pool.depth chunks are in memory.
     """
-    under_way: deque[tuple[list[Sample | Bad], Future[list[bytes | str]]]] = deque()
+    under_way: deque[tuple[list[Sample | Bad], Future[list[Pixels | str]]]] = deque()
     for chunk in _chunks(samples, spec):
         pictures = [one.image for one in chunk if isinstance(one, Sample) and one.image is not None]
         under_way.append((chunk, pool.submit(pictures, spec)))
         if len(under_way) > pool.depth:
-            yield from _joined(*under_way.popleft(), spec)
+            yield from _joined(*under_way.popleft())
     while under_way:
-        yield from _joined(*under_way.popleft(), spec)
+        yield from _joined(*under_way.popleft())
 
 
 def _chunks(samples: Iterable[Sample | Bad], spec: PixelSpec) -> Iterator[list[Sample | Bad]]:
@@ -153,9 +160,7 @@ def _unfit(image: bytes | None, spec: PixelSpec) -> str:
     return ""
 
 
-def _joined(
-    chunk: list[Sample | Bad], answer: Future[list[bytes | str]], spec: PixelSpec
-) -> Iterator[Decoded | Bad]:
+def _joined(chunk: list[Sample | Bad], answer: Future[list[Pixels | str]]) -> Iterator[Decoded | Bad]:
     answers = iter(answer.result())
     for one in chunk:
         if isinstance(one, Bad):
@@ -163,4 +168,4 @@ def _joined(
         elif isinstance(found := next(answers), str):
             yield Bad(one.shard, one.key, found)
         else:
-            yield one, np.frombuffer(found, np.uint8).reshape(spec.size, spec.size, 3)
+            yield one, found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed.decode import Decoded, DecodePool, decode_all
 from clipscan.embed.model import Encoder
+from clipscan.embed.stream import Lane, Vectors, open_lane
 
 Item = TypeVar("Item")
+LARGEST = np.finfo(np.float16).max
 
 
 class Embedded(NamedTuple):
@@ -42,11 +45,22 @@ def embed_samples(
     cannot be decoded is in `bad` with its reason; so is a vector that is not finite, or leaves
     float16's range. `progress` is told how many samples (good or bad) were finished since last told.
     """
+    lane = open_lane(encoder, batch_size)
+    under_way: deque[tuple[list[Sample | Bad], Callable[[], Vectors]]] = deque()
     parts: list[Embedded] = []
-    for batch in _batched(decode_all(samples, encoder.spec, pool), batch_size):
-        parts.append(_embed_batch(batch, encoder))
+
+    def finish() -> None:
+        batch, vectors = under_way.popleft()
+        parts.append(_embedded(batch, *vectors()))
         if progress is not None:
             progress(len(batch))
+
+    for batch in _batched(decode_all(samples, encoder.spec, pool), batch_size):
+        under_way.append(_started(batch, lane, encoder.width))
+        if len(under_way) > lane.ahead:
+            finish()
+    while under_way:
+        finish()
     return _joined(parts, encoder.width)
 
 
@@ -56,30 +70,39 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _embed_batch(batch: list[Decoded | Bad], encoder: Encoder) -> Embedded:
+def _started(
+    batch: list[Decoded | Bad], lane: Lane, width: int
+) -> tuple[list[Sample | Bad], Callable[[], Vectors]]:
+    """The batch without its pictures, and what waits for its vectors."""
     good = [one for one in batch if not isinstance(one, Bad)]
+    rest = [one if isinstance(one, Bad) else replace(one[0], image=None) for one in batch]
     if not good:
-        return _joined([], encoder.width)._replace(bad=[one for one in batch if isinstance(one, Bad)])
-    image = encoder.encode_images(np.stack([pixels for _, pixels in good]))
-    text = encoder.encode_texts([sample.caption for sample, _ in good])
-    reasons = [_unusable(i, t) for i, t in zip(image, text, strict=True)]
-    kept = np.array([not reason for reason in reasons])
+        nothing = np.empty((0, width), np.float32)
+        return rest, lambda: (nothing, nothing)
+    return rest, lane.start([pixels for _, pixels in good], [sample.caption for sample, _ in good])
+
+
+def _embedded(batch: list[Sample | Bad], image: NDArray[np.float32], text: NDArray[np.float32]) -> Embedded:
+    """image, text [g, d]: the vectors of the batch's good samples."""
+    fits = (np.abs(image).max(axis=1) <= LARGEST) & (np.abs(text).max(axis=1) <= LARGEST)  # NaN does not
     # Bad samples keep their place in the shard's order, whichever stage found them.
-    verdicts = iter(zip(good, reasons, strict=True))
+    row = iter(range(len(image)))
+    good: list[Sample] = []
     bad: list[Bad] = []
     for one in batch:
         if isinstance(one, Bad):
             bad.append(one)
+        elif fits[i := next(row)]:
+            good.append(one)
         else:
-            (sample, _), reason = next(verdicts)
-            if reason:
-                bad.append(Bad(sample.shard, sample.key, reason))
+            bad.append(Bad(one.shard, one.key, _unusable(image[i], text[i])))
+    image, text = image[fits], text[fits]
     return Embedded(
-        image[kept].astype(np.float16),
-        text[kept].astype(np.float16),
-        np.linalg.norm(image[kept], axis=1),
-        np.linalg.norm(text[kept], axis=1),
-        [replace(sample, image=None) for (sample, _), keep in zip(good, kept, strict=True) if keep],
+        image.astype(np.float16),
+        text.astype(np.float16),
+        np.linalg.norm(image, axis=1),
+        np.linalg.norm(text, axis=1),
+        good,
         bad,
     )
 
@@ -88,7 +111,7 @@ def _unusable(image: NDArray[np.float32], text: NDArray[np.float32]) -> str:
     for vector, what in ((image, "picture"), (text, "caption")):
         if not np.isfinite(vector).all():
             return f"the model gave this {what} a vector that is not finite"
-        if np.abs(vector).max() > np.finfo(np.float16).max:
+        if np.abs(vector).max() > LARGEST:
             return f"the model gave this {what} a vector beyond float16 (largest {np.abs(vector).max():.3g})"
     return ""
 

@@ -20,14 +20,17 @@ from clipscan.embed.network import (
     autocast,
     brings_weights,
     check_name,
+    compiling,
     create_network,
     encode_tokens,
     few_threads,
     get_tokenizer,
+    longest,
     preprocessing,
     quietly,
     resolve_device,
     resolve_precision,
+    to_device,
     to_input,
     tokenize,
 )
@@ -36,7 +39,7 @@ from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 MODEL_KEY = "clipscan_model"  # in the metadata of the checkpoints that we write: the architecture's name
 
@@ -60,6 +63,7 @@ class Encoder:
     std: tuple[float, ...]  # [3]
     model: nn.Module
     tokenizer: Tokenizer
+    compiled: bool = False  # the picture tower, by torch.compile
 
     @property
     def image_size(self) -> int:
@@ -69,17 +73,38 @@ class Encoder:
         """uint8 [b, S, S, 3] -> float32 [b, width], not normalised."""
         import torch
 
-        with self._computing():
-            batch = to_input(torch.from_numpy(pixels).to(self.device), self.mean, self.std)
-            return self.model.encode_image(batch).float().cpu().numpy()  # type: ignore[operator]
+        with self.computing():
+            return self.image_vectors(torch.from_numpy(pixels).to(self.device)).cpu().numpy()
 
     def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
         """b captions -> float32 [b, width], not normalised; each distinct caption is encoded once."""
+        with self.computing():
+            tokens, length, row = self.tokens(captions)
+            return self.text_vectors(tokens.to(self.device), length).cpu().numpy()[row]
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inside, torch computes as this encoder does: no gradients, its precision, its threads."""
+        import torch
+
+        with torch.inference_mode(), autocast(self.device, self.precision), few_threads(self.model):
+            yield
+
+    def image_vectors(self, pixels: Tensor) -> Tensor:
+        """uint8 [b, S, S, 3] -> float32 [b, width], both on the device; inside computing()."""
+        batch = to_input(pixels, self.mean, self.std)
+        with compiling(self.compiled):
+            return self.model.encode_image(batch).float()  # type: ignore[operator]
+
+    def tokens(self, captions: Sequence[str]) -> tuple[Tensor, int, list[int]]:
+        """(tokens of the distinct captions, columns that mean something, the row of each caption)."""
         row = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
-        with self._computing():
-            tokens = tokenize(self.tokenizer, list(row)).to(self.device)
-            vectors = encode_tokens(self.model, tokens).float().cpu().numpy()
-        return vectors[[row[caption] for caption in captions]]
+        tokens = tokenize(self.tokenizer, list(row))
+        return tokens, longest(tokens), [row[caption] for caption in captions]
+
+    def text_vectors(self, tokens: Tensor, length: int) -> Tensor:
+        """Tokens on the device -> float32 [b, width] there; inside computing()."""
+        return encode_tokens(self.model, tokens, length).float()
 
     def describe(self) -> dict[str, Any]:
         """What was used, in plain JSON: for run.json, and for the fingerprint of what it computed."""
@@ -96,25 +121,25 @@ class Encoder:
             "fill": spec.fill,
             "mean": list(self.mean),
             "std": list(self.std),
+            **({"compiled": True} if self.compiled else {}),
         }
-
-    @contextmanager
-    def _computing(self) -> Iterator[None]:
-        import torch
-
-        with torch.inference_mode(), autocast(self.device, self.precision), few_threads(self.model):
-            yield
 
 
 def load_encoder(
-    model: str | None, pretrained: str | None, *, device: str = "auto", precision: str = "auto"
+    model: str | None,
+    pretrained: str | None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
 ) -> Encoder:
     """A model by open_clip's name and pretrained tag, or by a checkpoint file, ready to encode.
 
     `pretrained` is a file (safetensors, or a torch checkpoint of tensors only) or a tag of open_clip's.
     `model` may be left out when the file was written by clipscan, and may be open_clip's
     "hf-hub:org/name" or "local-dir:path", which bring their weights. `device`: "auto" (a GPU if there
-    is one), "cpu", "cuda", "cuda:1". `precision`: "auto" is bf16 on a GPU and fp32 on a CPU.
+    is one), "cpu", "cuda", "cuda:1". `precision`: "auto" is bf16 on a GPU and fp32 on a CPU. `compile`:
+    the picture tower goes through torch.compile, in the first batch; not tried on a GPU by us.
 
     Raises InputError for a model that does not exist, weights that do not fit, or none at all: a random
     model finds nothing. ImportError names the extra when open_clip is missing.
@@ -132,12 +157,30 @@ def load_encoder(
         network = _create_pretrained(model, pretrained)
         checkpoint.check_finite(network.state_dict(), f"{model} {pretrained or ''}".strip())
     assert model is not None
+    return _ready(model, network, device, precision, compile)
+
+
+def untrained_encoder(
+    model: str, *, device: str = "auto", precision: str = "auto", compile: bool = False
+) -> Encoder:
+    """Random weights, for measuring: what it computes costs the same, and finds nothing."""
+    import_open_clip()
+    device, precision = resolve_device(device), resolve_precision(precision, resolve_device(device))
+    return _ready(model, create_network(model), device, precision, compile)
+
+
+def _ready(model: str, network: nn.Module, device: str, precision: str, compile: bool) -> Encoder:
+    """A network with its weights, on the CPU -> an encoder on the device."""
     weights_hash = checkpoint.state_hash(network.state_dict())
     spec, mean, std = preprocessing(network)
     tokenizer = get_tokenizer(model)
-    network = network.to(device).eval()
+    network = to_device(network.eval(), device)
     width = encode_tokens(network, tokenize(tokenizer, [""]).to(device)).shape[1]
-    return Encoder(model, weights_hash, width, device, precision, spec, mean, std, network, tokenizer)
+    if compile:
+        network.visual.compile(dynamic=False)  # type: ignore[operator,union-attr]
+    return Encoder(
+        model, weights_hash, width, device, precision, spec, mean, std, network, tokenizer, compile
+    )
 
 
 def _create_pretrained(model: str | None, pretrained: str | None) -> nn.Module:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.embed.pixels import PixelSpec
-from clipscan.errors import InputError
+from clipscan.errors import ClipscanError, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,10 +70,17 @@ def preprocessing(network: nn.Module) -> tuple[PixelSpec, tuple[float, ...], tup
 
 def to_input(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 [b, S, S, 3] -> float32 [b, 3, S, S] normalised; in memory the channels stay last: faster."""
+    centre, scale = _constant(mean, str(pixels.device)), _constant(std, str(pixels.device))
+    return ((pixels.float() / 255 - centre) / scale).permute(0, 3, 1, 2)
+
+
+@cache
+def _constant(values: tuple[float, ...], device: str) -> Tensor:
+    """Made once: bringing three numbers to a GPU waits for everything that it has been given to do."""
     import torch
 
-    scale = torch.tensor(std, device=pixels.device)
-    return ((pixels.float() / 255 - torch.tensor(mean, device=pixels.device)) / scale).permute(0, 3, 1, 2)
+    with torch.inference_mode(False):  # training uses it too
+        return torch.tensor(values, device=device)
 
 
 def tokenize(tokenizer: Tokenizer, captions: list[str]) -> Tensor:
@@ -80,8 +88,14 @@ def tokenize(tokenizer: Tokenizer, captions: list[str]) -> Tensor:
     return tokenizer([c[:CAPTION_LIMIT].encode("utf-8", "replace").decode() for c in captions])
 
 
-def encode_tokens(network: nn.Module, tokens: Tensor) -> Tensor:
-    """int64 [b, context] -> [b, width], raw.
+def longest(tokens: Tensor) -> int:
+    """Columns of int64 [b, context] up to the last end mark, which has the highest number."""
+    return int(tokens.argmax(dim=1).max()) + 1
+
+
+def encode_tokens(network: nn.Module, tokens: Tensor, length: int | None = None) -> Tensor:
+    """int64 [b, context] -> [b, width], raw. `length`: longest(tokens), where it is known; asked of tokens
+    on a GPU it waits for all that the GPU has to do.
 
     A causal tower's vector never depends on what stands behind the end mark, so where the tower lets us
     (TextTransformer with a plain mask) the batch is cut at its longest caption: three times less work
@@ -91,7 +105,7 @@ def encode_tokens(network: nn.Module, tokens: Tensor) -> Tensor:
     mask = getattr(text, "attn_mask", None)
     if text is None or mask is None or text.pool_type != "argmax" or text.cls_emb is not None:
         return network.encode_text(tokens)  # type: ignore[operator]
-    length = int(tokens.argmax(dim=1).max()) + 1
+    length = longest(tokens) if length is None else length
     try:
         text.attn_mask = mask[:length, :length]
         return text(tokens[:, :length])
@@ -113,6 +127,21 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def device_name(device: str) -> str:
+    """The GPU as its maker calls it; "cpu" for what is none."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
+def to_device(network: nn.Module, device: str) -> nn.Module:
+    """On a GPU the weights of convolutions lie as the pictures do, channels last, which tensor cores want."""
+    import torch
+
+    network = network.to(device)
+    return network.to(memory_format=torch.channels_last) if device.startswith("cuda") else network  # type: ignore[call-overload,no-any-return]
+
+
 def resolve_precision(precision: str, device: str) -> str:
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
@@ -128,6 +157,23 @@ def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
         return nullcontext()
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.partition(":")[0], kind)
+
+
+@contextmanager
+def compiling(asked: bool) -> Iterator[None]:
+    """Inside, torch.compile's own errors become one sentence, where it was asked for."""
+    if not asked:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).partition("\n\n")[0].split())[:300]  # torch's hints come after
+        raise ClipscanError(
+            f"--compile: torch cannot compile this model here; leave it out ({reason})"
+        ) from error
 
 
 @contextmanager
