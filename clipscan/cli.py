@@ -51,6 +51,8 @@ Compile = Annotated[
 BatchSize = Annotated[int, typer.Option(help="pictures encoded at once")]
 Workers = Annotated[int | None, typer.Option(help="decoding processes; default: one a core")]
 Threads = Annotated[int | None, typer.Option(help="search threads; default: all cores")]
+Backend = Annotated[str, typer.Option(help="what searches: auto, cuda, triton, cpu (see clipscan doctor)")]
+Devices = Annotated[str, typer.Option(help="GPUs that search: auto (all), cpu (none), or numbers: 0,1")]
 K = Annotated[int, typer.Option("--k", help="neighbours")]
 Method = Annotated[
     str,
@@ -92,6 +94,8 @@ def scan(
     compile: Compile = False,
     batch_size: BatchSize = 256,
     workers: Workers = None,
+    backend: Backend = "auto",
+    devices: Devices = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,
     log_json: LogJson = False,
@@ -107,7 +111,8 @@ def scan(
         source, out=out, model=model, pretrained=pretrained, k=k, method=method, reference=reference,
         against=against, fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
         text_key=text_key, device=device, precision=precision, compile=compile, batch_size=batch_size,
-        workers=workers, threads=threads, overwrite=overwrite, progress=_progress(log_json),
+        workers=workers, backend=backend, devices=devices, threads=threads, overwrite=overwrite,
+        progress=_progress(log_json),
     )  # fmt: skip
     c = done.counts
     print(f"{c['listed']:,} listed = {c['embedded']:,} embedded + {c['bad']:,} bad (bad.parquet)")
@@ -148,7 +153,13 @@ def embed(
 
 @app.command()
 def knn(
-    run: Run, k: K = 16, threads: Threads = None, overwrite: Overwrite = False, log_json: LogJson = False
+    run: Run,
+    k: K = 16,
+    backend: Backend = "auto",
+    devices: Devices = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    log_json: LogJson = False,
 ) -> None:
     """The exact neighbour graph of an embedded run, into RUN/neighbors."""
     from clipscan import pipeline
@@ -159,7 +170,7 @@ def knn(
         graph_stage(
             folder,
             pipeline.reopen(folder),
-            Settings(k=k, graph="yes", threads=threads),
+            Settings(k=k, graph="yes", backend=backend, devices=devices, threads=threads),
             _progress(log_json),
             overwrite,
         )
@@ -175,6 +186,8 @@ def score(
     fraction: Fraction = 0.01,
     graph: Graph = "auto",
     seed: Seed = 0,
+    backend: Backend = "auto",
+    devices: Devices = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,
     log_json: LogJson = False,
@@ -184,7 +197,7 @@ def score(
     from clipscan.run import RunFolder, Settings
 
     folder = RunFolder(run)
-    settings = Settings(method, k, reference, against, seed, graph, threads=threads)
+    settings = Settings(method, k, reference, against, seed, graph, backend, devices, threads)
     pipeline.finish(folder, pipeline.reopen(folder), settings, fraction, overwrite, _progress(log_json))
 
 
@@ -326,6 +339,28 @@ def bench_knn(
 
     plan = Plan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds, data=data)
     print(report(drive(plan, {"clipscan": ITSELF}, lambda line: print(line, file=sys.stderr)), csv))
+
+
+@bench.command("kernels")
+def bench_kernels(
+    n: Annotated[int, typer.Option("--n", help="generated rows")] = 200_000,
+    d: Annotated[int, typer.Option("--d", help="their width")] = 512,
+    k: K = 16,
+    device: Annotated[int, typer.Option(help="number of the GPU")] = 0,
+    rounds: Annotated[int, typer.Option(help="counted runs")] = 20,
+    json: Annotated[Path | None, typer.Option("--json", help="add the rows to this file")] = None,
+) -> None:
+    """The CUDA engine's kernels one by one: time, rate, share of the GPU's matrix and copy rates."""
+    from clipscan.bench import records
+    from clipscan.bench.kernels import KernelPlan, measure_kernels, table
+
+    rows = []
+    plan = KernelPlan(n, d, k, device, rounds)
+    for row in measure_kernels(plan, lambda line: print(line, file=sys.stderr)):
+        rows.append(row)
+        if json:
+            records.add(json, "kernels", row)
+    print(table(rows))
 
 
 @bench.command("embed")

@@ -65,6 +65,8 @@ def scan(
     compile: bool = False,
     batch_size: int = 256,
     workers: int | None = None,
+    backend: str = "auto",
+    devices: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -74,12 +76,13 @@ def scan(
     source: a folder, tars, a brace list, a table or precomputed embeddings (see clipscan.data.open_dataset);
     embeddings need no model. model, pretrained: an open_clip name and tag, or a checkpoint file. The method
     looks for what the model has learnt from this very data: see `clipscan train`.
-    fraction: share of the samples to suspect and to put on the drop list. All else as in clipscan.score.
+    fraction: share of the samples to suspect and to put on the drop list. device: where the model runs;
+    backend, devices: what searches, and on which GPUs. All else as in clipscan.score.
 
     Killed at any moment and called again with the same arguments it continues; with other arguments it
     refuses, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments.
     """
-    settings = Settings(method, k, reference, against, seed, graph, threads=threads)
+    settings = Settings(method, k, reference, against, seed, graph, backend, devices, threads)
     settings.check()
     if not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")

@@ -50,6 +50,15 @@ def test_help_names_every_command():
         assert verb in text
 
 
+def test_a_search_that_cannot_be_served_is_refused_before_anything_is_embedded(run, tmp_path):
+    vectors = run.parent / "vectors.npy"
+    text = clipscan("scan", vectors, "--out", tmp_path / "new", "--backend", "warp", code=1)
+    assert "no back-end 'warp' in this build; it has: cuda, triton, cpu, reference" in text
+    text = clipscan("scan", vectors, "--out", tmp_path / "new", "--devices", "first", code=2)
+    assert "numbers of GPUs such as 0,1; got 'first'" in text
+    assert not (tmp_path / "new").exists()
+
+
 def test_scan_says_what_it_did(run):
     text = clipscan("scan", run.parent / "vectors.npy", "--out", run, "--k", 5, "--reference", "100x2")
     assert "400 listed = 400 embedded + 0 bad" in text and "4 to drop, 396 to keep" in text

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset
-from clipscan.engine import Neighbors, Rows, check_rows, cores, search
+from clipscan.engine import Neighbors, Rows, check_rows, choose, cores, search
 from clipscan.errors import InputError, RunError
 from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
@@ -24,6 +24,9 @@ from clipscan.scores.references import Scale, identify, parse_scales
 
 AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
 GRAPH_ROWS = 1_000_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
+ON_GPU = (
+    10  # times as many, in either case: reckoned from the kernels' arithmetic, no GPU has measured it yet
+)
 
 
 class Settings(NamedTuple):
@@ -54,6 +57,7 @@ class Settings(NamedTuple):
             raise InputError(f"graph={self.graph!r} must be auto, yes or no")
         if self.against not in ("image", "image+text"):
             raise InputError(f"against={self.against!r} must be 'image' or 'image+text'")
+        choose(self.backend, self.k, 1, self.devices)  # raises where it cannot serve
         return parse_scales(self.reference)
 
 
@@ -99,7 +103,8 @@ def _tables(image: Rows, settings: Settings) -> Callable[[int, int], Neighbors]:
     @cache
     def whole() -> Neighbors | None:  # on the first call: a finished graph reads no vectors
         check_rows(image, settings.threads)
-        return search(image, None, settings.k, **how) if image.n <= AT_ONCE_ROWS else None
+        at_once = image.n <= AT_ONCE_ROWS * _speed(settings)
+        return search(image, None, settings.k, **how) if at_once else None
 
     def table(start: int, stop: int) -> Neighbors:
         if (found := whole()) is not None:
@@ -205,12 +210,17 @@ def read_scores(run: RunFolder) -> pa.Table:
 def _no_graph(settings: Settings, n: int) -> str:
     if settings.graph == "no":
         return "not asked for"
-    if settings.graph == "auto" and n > GRAPH_ROWS:
+    if settings.graph == "auto" and n > GRAPH_ROWS and n > (most := GRAPH_ROWS * _speed(settings)):
         return (
-            f"{n:,} samples: the exact graph over more than {GRAPH_ROWS:,} takes long on a CPU; "
+            f"{n:,} samples: the exact graph over more than {most:,} takes long here; "
             "only exact copies are grouped. --graph yes computes it all the same"
         )
     return f"k={settings.k} needs more than {n} samples" if settings.k >= n else ""
+
+
+def _speed(settings: Settings) -> int:
+    """How many times the rows of a CPU the search may take on."""
+    return 1 if choose(settings.backend, settings.k, 1, settings.devices)[0] == "cpu" else ON_GPU
 
 
 def _embedding(run: RunFolder) -> str:

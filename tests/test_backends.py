@@ -1,0 +1,101 @@
+"""Which back-end serves: asked for, or found right; and what is said when one is left out or fails."""
+
+import logging
+
+import numpy as np
+import pytest
+from cuda_sim import build
+
+import clipscan
+from clipscan.engine import backends, cuda, knn
+from clipscan.errors import BackendError, DeviceLost, InputError
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return build()
+
+
+@pytest.fixture
+def gpu(simulated, monkeypatch):
+    """A host with two GPUs, which the CPU stands in for."""
+    monkeypatch.setattr(cuda, "_module", lambda: simulated)
+    for cached in (backends.gpus, backends._wrong):
+        cached.cache_clear()
+    yield monkeypatch
+    for cached in (backends.gpus, backends._wrong):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).standard_normal((90, 12)).astype(np.float32)
+
+
+def test_a_gpu_that_is_right_serves_unasked(gpu, x):
+    table = knn(x, k=4)
+    assert table.backend == "cuda"
+    assert np.array_equal(table.index, knn(x, k=4, backend="cpu").index)
+    assert knn(x, x, k=4).backend == "cuda"
+    assert knn(x, k=4, devices="1").backend == "cuda"
+    assert knn(x, k=4, devices="cpu").backend == "cpu"
+    assert backends.reasons()["cuda"] is None
+
+
+def test_scores_are_those_of_the_cpu(gpu, x):
+    ours, cpu = (clipscan.score(x, k=4, method="all", reference="50x2", devices=d) for d in ("auto", "cpu"))
+    for name in ("kdist", "lid", "slof", "dao"):
+        assert np.allclose(ours[name], cpu[name], rtol=1e-12), name
+
+
+def test_a_gpu_that_errs_is_left_out_aloud(gpu, x, caplog):
+    right = cuda.Engine.pairs
+
+    def wrong(self, *arguments):
+        (distance, index), other = right(self, *arguments)
+        index = index.numpy()
+        index[7, 0] += 1
+        return (distance.numpy(), index), other
+
+    gpu.setattr(cuda.Engine, "pairs", wrong)
+    with caplog.at_level(logging.WARNING, "clipscan"):
+        assert knn(x, k=4).backend == "cpu"
+        assert knn(x, k=4).backend == "cpu"
+    assert "'cuda' is left out: its table of 400 sample rows differs" in caplog.text
+
+
+def test_the_cpu_takes_over_unless_the_gpu_was_asked_for(gpu, x, caplog):
+    knn(x, k=4)  # found right
+
+    def fail(self, *arguments):
+        raise DeviceLost(f"{self.name}: an illegal memory access")
+
+    gpu.setattr(cuda.Engine, "pairs", fail)
+    with caplog.at_level(logging.WARNING, "clipscan"):
+        assert knn(x, k=4).backend == "cpu"
+    assert "the CPU takes over" in caplog.text and "illegal memory access" in caplog.text
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        knn(x, k=4, backend="cuda")
+
+
+def test_what_a_gpu_cannot_serve_goes_to_the_cpu(gpu):
+    x = np.random.default_rng(1).standard_normal((1100, 2)).astype(np.float32)
+    assert knn(x, k=1030).backend == "cpu"
+    with pytest.raises(BackendError, match="at most 1024 neighbours"):
+        knn(x, k=1030, backend="cuda")
+
+
+def test_devices_are_named_or_refused(gpu, x):
+    assert backends.device_names("auto") is None and backends.device_names("cpu") == ()
+    assert backends.device_names("0,2") == ("cuda:0", "cuda:2")
+    with pytest.raises(InputError, match="numbers of GPUs such as 0,1; got 'first'"):
+        knn(x, k=4, devices="first")
+    with pytest.raises(BackendError, match="no device cuda:7; it has cuda:0, cuda:1"):
+        knn(x, k=4, backend="cuda", devices="7")
+
+
+def test_asked_for_devices_that_nobody_serves(monkeypatch, x):
+    monkeypatch.setattr(cuda, "available", lambda: "is missing")
+    monkeypatch.setattr(backends, "ON_GPU", ("cuda",))
+    with pytest.raises(BackendError, match="no back-end serves cuda:0: cuda is missing"):
+        knn(x, k=4, devices="0")
