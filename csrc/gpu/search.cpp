@@ -13,17 +13,18 @@ namespace gpu {
 
 namespace {
 
-constexpr int64_t MIN_ROOM = 256;    // candidates that a row can hold: the columns of the largest tile, all of which may come
-constexpr int64_t SETTLE_AFTER = 8;  // of a search's columns the first 1/8 give limits worth making true
+constexpr int64_t MIN_ROOM = 256;   // candidates that a row can hold: the columns of the largest tile, all of which may come
+constexpr int64_t MAX_ROOM = 4096;  // refine sorts as many in shared memory
 constexpr int64_t MAX_TILES = int64_t(1) << 30;  // of a launch: block numbers are 32-bit
 
 float up(double x) { return std::nextafter(float(x), INFINITY); }
 int64_t least_room(int64_t k) { return std::max(MIN_ROOM, (2 * k + 31) / 32 * 32); }
 int64_t row_memory(int64_t room, int64_t k) { return 8 * room + 8 * k + 4 * 5; }
 
-// Candidates of a row: eight times k are rarely exceeded when columns double.
+// Candidates of a row. Of clustered rows about 14 k come in a round, and as many may wait: with 16 k every other row loses
+// some, with 32 k one in fourteen, with 64 k none (n = 100,000, d = 512, k = 16; see docs/gpu.md).
 int64_t room_for(const SearchTask& task, int64_t rows) {
-  const int64_t least = least_room(task.k), most = std::max(MIN_ROOM, 8 * task.k);
+  const int64_t least = least_room(task.k), most = std::clamp(64 * task.k, MIN_ROOM, MAX_ROOM);
   const int64_t fit = (task.memory / std::max<int64_t>(rows, 1) - row_memory(0, task.k)) / 8 / 32 * 32;
   return std::clamp(fit, least, std::max(least, most));
 }
@@ -128,8 +129,8 @@ class Search {
     }
   }
 
-  // A first piece that fits whatever passes.
-  static int64_t opening(const Side& side) { return side.state.room / 2; }
+  // A first piece that fits whatever passes, and gives a limit.
+  static int64_t opening(const Side& side) { return std::min<int64_t>(side.state.room / 2, std::max<int64_t>(MMA_TILE, 4 * side.state.k)); }
 
   void finish(const Side& side, const Loaded& reference) {
     refine(side, reference, Refine::finish, nullptr, 0);
@@ -220,6 +221,14 @@ void redo(Search& search, const Side& side, const Loaded& reference, const std::
       search.scan(side, reference, list, columns, std::max<int64_t>(Search::opening(side), columns.size() / 8), nullptr, nullptr, true);
 }
 
+// True limits, k measurements a row, pay after every second doubling, the last time when 64 % of the columns have been met:
+// 83 measurements a row in all and 1,140 pairs that pass, where one settling at 1/8 takes 89 and 1,400 (data as above).
+bool worth_settling(int64_t begin, int64_t end, int64_t steps) {
+  for (double share = 0.64 * double(steps); share >= 1; share /= 4)
+    if (double(begin) < share && share <= double(end)) return true;
+  return false;
+}
+
 }  // namespace
 
 int64_t least_row_memory(int64_t k) { return row_memory(least_room(k), k); }
@@ -243,14 +252,11 @@ std::pair<Table, Table> search_pairs(const SearchTask& task, const Loaded& rows,
   it.row_begin = a.begin, it.row_end = a.end, it.column_begin = b.begin, it.column_end = b.end;
   const int64_t tiles = (b.end - b.begin / tile * tile + tile - 1) / tile, steps = self ? tiles / 2 + 1 : tiles;
   std::vector<bool> lost_left(a.size()), lost_right(self ? 0 : b.size());
-  bool settled = false;
   for (int64_t begin = 0; begin < steps;) {
     const int64_t end = std::min({steps, std::max<int64_t>(1, 2 * begin), begin + search.most_steps(a.size())});
     it.begin_step = int(begin), it.end_step = int(end);
     search.filter(it);
-    const bool settle = !settled && end >= steps / SETTLE_AFTER && end * tile > 4 * room;
-    const Refine mode = settle ? Refine::settle : Refine::tighten;
-    settled |= settle;
+    const Refine mode = worth_settling(begin, end, steps) && end * tile > 16 * task.k ? Refine::settle : Refine::tighten;
     for (const uint32_t i : search.refine(left, rows, mode, nullptr, 0)) lost_left[i] = true;
     if (!self)
       for (const uint32_t i : search.refine(right, rows, mode, nullptr, 0)) lost_right[i] = true;

@@ -135,30 +135,33 @@ __global__ void refine_kernel(RefineTask t) {
   }
   int left = keep(t, waiting, spilled ? int(known) : count, add_up(limit, own), counter);
 
-  // Measure: nobody, the k that look nearest, or all.
-  int measured = t.mode == Refine::finish || left > s.room / 2 ? left : t.mode == Refine::settle ? min(left, k) : 0;
-  if (measured && !t.measures) {
-    if (threadIdx.x == 0) t.full[atomic_add(t.full_count, 1u)] = uint32_t(i);
-    measured = 0;
-  }
-  if (measured) {
+  // Measure: all to finish, some where too many wait, the k that look nearest to settle. These come first in any case: their
+  // distances make the limit true, and fewer are left to be measured.
+  int done = 0;
+  for (bool nearest = true; left && (t.mode == Refine::finish || left > s.room / 2 || (t.mode == Refine::settle && nearest));
+       nearest = false) {
+    if (!t.measures) {
+      if (threadIdx.x == 0) t.full[atomic_add(t.full_count, 1u)] = uint32_t(i);
+      break;
+    }
+    const int now = nearest ? min(left, k) : left;
     const Row query = row_at(t.queries, position);
-    if (t.reference.fast == 4 && t.queries.fast == 4) measure<4>(t, query, waiting, measured, key);
-    else if (t.reference.fast == 2 && t.queries.fast == 2) measure<2>(t, query, waiting, measured, key);
-    else measure<0>(t, query, waiting, measured, key);
-    if (threadIdx.x == 0 && t.measured) atomic_add(t.measured, (unsigned long long)(measured));
+    if (t.reference.fast == 4 && t.queries.fast == 4) measure<4>(t, query, waiting + done, now, key);
+    else if (t.reference.fast == 2 && t.queries.fast == 2) measure<2>(t, query, waiting + done, now, key);
+    else measure<0>(t, query, waiting + done, now, key);
+    if (threadIdx.x == 0 && t.measured) atomic_add(t.measured, (unsigned long long)(now));
 
-    for (int c = threadIdx.x; c < k; c += blockDim.x) key[measured + c] = best[c];
-    sort(key, measured + k);
+    for (int c = threadIdx.x; c < k; c += blockDim.x) key[now + c] = best[c];
+    sort(key, now + k);
     for (int c = threadIdx.x; c < k; c += blockDim.x) best[c] = key[c];
     if (key[k - 1] != NO_KEY) {
       const float kth = bits_to_float(uint32_t(key[k - 1] >> 32));
       limit = fminf(limit, add_up(mul_up(kth, t.units.distance_scale), t.units.distance_add));
     }
-    // The first `measured` are done with.
-    left = keep(t, waiting + measured, left - measured, add_up(limit, own), counter);
+    done += now;
+    left = keep(t, waiting + done, left - now, add_up(limit, own), counter);
   }
-  for (int c = threadIdx.x; c < left; c += blockDim.x) stored[c] = waiting[measured + c];
+  for (int c = threadIdx.x; c < left; c += blockDim.x) stored[c] = waiting[done + c];
   if (threadIdx.x) return;
   s.limit[i] = limit;
   s.count[i] = s.kept[i] = uint32_t(left);
