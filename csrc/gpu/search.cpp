@@ -21,10 +21,10 @@ float up(double x) { return std::nextafter(float(x), INFINITY); }
 int64_t least_room(int64_t k) { return std::max(MIN_ROOM, (2 * k + 31) / 32 * 32); }
 int64_t row_memory(int64_t room, int64_t k) { return 8 * room + 8 * k + 4 * 5; }
 
-// Candidates of a row. Of clustered rows about 14 k come in a round, and as many may wait: with 16 k every other row loses
-// some, with 32 k one in fourteen, with 64 k none (n = 100,000, d = 512, k = 16; see docs/gpu.md).
+// Candidates of a row: of clustered rows some 25 k come at most in a round. `python bench/rounds.py --room R` follows rows
+// through the rounds: with 16 k most of them lose candidates, with 32 k none.
 int64_t room_for(const SearchTask& task, int64_t rows) {
-  const int64_t least = least_room(task.k), most = std::clamp(64 * task.k, MIN_ROOM, MAX_ROOM);
+  const int64_t least = least_room(task.k), most = std::clamp(32 * task.k, MIN_ROOM, MAX_ROOM);
   const int64_t fit = (task.memory / std::max<int64_t>(rows, 1) - row_memory(0, task.k)) / 8 / 32 * 32;
   return std::clamp(fit, least, std::max(least, most));
 }
@@ -221,8 +221,8 @@ void redo(Search& search, const Side& side, const Loaded& reference, const std::
       search.scan(side, reference, list, columns, std::max<int64_t>(Search::opening(side), columns.size() / 8), nullptr, nullptr, true);
 }
 
-// True limits, k measurements a row, pay after every second doubling, the last time when 64 % of the columns have been met:
-// 83 measurements a row in all and 1,140 pairs that pass, where one settling at 1/8 takes 89 and 1,400 (data as above).
+// True limits cost k measurements a row. After every second doubling, the last time when 64 % of the columns have been met,
+// they spare a third of what passes and double what is measured, which is the lesser (`python bench/rounds.py`).
 bool worth_settling(int64_t begin, int64_t end, int64_t steps) {
   for (double share = 0.64 * double(steps); share >= 1; share /= 4)
     if (double(begin) < share && share <= double(end)) return true;
