@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import SHAPES
 
+from clipscan import _core
 from clipscan.engine import Counts, Neighbors, as_rows, codebook, cpu, cuda, reference
 from clipscan.engine.arrays import numpy_of
 from clipscan.engine.devices import Devices, on_host
@@ -212,6 +213,13 @@ def test_float_types_parts_and_views(engine, dtype):
         assert np.array_equal(table.index, plain.index) and np.array_equal(table.distance, plain.distance)
 
 
+@pytest.mark.parametrize("d", [1, 3, 20, 129])
+def test_rows_on_the_device_are_hashed_as_on_the_host(engine, d):
+    there = on_the_device(engine, cloud(200, 6), d)
+    y = there.array
+    assert np.array_equal(engine.hash_rows(as_rows(there)), _core.hash_rows([y], d))
+
+
 class OnDevice:
     """An array as CuPy's, on the device under test: what the engine may use of it."""
 
@@ -229,15 +237,20 @@ class OnDevice:
         return self.there.__dlpack__(stream=stream)
 
 
+def on_the_device(engine, x, d):
+    """Rows [n, d] on the device: the distances of a table, of which there is a copy on the host."""
+    loaded, n = engine.load(as_rows(x), codebook.fit([as_rows(x)])), len(x)
+    far = np.full(n, np.inf, np.float32)
+    (made, _), _ = engine.pairs(loaded, (0, n), (0, n), d, far, far, 1 << 24, Counts())
+    return OnDevice(made.numpy(), made)
+
+
 def test_rows_on_the_device_are_read_there_and_their_table_stays(engine):
-    x = cloud(300, 12)
-    loaded = engine.load(as_rows(x), codebook.fit([as_rows(x)]))
-    far = np.full(300, np.inf, np.float32)
-    (made, _), _ = engine.pairs(loaded, (0, 300), (0, 300), 20, far, far, 1 << 24, Counts())
-    y = made.numpy()  # [300, 20] float32, of which there is a copy on the device
-    distance, index = Devices([engine]).within(as_rows(OnDevice(y, made)), 7, 1, None, Counts())
-    assert not isinstance(distance, np.ndarray) and index.__dlpack_device__() == made.__dlpack_device__()
-    assert_equals_the_cpu(Neighbors(distance.numpy(), index.numpy()), y, 7)
+    there = on_the_device(engine, cloud(300, 12), 20)
+    distance, index = Devices([engine]).within(as_rows(there), 7, 1, None, Counts())
+    assert not isinstance(distance, np.ndarray)
+    assert index.__dlpack_device__() == there.__dlpack_device__()
+    assert_equals_the_cpu(Neighbors(distance.numpy(), index.numpy()), there.array, 7)
 
 
 def test_originals_may_stay_on_the_host(engine):

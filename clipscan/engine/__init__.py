@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clipscan import _core
-from clipscan.engine import backends
+from clipscan.engine import backends, cuda
 from clipscan.engine.arrays import Array, Rows, as_rows, like, numpy_of
 from clipscan.engine.backends import choose, device_names, reasons
 from clipscan.engine.limits import Counts
@@ -22,7 +22,7 @@ from clipscan.errors import InputError
 
 __all__ = [
     "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density", "device_names",
-    "knn", "like", "reasons", "search", "search_spans",
+    "hash_rows", "knn", "like", "reasons", "search", "search_spans",
 ]  # fmt: skip
 
 CPU_MEMORY = 1 << 30  # bytes to work in where nobody says; GPUs take a share of what is free on them
@@ -213,6 +213,14 @@ def check_rows(rows: Rows, threads: int | None = None) -> None:
             f"{rows.name}: {len(bad)} of {rows.n} rows hold NaN or infinity, or a norm above 3e18, "
             f"which float32 distances cannot carry: rows {shown}; remove or repair them"
         )
+
+
+def hash_rows(rows: Rows, threads: int | None = None) -> Array:
+    """[n] uint64, a hash of each row as float32, made where the rows lie; -0 counts as 0."""
+    number = backends.near(rows)
+    if number != "auto" and cuda.available() is None:
+        return cuda.Engine(int(number)).hash_rows(rows)
+    return _core.hash_rows(rows.sources(), rows.d, threads or cores())
 
 
 def _identity(ids: Any, rows: Rows | None) -> Array | None:

@@ -76,6 +76,11 @@ class Engine:
         room = min(self.room_for_rows, int(SHARE * self._device.free_memory()))
         return self._call(lambda: self._cuda.load(self._device, host, capsules, *book, room, cores()))
 
+    def hash_rows(self, rows: Rows) -> Array:
+        """As _core.hash_rows, of rows on this device."""
+        _, capsules = self._parts(rows)
+        return self._call(lambda: self._cuda.hash_rows(self._device, capsules, rows.d))  # type: ignore[no-any-return]
+
     def first_of(self, loaded: Any) -> Array | None:
         return self._call(lambda: loaded.first_of(cores()))  # type: ignore[no-any-return]
 

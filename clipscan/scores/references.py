@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipscan import _core
-from clipscan.engine import Rows, check_rows
+from clipscan.engine import Rows, check_rows, hash_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 
@@ -90,7 +89,7 @@ def identify(rows: Rows, ids: Any = None, threads: int = 1) -> Identity:
     """
     check_rows(rows, threads)
     if ids is None:
-        codes = _core.hash_rows(rows.sources(), rows.d, threads)
+        codes = hash_rows(rows, threads)
         _, first, group = np.unique(codes, return_index=True, return_inverse=True)
         copy = _occurrence(group.ravel(), len(first))
         with np.errstate(over="ignore"):

@@ -11,6 +11,9 @@
 namespace py = pybind11;
 
 namespace gpu {
+
+void bind_timing(py::module_& m);  // timing.cpp
+
 namespace {
 
 // Rows with whatever keeps them alive.
@@ -20,18 +23,24 @@ struct Held {
   std::shared_ptr<std::vector<Borrowed>> borrowed;
 };
 
-Held load(const DevicePtr& device, const py::list& host, const py::list& capsules, const Array<float>& centre,
-          const Array<float>& sign, float gain, int64_t room, int threads) {
-  const Codebook book = as_book(centre, sign, gain);
-  Input input{as_source(host, centre.size()), {}, 0, centre.size()};
+// Rows on the host, or (capsules) on the device.
+Input as_input(const py::list& host, const py::list& capsules, int64_t d, std::vector<Borrowed>& borrowed) {
+  Input input{as_source(host, d), {}, 0, d};
   input.n = input.host.n;
-  auto borrowed = std::make_shared<std::vector<Borrowed>>();
   for (const py::handle& capsule : capsules) {
-    borrowed->emplace_back(py::reinterpret_borrow<py::capsule>(capsule));
-    const Part part = borrowed->back().part(input.n);
+    borrowed.emplace_back(py::reinterpret_borrow<py::capsule>(capsule));
+    const Part part = borrowed.back().part(input.n);
     if (!part.rows) continue;
     input.parts.push_back(part), input.n += part.rows;
   }
+  return input;
+}
+
+Held load(const DevicePtr& device, const py::list& host, const py::list& capsules, const Array<float>& centre,
+          const Array<float>& sign, float gain, int64_t room, int threads) {
+  const Codebook book = as_book(centre, sign, gain);
+  auto borrowed = std::make_shared<std::vector<Borrowed>>();
+  const Input input = as_input(host, capsules, centre.size(), *borrowed);
   LoadedPtr rows = interruptible(
       [&](const StopFlag& stop) { return std::make_shared<const Loaded>(device, input, book, room, threads, stop); });
   return {rows, host, borrowed};
@@ -199,6 +208,12 @@ PYBIND11_MODULE(MODULE_NAME, m) {
       });
   m.def("load", &load, py::arg("device"), py::arg("host"), py::arg("capsules"), py::arg("centre"), py::arg("sign"),
         py::arg("gain"), py::arg("room"), py::arg("threads"));
+  m.def("hash_rows", [](const DevicePtr& device, const py::list& capsules, int64_t d) {
+    std::vector<Borrowed> borrowed;
+    const Input input = as_input(py::list(), capsules, d, borrowed);
+    const auto hash = interruptible([&](const StopFlag&) { return hash_rows(device, input); });
+    return Array<uint64_t>(py::ssize_t(hash.size()), hash.data());
+  }, py::arg("device"), py::arg("capsules"), py::arg("d"));
   m.def("least_row_memory", &least_row_memory, py::arg("k"));
   m.def("pairs", &pairs, py::arg("rows"), py::arg("a"), py::arg("b"), py::arg("k"), py::arg("limit_a"), py::arg("limit_b"),
         py::arg("memory"), py::arg("threads"), py::arg("wgmma"));
@@ -206,4 +221,5 @@ PYBIND11_MODULE(MODULE_NAME, m) {
         py::arg("reference_id"), py::arg("spans"), py::arg("memory"), py::arg("threads"), py::arg("wgmma"));
   m.def("density", &density_of, py::arg("device"), py::arg("distance"), py::arg("index"), py::arg("n"), py::arg("k"),
         py::arg("kdist"), py::arg("lid"), py::arg("lrd"));
+  bind_timing(m);
 }

@@ -95,6 +95,15 @@ Loaded::Planes Loaded::planes() const {
           own_.tile_error.download(own_.tile_error.size())};
 }
 
+std::vector<uint64_t> hash_rows(const DevicePtr& device, const Input& input) {
+  use(device->number);
+  Buffer<Part> parts(device, int64_t(input.parts.size()));
+  parts.upload(input.parts);
+  Buffer<uint64_t> hash(device, input.n);
+  hash_rows({parts.data(), int(input.parts.size()), 0, int(input.d), nullptr}, input.n, hash.data(), device->stream);
+  return hash.download(input.n);
+}
+
 void Loaded::take_originals(int64_t room) {
   std::vector<Part> parts = input_.parts;
   if (input_.host.n) {

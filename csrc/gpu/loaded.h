@@ -23,6 +23,9 @@ struct Input {
   int64_t n, d;
 };
 
+// csrc/rows.h:hash_rows of rows on the device.
+std::vector<uint64_t> hash_rows(const DevicePtr& device, const Input& input);
+
 class Loaded {
  public:
   // Encodes all rows. Originals from the host move to the device where they take at most `room` bytes.

@@ -11,6 +11,22 @@ __device__ inline uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+__device__ inline uint64_t rotate_left(uint64_t x, int by) { return x << by | x >> (64 - by); }
+
+// csrc/rows.cpp:hash_row with salt 0, whose four chains four neighbouring threads run.
+__global__ void hash_kernel(Rows rows, int64_t n, uint64_t* hash) {
+  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 4;
+  const int lane = threadIdx.x % 4;
+  const Row row = row_at(rows, i < n ? i : n - 1);
+  uint64_t chain = 1 + lane;
+  for (int p = lane; p < rows.d; p += 4)
+    chain = rotate_left(chain ^ float_to_bits(add_rn(number(row, p), 0.0f)), 29) * 0x9e3779b97f4a7c15u + uint64_t(p);
+  uint64_t all = 0;
+#pragma unroll
+  for (int l = 0; l < 4; ++l) all = mix(all ^ shuffle(chain, threadIdx.x % 32 / 4 * 4 + l));
+  if (lane == 0 && i < n) hash[i] = all;
+}
+
 // A warp owns a row. Equal rows meet in one slot, which keeps the first of them.
 __global__ void insert_kernel(CopiesTask t) {
   const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
@@ -51,6 +67,10 @@ __global__ void compare_kernel(CopiesTask t) {
 }
 
 }  // namespace
+
+void hash_rows(const Rows& rows, int64_t n, uint64_t* hash, Stream stream) {
+  launch("hash_rows", hash_kernel, (n + 63) / 64, 256, 0, stream, 1, rows, n, hash);
+}
 
 void find_copies(const CopiesTask& task, Stream stream) {
   launch("find_copies insert", insert_kernel, (task.n + 7) / 8, 256, 0, stream, 1, task);

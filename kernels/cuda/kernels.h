@@ -85,6 +85,7 @@ struct CopiesTask {
   uint32_t *first, *spare;
 };
 void find_copies(const CopiesTask& task, Stream stream);
+void hash_rows(const Rows& rows, int64_t n, uint64_t* hash, Stream stream);  // the numbers of csrc/rows.cpp
 
 // ---- filter_mma.cu, filter_wgmma.cu: tiles of codes -> pairs that may be neighbours
 
