@@ -61,7 +61,7 @@ def test_a_gpu_that_errs_is_left_out_aloud(gpu, x, caplog):
     with caplog.at_level(logging.WARNING, "clipscan"):
         assert knn(x, k=4).backend == "cpu"
         assert knn(x, k=4).backend == "cpu"
-    assert "'cuda' is left out: its table of 400 sample rows differs" in caplog.text
+    assert "'cuda' is left out: its table of 900 sample rows differs" in caplog.text
 
 
 def test_the_cpu_takes_over_unless_the_gpu_was_asked_for(gpu, x, caplog):

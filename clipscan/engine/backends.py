@@ -24,7 +24,7 @@ MODULES = {  # "auto" takes the first that can serve
     "reference": "clipscan.engine.reference",
 }
 ON_GPU = ("cuda", "triton")
-SAMPLE_ROWS, SAMPLE_WIDTH = 400, 40  # of the search that a GPU is checked by before "auto" relies on it
+SAMPLE_ROWS, SAMPLE_WIDTH = 900, 200  # of the search that a GPU is checked by before "auto" relies on it
 
 log = logging.getLogger("clipscan")
 T = TypeVar("T")
