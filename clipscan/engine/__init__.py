@@ -73,10 +73,9 @@ def knn(
     if others is not None:
         check_rows(others, threads)
     query_id, reference_id = _identity(query_ids, rows), _identity(reference_ids, others)
-    options: dict[str, Any] = {
-        "backend": backend, "devices": devices, "threads": threads, "max_memory": max_memory
-    }  # fmt: skip
-    return _search(rows, others, k, query_id, reference_id, **options).map(like(queries))
+    how: dict[str, Any] = {"backend": backend, "devices": devices, "threads": threads}
+    how |= {"max_memory": max_memory, "on_host": False}
+    return search(rows, others, k, query_id, reference_id, **how).map(like(queries))
 
 
 def search(
@@ -91,32 +90,16 @@ def search(
     threads: int | None = None,
     max_memory: int | None = None,
     counts: Counts | None = None,
+    on_host: bool = True,
 ) -> Neighbors:
-    """knn on checked input, the table on the host; without `others` a search among the rows, none its own
-    neighbour."""
-    ids = (query_id, reference_id)
-    options: dict[str, Any] = {"backend": backend, "devices": devices, "threads": threads}
-    return _search(rows, others, k, *ids, **options, max_memory=max_memory, counts=counts).map(numpy_of)
+    """knn on checked input; without `others` a search among the rows, none its own neighbour.
 
-
-def _search(
-    rows: Rows,
-    others: Rows | None,
-    k: int,
-    query_id: Array | None,
-    reference_id: Array | None,
-    *,
-    backend: str,
-    devices: str,
-    threads: int | None,
-    max_memory: int | None,
-    counts: Counts | None = None,
-) -> Neighbors:
-    """As search; the table of rows on a GPU may be there too."""
+    on_host: the table is NumPy's; else that of rows on a GPU may be there (objects with __dlpack__).
+    """
     if others is not None:
-        spans = [(0, others.n)]
-        ids = (query_id, reference_id)
-        return _search_spans(rows, others, k, *ids, spans, backend, devices, threads, max_memory, counts)[0]
+        how: dict[str, Any] = {"backend": backend, "devices": devices, "threads": threads}
+        how |= {"max_memory": max_memory, "counts": counts, "on_host": on_host}
+        return search_spans(rows, others, k, query_id, reference_id, [(0, others.n)], **how)[0]
     counts = Counts() if counts is None else counts
 
     def on(backend: str, devices: str) -> Neighbors:
@@ -125,7 +108,8 @@ def _search(
         return Neighbors(distance, index, name)
 
     there = backends.near(rows) if devices == "auto" else devices
-    return backends.with_fallback(backend, lambda: on(backend, there), lambda: on("cpu", "auto"))
+    table = backends.with_fallback(backend, lambda: on(backend, there), lambda: on("cpu", "auto"))
+    return table.map(numpy_of) if on_host else table
 
 
 def search_spans(
@@ -135,35 +119,18 @@ def search_spans(
     query_id: Array | None,
     reference_id: Array | None,
     spans: Sequence[tuple[int, int]],
+    *,
     backend: str = "auto",
     devices: str = "auto",
     threads: int | None = None,
     max_memory: int | None = None,
     counts: Counts | None = None,
+    on_host: bool = True,
 ) -> list[Neighbors]:
-    """One table for each span [begin, end) of the reference, on the host, indices counted from its begin.
+    """One table for each span [begin, end) of the reference rows, indices counted from its begin.
 
     Spans that begin together share a pass: nested samples cost what the largest costs.
     """
-    ids = (query_id, reference_id)
-    found = _search_spans(rows, others, k, *ids, spans, backend, devices, threads, max_memory, counts)
-    return [table.map(numpy_of) for table in found]
-
-
-def _search_spans(
-    rows: Rows,
-    others: Rows,
-    k: int,
-    query_id: Array | None,
-    reference_id: Array | None,
-    spans: Sequence[tuple[int, int]],
-    backend: str,
-    devices: str,
-    threads: int | None,
-    max_memory: int | None,
-    counts: Counts | None,
-) -> list[Neighbors]:
-    """As search_spans; the tables of rows on a GPU may be there too."""
     counts = Counts() if counts is None else counts
     order = sorted(range(len(spans)), key=lambda s: spans[s])
     ascending = [spans[s] for s in order]
@@ -177,7 +144,7 @@ def _search_spans(
     there = backends.near(rows, others) if devices == "auto" else devices
     found = backends.with_fallback(backend, lambda: on(backend, there), lambda: on("cpu", "auto"))
     tables = dict(zip(order, found, strict=True))
-    return [tables[s] for s in range(len(spans))]
+    return [tables[s].map(numpy_of) if on_host else tables[s] for s in range(len(spans))]
 
 
 def density(
