@@ -355,6 +355,15 @@ def test_density_is_that_of_the_definition(device):
     assert_same_scores(cuda.Engine().density(*other, ours, 1), reference.density(*other, ours), 1e-12)
 
 
+def test_a_table_on_the_device_is_read_there(engine):
+    x = cloud(200, 6)
+    loaded = engine.load(as_rows(x), codebook.fit([as_rows(x)]))
+    far = np.full(200, np.inf, np.float32)
+    table, _ = engine.pairs(loaded, (0, 200), (0, 200), 9, far, far, 1 << 24, Counts())
+    ours = engine.density(*table, None, 1)
+    assert_same_scores(ours, engine.density(*on_host(table), None, 1), 0)
+
+
 # ---- what may go wrong
 
 

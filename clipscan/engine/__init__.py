@@ -22,7 +22,7 @@ from clipscan.errors import InputError
 
 __all__ = [
     "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density", "device_names",
-    "hash_rows", "knn", "like", "reasons", "search", "search_spans",
+    "hash_rows", "knn", "like", "numpy_of", "reasons", "search", "search_spans",
 ]  # fmt: skip
 
 CPU_MEMORY = 1 << 30  # bytes to work in where nobody says; GPUs take a share of what is free on them
@@ -156,14 +156,16 @@ def density(
     threads: int | None = None,
 ) -> dict[str, Array]:
     """kdist, lid, lid_mom, lrd, lof, slof, dao, logdao of each row, float64 [n]; see engine/reference.py.
+    The table is read where it lies.
 
     `reference` is what this function returned for the rows that the table points to; None for a
     self-search table.
     """
 
     def on(backend: str, devices: str) -> dict[str, Array]:
-        chosen = choose(backend, table.k, 1, devices)[1]
-        return chosen.density(table.distance, table.index, reference, threads or cores())
+        name, chosen = choose(backend, table.k, 1, devices)
+        at_hand = table if name in backends.ON_GPU else table.map(numpy_of)
+        return chosen.density(at_hand.distance, at_hand.index, reference, threads or cores())
 
     return backends.with_fallback(backend, lambda: on(backend, devices), lambda: on("cpu", "auto"))
 

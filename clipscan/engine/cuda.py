@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clipscan import _core
-from clipscan.engine.arrays import Array, Rows
+from clipscan.engine.arrays import Array, Rows, device_of, numpy_of
 from clipscan.engine.codebook import Codebook
 from clipscan.engine.limits import Counts, Limits
 from clipscan.engine.protocol import Span, Table
@@ -131,9 +131,14 @@ class Engine:
         return tables  # type: ignore[no-any-return]
 
     def density(
-        self, distance: Array, index: Array, reference: Mapping[str, Array] | None, threads: int
+        self, distance: Any, index: Any, reference: Mapping[str, Array] | None, threads: int
     ) -> dict[str, Array]:
         n, k = distance.shape
+        if device_of(distance) == self.name:
+            stream = self._device.stream
+            distance, index = distance.__dlpack__(stream=stream), index.__dlpack__(stream=stream)
+        else:
+            distance, index = numpy_of(distance), numpy_of(index)
         columns = [None if reference is None else reference[name] for name in ("kdist", "lid", "lrd")]
         return self._call(  # type: ignore[no-any-return]
             lambda: self._cuda.density(self._device, distance, index, n, k, *columns)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipscan.engine import Neighbors, Rows, as_rows, choose, density, search, search_spans
+from clipscan.engine import Neighbors, Rows, as_rows, choose, density, numpy_of, search, search_spans
 from clipscan.engine.arrays import Array
 
 LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the neighbour table alone
@@ -39,15 +39,16 @@ class Engine:
     def between(
         self, queries: Rows, reference: Rows, query_id: Array | None, reference_id: Array | None
     ) -> Neighbors:
-        """The queries against all rows of the reference."""
-        return self.spans(queries, reference, query_id, reference_id, [(0, reference.n)])[0]
+        """The queries against all rows of the reference, on the host."""
+        return self.spans(queries, reference, query_id, reference_id, [(0, reference.n)])[0].map(numpy_of)
 
     def spans(
         self, queries: Rows, reference: Rows, query_id: Array | None, reference_id: Array | None, spans: Spans
     ) -> list[Neighbors]:
-        """A table for each span of the reference. Without an identity of the queries nothing is excluded."""
-        reference_id = None if query_id is None else reference_id
-        return search_spans(queries, reference, self.k, query_id, reference_id, spans, **self._how)
+        """A table for each span of the reference, where the queries lie. Without an identity of the queries
+        nothing is excluded."""
+        ids = (query_id, None if query_id is None else reference_id)
+        return search_spans(queries, reference, self.k, *ids, spans, **self._how, on_host=False)
 
     @property
     def _how(self) -> dict[str, Any]:
@@ -75,7 +76,8 @@ class Batch(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Neighbours of a batch among the rows of one reference: of its images, of its captions where asked."""
+    """Neighbours of a batch among the rows of one reference: of its images, of its captions where asked.
+    They may lie on a GPU."""
 
     images: Neighbors
     captions: Neighbors | None
@@ -138,15 +140,16 @@ class Reference:
         pictures like mine? Each is minus the mean cosine over the k neighbours in the other tower."""
         out: dict[str, Array] = {}
         if "agree" in methods and text is not None and self.text is not None:
-            out["agree"] = -self.engine.mean_cosine(text, self._text_rows, tables.images.index)
+            out["agree"] = -self.engine.mean_cosine(text, self._text_rows, numpy_of(tables.images.index))
         if "cross" in methods and tables.captions is not None:
-            out["cross"] = -self.engine.mean_cosine(image, self._image_rows, tables.captions.index)
+            index = numpy_of(tables.captions.index)
+            out["cross"] = -self.engine.mean_cosine(image, self._image_rows, index)
         return out
 
     def _with_captions(self, table: Neighbors, queries: Rows, group: Array | None) -> Neighbors:
         captions = self.engine.between(queries, self._captions, group, self._caption_group)
         captions.index[captions.index >= 0] += self.image.n
-        return Neighbors.merge(table, captions)
+        return Neighbors.merge(table.map(numpy_of), captions)
 
     @cached_property
     def _image_rows(self) -> Array:
