@@ -172,7 +172,6 @@ PYBIND11_MODULE(MODULE_NAME, m) {
       .def_readonly("number", &Device::number)
       .def_property_readonly("name", [](const Device& d) { return d.facts.name; })
       .def_property_readonly("capability", [](const Device& d) { return std::pair(d.facts.major, d.facts.minor); })
-      .def_property_readonly("processors", [](const Device& d) { return d.facts.processors; })
       .def_property_readonly("stream", [](const Device& d) { return reinterpret_cast<uintptr_t>(d.stream); })
       .def("free_memory", [](const Device& d) {
         use(d.number);

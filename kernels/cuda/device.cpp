@@ -33,7 +33,7 @@ int device_count() {
 Facts facts(int device) {
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device), "asking for the properties of device " + std::to_string(device));
-  return {p.name, p.major, p.minor, p.multiProcessorCount};
+  return {p.name, p.major, p.minor};
 }
 
 void use(int device) { check(cudaSetDevice(device), "choosing device " + std::to_string(device)); }

@@ -36,7 +36,7 @@ struct OutOfMemory : Error {
 
 struct Facts {
   std::string name;
-  int major, minor, processors;
+  int major, minor;
 };
 
 int device_count();  // throws Error where there is no driver

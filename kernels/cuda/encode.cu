@@ -115,11 +115,6 @@ __global__ void gather_kernel(Codes from, const uint32_t* which, int64_t count, 
   atomic_max(reinterpret_cast<uint32_t*>(const_cast<float*>(to.tile_error) + i / TILE), float_to_bits(from.error[j]));
 }
 
-__global__ void compose_kernel(const uint32_t* outer, const uint32_t* inner, int64_t count, uint32_t* out) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < count) out[i] = outer[inner[i]];
-}
-
 }  // namespace
 
 void encode(const EncodeTask& task, Stream stream) {
@@ -129,10 +124,6 @@ void encode(const EncodeTask& task, Stream stream) {
 
 void gather_codes(const Codes& from, const uint32_t* which, int64_t count, const Codes& to, Stream stream) {
   launch("gather_codes", gather_kernel, (count + 7) / 8, 256, 0, stream, 1, from, which, count, to);
-}
-
-void compose(const uint32_t* outer, const uint32_t* inner, int64_t count, uint32_t* out, Stream stream) {
-  launch("compose", compose_kernel, (count + 255) / 256, 256, 0, stream, 1, outer, inner, count, out);
 }
 
 }  // namespace gpu

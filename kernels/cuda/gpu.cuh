@@ -56,7 +56,6 @@ __device__ inline float mul_rn(float a, float b) { return __fmul_rn(a, b); }
 __device__ inline float sqrt_rn(float a) { return __fsqrt_rn(a); }
 __device__ inline float add_up(float a, float b) { return __fadd_ru(a, b); }
 __device__ inline float mul_up(float a, float b) { return __fmul_ru(a, b); }
-__device__ inline float sqrt_up(float a) { return __fsqrt_ru(a); }
 __device__ inline float round_up(double a) { return __double2float_ru(a); }
 __device__ inline float half_to_float(uint16_t bits) {
   float out;
@@ -65,7 +64,6 @@ __device__ inline float half_to_float(uint16_t bits) {
 }
 __device__ inline float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
 __device__ inline uint32_t float_to_bits(float value) { return __float_as_uint(value); }
-__device__ inline int count_bits(uint32_t bits) { return __popc(bits); }
 __device__ inline int first_bit(uint32_t bits) { return __ffs(int(bits)) - 1; }
 
 // ---- copies that run on their own (sm_80)

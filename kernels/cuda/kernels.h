@@ -69,9 +69,6 @@ void encode(const EncodeTask& task, Stream stream);
 // Codes of the positions which[0], which[1], ... [count]; `to` has room for them.
 void gather_codes(const Codes& from, const uint32_t* which, int64_t count, const Codes& to, Stream stream);
 
-// out[i] = outer[inner[i]]: the rows of a selection among selected rows.
-void compose(const uint32_t* outer, const uint32_t* inner, int64_t count, uint32_t* out, Stream stream);
-
 // ---- copies.cu: first[i] is the first row equal to row i, as floats; spare counts the rows that repeat one
 
 struct CopiesTask {

@@ -224,7 +224,7 @@ Facts facts(int device) {
   Guard guard(lock);
   call("asking for the properties of device " + std::to_string(device));
   check_device(device);
-  return {"simulated", capability(), 0, 4};
+  return {"simulated", capability(), 0};
 }
 
 void use(int device) {

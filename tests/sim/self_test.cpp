@@ -242,7 +242,6 @@ void arithmetic() {
     } else if (i % 2) b = a * bits_to_float(0x3f000000u + uint32_t(dice() % 0x1000000u)) * (i % 4 < 2 ? 1 : -1);  // of like size
     CHECK(same_bits(add_up(a, b), rounded_up([&] { volatile float x = a + b; return x; })));
     CHECK(same_bits(mul_up(a, b), rounded_up([&] { volatile float x = a * b; return x; })));
-    CHECK(same_bits(sqrt_up(a), rounded_up([&] { volatile float x = std::sqrt(a); return x; })));
     volatile double wide = std::bit_cast<double>(dice());
     if (i % 2) wide = double(a) * (1 + double(dice() % 9) * 0x1p-40);
     CHECK(same_bits(round_up(wide), rounded_up([&] { volatile float x = float(wide); return x; })));
@@ -258,7 +257,7 @@ void arithmetic() {
     if (exponent == 31) expected = fraction ? NAN : INFINITY;
     CHECK(same_bits(half_to_float(uint16_t(bits)), bits & 0x8000 ? -expected : expected));
   }
-  CHECK(count_bits(0xf0f00001u) == 9 && first_bit(0) == -1 && first_bit(0x80000000u) == 31 && first_bit(6) == 1);
+  CHECK(first_bit(0) == -1 && first_bit(0x80000000u) == 31 && first_bit(6) == 1);
 }
 
 // ---- sm_80: asynchronous copies, ldmatrix, mma

@@ -263,10 +263,6 @@ inline float add_up(float a, float b) {
   return double(up) == sum && left > 0 ? std::nextafter(up, std::numeric_limits<float>::infinity()) : up;
 }
 inline float mul_up(float a, float b) { return round_up(double(a) * double(b)); }  // 48 bits: exact
-inline float sqrt_up(float a) {
-  const float root = std::sqrt(a);
-  return double(root) * double(root) < double(a) ? std::nextafter(root, std::numeric_limits<float>::infinity()) : root;
-}
 inline float bits_to_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t float_to_bits(float value) { return std::bit_cast<uint32_t>(value); }
 inline float half_to_float(uint16_t bits) {
@@ -275,7 +271,6 @@ inline float half_to_float(uint16_t bits) {
   if (exponent) return bits_to_float(sign | (exponent + 112) << 23 | fraction << 13);
   return bits_to_float(sign | float_to_bits(float(fraction) * 0x1p-24f));
 }
-inline int count_bits(uint32_t bits) { return std::popcount(bits); }
 inline int first_bit(uint32_t bits) { return bits ? std::countr_zero(bits) : -1; }
 
 // ---- copies that run on their own (sm_80)
