@@ -9,7 +9,7 @@ ROOT = Path(clipscan.__file__).parent
 FLOORS = [
     ["errors", "_core"],
     ["engine", "data"],
-    ["scores", "embed", "train"],
+    ["scores", "embed", "train", "kernels"],
     ["run"],
     ["report"],
     ["pipeline"],
@@ -20,7 +20,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 BESIDE = {("train", "embed")}  # a training needs the encoders' models and decoding
-NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "bench", "cli", "errors"}
+NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
 
 
 def imports(path):
