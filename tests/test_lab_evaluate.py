@@ -112,7 +112,7 @@ def test_a_run_without_scores_or_of_another_dataset_is_refused(tmp_path):
 class Colourless:
     """An encoder that knows one thing: pictures with black and white cells are bananas, others circles."""
 
-    compiled = False
+    compiled, device = False, "cpu"
 
     def __init__(self):
         self.spec = pytest.importorskip("clipscan.embed.pixels").PixelSpec(64)
