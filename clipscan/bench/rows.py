@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import subprocess
 import time
@@ -73,7 +74,10 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout that this package lies in, "+" where it was changed; "" without one."""
+    """Short hash of the checkout that this package lies in, "+" where it was changed; "" without one. COMMIT
+    in the environment goes before: for a copy of a checkout."""
+    if told := os.environ.get("COMMIT"):
+        return told
     here = Path(__file__).parent
     top = Path(_git(here, "rev-parse", "--show-toplevel") or "/")
     if not (top / "clipscan" / "bench").is_dir():  # installed inside somebody else's checkout

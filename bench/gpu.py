@@ -1,0 +1,306 @@
+"""The engine on a GPU, beside others and at several sizes: the steps of bench/gpu.sh that need torch.
+
+    python bench/gpu.py STEP --json FILE       STEP: end-to-end, peers, sweep, scaling, tiles, profile
+
+Each row is added to the file's section STEP as soon as it is measured. BACKENDS in the environment names
+those to take, best first: cuda-wgmma, cuda-mma, triton. A case that fails is noted, and the next one begins
+in a new process, since a failed kernel takes its process's device along. Rows are generated where they are
+searched, on device 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gpu_peers
+import gpu_tiles
+import numpy as np
+import torch
+
+import clipscan
+from clipscan.bench import records
+from clipscan.bench.exact import SPARE, TIE
+from clipscan.bench.kernels import KernelPlan, limit_for, steps
+from clipscan.bench.rows import spread
+from clipscan.engine import Counts, as_rows, codebook, cores, cuda, like, triton
+from clipscan.engine.devices import SEGMENTS, Devices
+from clipscan.engine.tasks import simulate
+from clipscan.scores import LOCAL
+
+Row = dict[str, Any]
+Case = Callable[[], Iterable[Row]]
+
+BACKENDS = os.environ.get("BACKENDS", "cuda-wgmma cuda-mma triton").split()
+CHECKED = 500  # rows whose neighbours are compared with float64
+BLOCK = 1 << 18  # rows generated, or compared with float64, at once
+MILLION = 1_000_000
+PEERS_N = 150_000  # so that the slowest takes a second or two
+
+
+# ---- data, and what an answer is worth
+
+
+def clustered(n: int, d: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    """As clipscan.bench.clustered, made on the device."""
+    dice = torch.Generator("cuda").manual_seed(seed)
+    centres = torch.randn(max(2, n // 100), d, device="cuda", generator=dice)
+    x = torch.empty(n, d, dtype=dtype, device="cuda")
+    for begin in range(0, n, BLOCK):
+        part = x[begin : begin + BLOCK]
+        which = torch.randint(len(centres), (len(part),), device="cuda", generator=dice)
+        rows = centres[which] + 0.6 * torch.randn(part.shape, device="cuda", generator=dice)
+        part.copy_(torch.nn.functional.normalize(rows))
+    return x
+
+
+def recall(x: torch.Tensor, index: torch.Tensor, k: int) -> float:
+    """Of CHECKED random rows: the share of the neighbours index [n, k] that are no farther than the exact
+    k-th, in float64 and up to ties. A row itself, a neighbour named twice and nobody (-1) are wrong."""
+    some = np.random.default_rng(1).choice(len(x), min(CHECKED, len(x)), replace=False)
+    rows = torch.from_numpy(some).to(x.device)
+    wide = x[rows].double()
+    candidates = torch.cat([_nearest(x, begin, rows, wide, k) for begin in range(0, len(x), BLOCK)], dim=1)
+    kth = _distances(x, candidates, wide).sort(dim=1).values[:, k - 1 : k]
+    found = index[rows].long().sort(dim=1).values
+    known = (found.diff(dim=1, prepend=torch.full_like(found[:, :1], -1)) > 0) & (found != rows[:, None])
+    near = _distances(x, found.clamp(0), wide) <= kth * (1 + TIE)
+    return float((known & near).double().mean())
+
+
+def _nearest(x: torch.Tensor, begin: int, rows: torch.Tensor, wide: torch.Tensor, k: int) -> torch.Tensor:
+    """Candidates among rows from `begin` on, by the expanded form in float64."""
+    part = x[begin : begin + BLOCK].double()
+    far = (part * part).sum(dim=1) - 2 * wide @ part.T
+    inside = (rows >= begin) & (rows < begin + len(part))
+    far[inside.nonzero()[:, 0], rows[inside] - begin] = torch.inf
+    return begin + far.topk(min(k + SPARE, len(part) - 1), largest=False).indices
+
+
+def _distances(x: torch.Tensor, index: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
+    return torch.stack([(x[some].double() - row).norm(dim=1) for some, row in zip(index, wide, strict=True)])
+
+
+# ---- one search
+
+
+def engine_of(backend: str) -> Any:
+    if backend == "triton":
+        return triton.engines(["cuda:0"])[0]
+    return cuda.Engine(0, filter=backend.removeprefix("cuda-"))
+
+
+def knn(engine: Any, x: torch.Tensor, k: int, counts: Counts | None = None) -> torch.Tensor:
+    """index [n, k] of the engine's table."""
+    found = Devices([engine]).within(as_rows(x), k, cores(), None, counts or Counts())
+    index: torch.Tensor = like(x)(found[1])
+    return index
+
+
+def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    result = call()
+    torch.cuda.synchronize()
+    return time.perf_counter() - begin, result
+
+
+class Peak(threading.Thread):
+    """Bytes of the device that are taken during a `with` block beyond those before, looked at every 5 ms."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.over = threading.Event()
+
+    def __enter__(self) -> Peak:
+        torch.cuda.empty_cache()
+        self.before = self.least = torch.cuda.mem_get_info(0)[0]
+        self.start()
+        return self
+
+    def run(self) -> None:
+        while not self.over.wait(0.005):
+            self.least = min(self.least, torch.cuda.mem_get_info(0)[0])
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.join()
+
+    @property
+    def beyond(self) -> int:
+        return self.before - self.least
+
+
+def searched(backend: str, x: torch.Tensor, k: int, rounds: int) -> Row:
+    """A warm-up, during which memory is looked at, and `rounds` counted runs; 0: the warm-up counts."""
+    engine, counts = engine_of(backend), Counts()
+    with Peak() as peak:
+        first, index = seconds(lambda: knn(engine, x, k, counts))
+    runs = [seconds(lambda: knn(engine, x, k))[0] for _ in range(rounds)] or [first]
+    n, d = x.shape
+    shape = {"n": n, "d": d, "k": k, "rounds": len(runs)}
+    return {
+        "backend": backend,
+        "dtype": str(x.dtype).removeprefix("torch."),
+        **shape,
+        **spread([{"seconds": run} for run in runs], "seconds"),
+        "pflops": 2 * n * n * d / float(np.median(runs)) / 1e15,
+        "passed_per_row": counts.passed / n,
+        "measured_per_row": counts.measured / n,
+        "recall": recall(x, index, k),
+        "memory_gb": peak.beyond / 1e9,
+    }
+
+
+# ---- the steps: cases by name
+
+
+def end_to_end() -> dict[str, Case]:
+    """A million rows: every back-end in float32, the best in float16 too."""
+
+    def case(backend: str, dtype: torch.dtype) -> Iterator[Row]:
+        yield searched(backend, clustered(MILLION, 512, dtype), 16, 3)
+
+    cases = [(backend, torch.float32) for backend in BACKENDS]
+    cases.insert(1, (BACKENDS[0], torch.float16))
+    return {f"{backend} {dtype}": functools.partial(case, backend, dtype) for backend, dtype in cases}
+
+
+def peers() -> dict[str, Case]:
+    def case(d: int, k: int) -> Iterator[Row]:
+        x = clustered(PEERS_N, d)
+        calls = {name: functools.partial(knn, engine_of(name)) for name in BACKENDS}
+        yield from gpu_peers.interleaved(calls, x, k, functools.partial(recall, x, k=k), seconds)
+
+    sizes = itertools.product((512, 1024), (16, 32, 64))
+    return {f"d={d} k={k}": functools.partial(case, d, k) for d, k in sizes}
+
+
+def sweep() -> dict[str, Case]:
+    """The best back-end at other sizes; the largest with all scores of the rows."""
+
+    def case(n: int, d: int, k: int, rounds: int) -> Iterator[Row]:
+        yield searched(BACKENDS[0], clustered(n, d), k, rounds)
+
+    def scores(reference: str) -> Iterator[Row]:
+        x = clustered(3 * MILLION, 512)
+        name = BACKENDS[0].partition("-")[0]
+        took, _ = seconds(lambda: clipscan.score(x, method=LOCAL, reference=reference, k=16, backend=name))
+        shape = {"n": len(x), "d": 512, "k": 16}
+        yield {"backend": name, **shape, "reference": reference, "seconds_median": took}
+
+    sizes = [
+        (100_000, 512, 16, 5),
+        (300_000, 512, 16, 3),
+        (MILLION, 256, 16, 2),
+        (MILLION, 768, 16, 2),
+        (MILLION, 1024, 16, 2),
+        (MILLION, 512, 64, 2),
+        (3 * MILLION, 512, 16, 0),
+    ]
+    cases: dict[str, Case] = {f"{n} x {d} k={k}": functools.partial(case, n, d, k, r) for n, d, k, r in sizes}
+    return cases | {f"scores {r}": functools.partial(scores, r) for r in ("1024x8", "all")}
+
+
+def scaling() -> dict[str, Case]:
+    """A million rows cut as for 2, 4, 8 devices, every task measured on the one that is here, and the queue
+    replayed. Loading is left out, and so is merging, which goes on beside."""
+
+    def case(devices: int) -> Iterator[Row]:
+        x, engine = clustered(MILLION, 512), engine_of(BACKENDS[0])
+        knn(engine, x, 16)
+        whole, _ = seconds(lambda: knn(engine, x, 16))
+        segments = SEGMENTS * devices
+        memory = engine.least_memory(2 * -(-len(x) // segments), 16)  # two segments at a time and no more
+        search = Devices([engine])
+        search.within(as_rows(x), 16, cores(), memory, Counts())
+        tasks = [step.seconds for step in search.schedule]
+        assert len(tasks) == segments * (segments + 1) // 2, f"{len(tasks)} tasks of {segments} segments"
+        share = simulate(tasks, devices)
+        took = sum(tasks) / devices / share
+        row = {"devices": devices, "tasks": len(tasks), "seconds_alone": whole, "seconds": took}
+        yield row | {"speedup": whole / took, "share_at_work": share}
+
+    return {f"{devices} devices": functools.partial(case, devices) for devices in (2, 4, 8)}
+
+
+def tiles() -> dict[str, Case]:
+    return {"tiles": lambda: gpu_tiles.measure_tiles(KernelPlan(rounds=7))}
+
+
+def profile() -> dict[str, Case]:
+    """Each filter once, for a profiler that starts when it is told to (ncu --profile-from-start off)."""
+
+    def case() -> Iterator[Row]:
+        plan, module = KernelPlan(n=100_000), cuda._module()
+        x = clustered(plan.n, plan.d).cpu().numpy()
+        timing = module.Timing(module.Device(0), [x], *codebook.fit([as_rows(x)]), plan.k, plan.room, cores())
+        distance = limit_for(timing, plan, plan.k)
+        for backend in BACKENDS:
+            kind, _, name = backend.partition("-")
+            if kind != "cuda":
+                continue
+            band = steps(plan.n, name, True)
+            run = functools.partial(timing.filter, name == "wgmma", *band, True, distance)
+            run(2, 1)
+            torch.cuda.profiler.start()
+            run(0, 1)
+            torch.cuda.profiler.stop()
+        return iter(())
+
+    return {"filters": case}
+
+
+STEPS: dict[str, Callable[[], dict[str, Case]]] = {
+    "end-to-end": end_to_end,
+    "peers": peers,
+    "sweep": sweep,
+    "scaling": scaling,
+    "tiles": tiles,
+    "profile": profile,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--begin", type=int, default=0, help=argparse.SUPPRESS)  # number of the first case
+    a = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("bench/gpu.py: torch sees no GPU here")
+    if not BACKENDS:
+        sys.exit("bench/gpu.py: no back-end is right on this GPU, so there is nothing to measure")
+    if "cuda-wgmma" not in BACKENDS:  # what clipscan.score makes for itself
+        cuda.Engine = functools.partial(cuda.Engine, filter="mma")  # type: ignore[misc, assignment]
+
+    cases = list(STEPS[a.step]().items())
+    for number, (name, case) in enumerate(cases[a.begin :], a.begin):
+        try:
+            for row in case():
+                records.add(a.json, a.step, row)
+                print(json.dumps(row, default=float), flush=True)
+        except Exception as error:
+            traceback.print_exc()
+            words = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            records.add(a.json, a.step, {"case": name, "failed": words})
+            again = [sys.executable, __file__, a.step, "--json", str(a.json), "--begin", str(number + 1)]
+            sys.stdout.flush()
+            os.execv(sys.executable, again)
+    sys.exit(any("failed" in row for row in records.read(a.json).get(a.step, [])))
+
+
+if __name__ == "__main__":
+    main()
