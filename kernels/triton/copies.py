@@ -19,9 +19,11 @@ from .sizes import Sizes
 BLOCK_BYTES = 64 << 20  # of rows compared at once
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def hash_rows(x, n, d, stride, salt, out, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """out[i] = sum over p of bits(x[i, p]) * salt[p], modulo 2^64: by chance equal for two different rows once in 2^33."""
+    """out[i] = sum over p of bits(x[i, p]) * salt[p], modulo 2^64: by chance equal for two different rows
+    once in 2^33.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = row < n
     at = x + row.to(tl.int64)[:, None] * stride
@@ -51,7 +53,9 @@ def hash_block(block: Any, salt: Any, out: Any, sizes: Sizes) -> None:
 
 
 def first_of(hashes: Any, d: int, take: Callable[[Any], Any]) -> Any:
-    """[n] int64: the first row equal to row i, as floats. take(rows) gives numbered rows as float32 on the device."""
+    """[n] int64: the first row equal to row i, as floats. take(rows) gives numbered rows as float32 on the
+    device.
+    """
     n = len(hashes)
     ordered, order = torch.sort(hashes, stable=True)  # rows ascend where hashes are equal
     begins = torch.ones(n, dtype=torch.bool, device=hashes.device)
@@ -70,7 +74,9 @@ def first_of(hashes: Any, d: int, take: Callable[[Any], Any]) -> Any:
 
 
 def _first_by_bytes(rows: Any, take: Callable[[Any], Any]) -> Any:
-    """The same among rows whose hash met a different row's. All copies of one are here, as their hashes are equal."""
+    """The same among rows whose hash met a different row's. All copies of one are here, as their hashes are
+    equal.
+    """
     seen: dict[bytes, int] = {}
     numbers, values = rows.tolist(), (take(rows) + 0.0).cpu().numpy()
     found = [seen.setdefault(value.tobytes(), row) for row, value in zip(numbers, values, strict=True)]

@@ -1,4 +1,5 @@
-"""Scores from a table of neighbours, by gathers, in float64. clipscan/engine/reference.py is the definition, edge rules too.
+"""Scores from a table of neighbours, by gathers, in float64. clipscan/engine/reference.py is the definition,
+edge rules too.
 
 Plain torch: the work is reading memory, and it is little beside the search.
 """
@@ -21,7 +22,9 @@ TINY = torch.finfo(torch.float64).tiny
 def density(
     distance: Array, index: Array, reference: Mapping[str, Array] | None, device: torch.device
 ) -> dict[str, Array]:
-    """kdist, lid, lid_mom, lrd, lof, slof, dao, logdao [n] from a table [n, k]; `reference` holds those of its rows."""
+    """kdist, lid, lid_mom, lrd, lof, slof, dao, logdao [n] from a table [n, k]; `reference` holds those of
+    its rows.
+    """
 
     def each_block(function: Callable[[Any, Any, Any], tuple[Any, ...]]) -> list[Any]:
         """function(r, index, there [rows, k]), r float64 -> arrays [n]."""
@@ -42,9 +45,14 @@ def density(
     out["kdist"], out["lid"], out["lid_mom"] = each_block(_own)
     kdist = others("kdist")
     (out["lrd"],) = each_block(lambda r, o, there: _lrd(r, kdist[o], there))
-    lid, lrd, rows = others("lid"), others("lrd"), _Slices(out["kdist"], out["lrd"])
-    scores = each_block(lambda r, o, there: _ratios(*rows.next(len(r)), kdist[o], lid[o], lrd[o], there))
-    out |= dict(zip(("lof", "slof", "dao", "logdao"), scores, strict=True))
+    lid, lrd = others("lid"), others("lrd")
+    rows = _Slices(out["kdist"], out["lrd"])
+
+    def ratios(r: Any, o: Any, there: Any) -> tuple[Any, ...]:
+        own, own_lrd = rows.next(len(r))
+        return _ratios(own, own_lrd, kdist[o], lid[o], lrd[o], there)
+
+    out |= dict(zip(("lof", "slof", "dao", "logdao"), each_block(ratios), strict=True))
     return {name: column.cpu().numpy() for name, column in out.items()}
 
 
@@ -91,7 +99,8 @@ def _ratios(own: Any, own_lrd: Any, kdist: Any, lid: Any, lrd: Any, there: Any) 
     dao = torch.exp((top[:, 0] + torch.log(mean(torch.exp(power - top)))).clamp(max=math.log(MAX_SCORE)))
     scores = mean(lrd / own_lrd), mean(ratio), dao.clamp(max=MAX_SCORE), mean(power)
     return tuple(
-        torch.where(count > 0, score, neutral) for score, neutral in zip(scores, (1.0, 1.0, 1.0, 0.0), strict=True)
+        torch.where(count > 0, score, neutral)
+        for score, neutral in zip(scores, (1.0, 1.0, 1.0, 0.0), strict=True)
     )
 
 

@@ -12,4 +12,6 @@ def usable() -> list[str]:
     if not torch.cuda.is_available():
         return []
     numbers = range(torch.cuda.device_count())
-    return [f"cuda:{i}" for i in numbers if torch.version.hip or torch.cuda.get_device_capability(i) >= OLDEST]
+    return [
+        f"cuda:{i}" for i in numbers if torch.version.hip or torch.cuda.get_device_capability(i) >= OLDEST
+    ]

@@ -1,6 +1,8 @@
-"""Rows -> int8 codes, their squared norms and what they leave out. The definition is clipscan/engine/reference.py:encode.
+"""Rows -> int8 codes, their squared norms and what they leave out. The definition is
+clipscan/engine/reference.py:encode.
 
-Every float operation is done in the order of clipscan/engine/codebook.py:rotate, so that codes agree bit by bit.
+Every float operation is done in the order of clipscan/engine/codebook.py:rotate, so that codes agree bit by
+bit.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from .state import Codes
 STEP = 2.0**-24  # of float32
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def transform(y, n, stride, first, scale, ROWS: tl.constexpr, SPAN: tl.constexpr, STAGES: tl.constexpr):
     """Hadamard transform of columns [first, first + SPAN) of y [n, stride], in place, then times `scale`."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -36,9 +38,11 @@ def transform(y, n, stride, first, scale, ROWS: tl.constexpr, SPAN: tl.constexpr
     tl.store(at, value * scale, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "first"])
 def quantise(y, n, width, gain, codes, first, stride, length, left, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """y [n, width] times the gain -> codes from row `first` on; length and left [n]: |y|^2 and |y - q|^2 in float32."""
+    """y [n, width] times the gain -> codes from row `first` on; length and left [n]: |y|^2 and |y - q|^2 in
+    float32.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     there = row < n
     source, target = row.to(tl.int64)[:, None] * width, (first + row).to(tl.int64)[:, None] * stride
@@ -66,7 +70,9 @@ def quantise(y, n, width, gain, codes, first, stride, length, left, ROWS: tl.con
 
 
 def encode(block: Any, first: int, book: Codebook, codes: Codes, sizes: Sizes) -> None:
-    """Rows [m, d] float32 on the device become codes first, first + 1, ...; codes.code is zero where not yet written."""
+    """Rows [m, d] float32 on the device become codes first, first + 1, ...; codes.code is zero where not yet
+    written.
+    """
     m, device, width = len(block), block.device, book.width
     span = 1 << (width.bit_length() - 1)
     sign = torch.from_numpy(book.sign).to(device)
@@ -81,7 +87,7 @@ def encode(block: Any, first: int, book: Codebook, codes: Codes, sizes: Sizes) -
         y *= sign[1]
         _transform(y, width - span, span, shrink, sizes)
 
-    length, left = torch.empty((2, m), dtype=torch.float32, device=device)
+    length, left = (torch.empty(m, dtype=torch.float32, device=device) for _ in range(2))
     wide = min(1024, triton.next_power_of_2(width))
     rows = max(1, sizes.numbers // wide)
     quantise[(triton.cdiv(m, rows),)](
@@ -100,8 +106,9 @@ def _transform(y: Any, first: int, span: int, scale: float, sizes: Sizes) -> Non
 
 
 def _round_up(left: Any, length: Any, width: int, span: int) -> Any:
-    """The allowance for float32 rounding, as in csrc/kernel.inl: one step a butterfly stage and a few more on y (relative
-    to its length), one step a term on the two sums, in whatever order."""
+    """The allowance for float32 rounding, as in csrc/kernel.inl: one step a butterfly stage and a few more on
+    y (relative to its length), one step a term on the two sums, in whatever order.
+    """
     terms = 1.0 + (width + 16) * STEP
     steps = (2 * span.bit_length() + 16) * STEP
     return ((left.sqrt() * terms + length.sqrt() * terms * steps) * (1 + 32 * STEP)).float()

@@ -1,9 +1,11 @@
-"""The engine of one device, as clipscan/engine/protocol.py wants it: loads rows, searches, scores. Torch and Triton."""
+"""The engine of one device, as clipscan/engine/protocol.py wants it: loads rows, searches, scores. Torch and
+Triton.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,20 +25,26 @@ RESIDENT = 0.5  # of the memory that is free: originals may take so much of it, 
 WORKING = 4  # one in so many of the device's bytes to work in, where nobody says
 HOST_MEMORY = 1 << 30  # of the interpreter, likewise
 
+INTERPRETER = threading.RLock()  # it changes triton.language while it runs: one kernel at a time
+
 T = TypeVar("T")
 
 
 def _guarded(method: Callable[..., T]) -> Callable[..., T]:
-    """Launches go to the engine's device, whatever the thread's is; what the device says is told in our words."""
+    """Launches go to the engine's device, whatever the thread's is; what the device says is told in our
+    words.
+    """
 
     @functools.wraps(method)
     def call(self: Engine, *arguments: Any) -> T:
-        on = torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
+        on = torch.cuda.device(self.device) if self.device.type == "cuda" else INTERPRETER
         try:
             with on:
                 return method(self, *arguments)
         except torch.OutOfMemoryError as error:
-            raise BackendError(f"{self.name} has too little memory: {error}; give a smaller max_memory") from error
+            raise BackendError(
+                f"{self.name} has too little memory: {error}; give a smaller max_memory"
+            ) from error
         except RuntimeError as error:
             if isinstance(error, getattr(torch, "AcceleratorError", ())) or "Triton Error" in str(error):
                 raise DeviceLost(f"{self.name}: {error}") from error
@@ -46,7 +54,9 @@ def _guarded(method: Callable[..., T]) -> Callable[..., T]:
 
 
 class Engine:
-    """One GPU, or the CPU where Triton's interpreter plays one. `resident`: bytes that originals may take there."""
+    """One GPU, or the CPU where Triton's interpreter plays one. `resident`: bytes that originals may take
+    there.
+    """
 
     def __init__(self, device: str, sizes: Sizes | None = None, resident: int | None = None):
         self.name, self.device = device, torch.device(device)
@@ -61,14 +71,20 @@ class Engine:
 
     @_guarded
     def load(self, rows: Rows, book: Codebook) -> Loaded:
-        """A tensor that lies on the device already is read there and not copied; half precision is kept so."""
+        """A tensor that lies on the device already is read there, not copied; half precision is kept so."""
         room = self.resident
         if room is None:
-            free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else 1 << 62
-            room = int(RESIDENT * max(0, free - rows.n * book.width))
+            room = int(RESIDENT * max(0, self._free() - rows.n * book.width))
         if rows.d not in self._salts:
             self._salts[rows.d] = copies.new_salt(rows.d, self.device)
         return loaded.load(rows, book, self.device, self.sizes, room, self._salts[rows.d])
+
+    def _free(self) -> int:
+        """Bytes that nobody uses; what torch keeps for later counts as such."""
+        if self.device.type != "cuda":
+            return 1 << 62
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return int(torch.cuda.mem_get_info(self.device)[0]) + kept
 
     @_guarded
     def first_of(self, held: Loaded) -> Array | None:
@@ -99,8 +115,7 @@ class Engine:
             work = search.Search(*ordered, (None, None), counts)
             work.walk()
             work.finish()
-        tables = search.table(first.state, 0), None if a == b else search.table(second.state, 0)
-        return tables
+        return search.table(first, 0), None if a == b else search.table(second, 0)
 
     @_guarded
     def between(
@@ -108,18 +123,22 @@ class Engine:
         reference_id: Array | None, spans: Sequence[Span], memory: int, counts: Counts,
     ) -> list[Table]:  # fmt: skip
         """See clipscan/engine/protocol.py. Spans that begin together share a walk."""
-        ids = tuple(None if id is None else to_device(id, self.device) for id in (query_id, reference_id))
+        own_id, other_id = (
+            None if i is None else to_device(i, self.device) for i in (query_id, reference_id)
+        )
         room = search.room_for(rows[1] - rows[0], k, memory, self.sizes.tile)
         tables, origin, done = [], None, 0
         for begin, end in spans:
             if begin != origin:
                 side, origin, done = search.begin(queries, rows, k, None, room), begin, begin
             if done < end:
-                work = search.Search(side, search.only_met(reference, (done, end)), ids, counts)
+                work = search.Search(
+                    side, search.only_met(reference, (done, end)), (own_id, other_id), counts
+                )
                 work.walk((done - begin) // self.sizes.tile)
                 work.finish()
             done = max(done, end)
-            tables.append(search.table(side.state, begin))
+            tables.append(search.table(side, begin))
         return tables
 
     @_guarded

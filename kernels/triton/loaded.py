@@ -1,4 +1,4 @@
-"""Rows on a device: their codes, and the originals there too where they fit, else left where they came from."""
+"""Rows on a device: their codes; the originals there too where they fit, else left where they came from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ class Loaded:
 
     def view(self) -> Originals | None:
         """The originals as kernels read them; None where they are on the host."""
-        return None if self.originals is None else Originals(self.originals, self.originals.stride(0), self.which)
+        return (
+            None
+            if self.originals is None
+            else Originals(self.originals, self.originals.stride(0), self.which)
+        )
 
     def take(self, positions: Any) -> Any:
         """Rows at positions [m], a tensor on the device -> [m, d] float32 there."""
@@ -54,7 +58,15 @@ class Loaded:
         codes = Codes(code, self.codes.norm[at], self.codes.error[at])
         which = at if self.which is None else self.which[at]
         return Loaded(
-            len(at), self.d, codes, self.units, self.hashes[at], self.source, self.originals, which, self.sizes
+            len(at),
+            self.d,
+            codes,
+            self.units,
+            self.hashes[at],
+            self.source,
+            self.originals,
+            which,
+            self.sizes,
         )
 
 
@@ -63,7 +75,7 @@ def to_device(array: Array, device: torch.device) -> Any:
 
 
 def load(rows: Rows, book: Codebook, device: torch.device, sizes: Sizes, room: int, salt: Any) -> Loaded:
-    """Rows encoded a block at a time; the originals stay on the device where they take at most `room` bytes."""
+    """Rows encoded a block at a time; the originals stay on the device where they fit `room` bytes."""
     n, d = rows.n, rows.d
     width = -(-book.width // CODE_UNIT) * CODE_UNIT
     code = torch.zeros((n + PADDING, width), dtype=torch.int8, device=device)
@@ -91,7 +103,9 @@ def load(rows: Rows, book: Codebook, device: torch.device, sizes: Sizes, room: i
 
 
 def _units(book: Codebook, d: int) -> Units:
-    """Reported distances to code units and back, as csrc/frontier.cpp; the 2e-6 covers what is done in float32."""
+    """Reported distances to code units and back, as csrc/frontier.cpp; the 2e-6 covers what is done in
+    float32.
+    """
     relative = (d + 16) * 2.0**-24
     absolute = float(np.sqrt(d * np.finfo(np.float32).tiny))  # squares of tiny differences underflow
     factor, spare = reference.factor(book), 1 + 2e-6

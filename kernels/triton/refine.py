@@ -1,9 +1,10 @@
 """Candidates -> limits, measured distances, the k nearest. What csrc/frontier.cpp does for one row at a time.
 
-Three kernels that follow each other. `tighten`: the k nearest candidates, by codes, prove a limit; who is beyond leaves.
-`measure`: candidates become keys, in place. `merge`: the k smallest keys are kept, and prove a limit of their own. A program
-owns LINES rows and goes through their candidates BLOCK at a time; the k-th smallest is found by halving an interval and
-counting, which needs no sorting network, and so no limit on k or on the candidates.
+Three kernels that follow each other. `tighten`: the k nearest candidates, by codes, prove a limit; who is
+beyond leaves. `measure`: candidates become keys, in place. `merge`: the k smallest keys are kept, and prove a
+limit of their own. A program owns LINES rows and goes through their candidates BLOCK at a time; the k-th
+smallest is found by halving an interval and counting, which needs no sorting network, and so no limit on k or
+on the candidates.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import triton
 import triton.language as tl
 
 from .sizes import Sizes
-from .state import ALL, NO_KEY, NONE, State, Units
+from .state import ALL, NO_KEY, NONE, Side
 
 TIGHTEN, SETTLE, FINISH = 0, 1, 2  # measure only where room gets short; the k that look nearest; all
 LARGEST = tl.constexpr(1 << 30)  # no squared distance of codes is above
@@ -43,24 +44,24 @@ def own_lines(lines, count, LINES: tl.constexpr):
 
 @triton.jit
 def halved(low, high, middle, within, k):
-    """The interval that the k-th smallest is in, when `within` are at most `middle`; of length 0 once k are."""
+    """The interval of the k-th smallest, when `within` are at most `middle`; of length 0 once k are."""
     lower = tl.where(within > k, low, tl.where(within == k, middle, middle + 1))
     return tl.where(low < high, lower, low), tl.where(within >= k, tl.minimum(high, middle), high)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "k", "count"])
 def tighten(
-    state, lines, count, query_error, other_error, units, SETTLED: tl.constexpr, ALL_OF_THEM: tl.constexpr,
-    LINES: tl.constexpr, BLOCK: tl.constexpr,
+    state, first, room, k, lines, count, query_error, other_error, units,
+    SETTLED: tl.constexpr, ALL_OF_THEM: tl.constexpr, LINES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Limits from candidates, and who is beyond them leaves; `bar`, `wanted` and `lost` say what comes next."""
+    """Limits from candidates, and who is beyond leaves; `bar`, `wanted` and `lost` say what comes next."""
     line, there = own_lines(lines, count, LINES)
     appended = tl.load(state.count + line, mask=there, other=0)
     kept = tl.load(state.kept + line, mask=there, other=0)
     limit = tl.load(state.limit + line, mask=there, other=0.0)
-    own = tl.load(query_error + state.first + line, mask=there, other=0.0)
-    held = tl.minimum(appended, state.room)
-    waiting = state.waiting + line.to(tl.int64)[:, None] * state.room
+    own = tl.load(query_error + first + line, mask=there, other=0.0)
+    held = tl.minimum(appended, room)
+    waiting = state.waiting + line.to(tl.int64)[:, None] * room
     most = tl.max(held, axis=0)
 
     # The k nearest: `high` ends where k candidates are within it, or more if some are as far as the k-th.
@@ -72,7 +73,7 @@ def tighten(
         low = tl.minimum(low, tl.min(tl.where(at < held[:, None], squared, LARGEST), axis=1))
         high = tl.maximum(high, tl.max(squared, axis=1))
         begin += BLOCK
-    enough = there & (held >= state.k)
+    enough = there & (held >= k)
     low, high = tl.where(enough, low, 0), tl.where(enough, high, 0)
     while tl.max(high - low, axis=0) > 0:
         middle = low + (high - low) // 2
@@ -83,7 +84,7 @@ def tighten(
             squared = (tl.load(waiting + at, mask=at < held[:, None], other=0) >> 32).to(tl.int32)
             within += tl.sum(((at < held[:, None]) & (squared <= middle[:, None])).to(tl.int32), axis=1)
             begin += BLOCK
-        low, high = halved(low, high, middle, within, state.k)
+        low, high = halved(low, high, middle, within, k)
 
     upper = tl.zeros_like(own)
     begin = 0
@@ -93,13 +94,15 @@ def tighten(
         squared = (item >> 32).to(tl.int32)
         near = (at < held[:, None]) & (squared <= high[:, None]) & enough[:, None]
         error = tl.load(other_error + (item & POSITION), mask=near, other=0.0)
-        upper = tl.maximum(upper, tl.max(tl.where(near, tl.sqrt_rn(squared.to(tl.float32)) + error, 0.0), axis=1))
+        upper = tl.maximum(
+            upper, tl.max(tl.where(near, tl.sqrt_rn(squared.to(tl.float32)) + error, 0.0), axis=1)
+        )
         begin += BLOCK
     proven = (upper + own) * units.bound_scale + units.bound_add
     limit = tl.where(enough, tl.minimum(limit, proven), limit)
 
     # What came since the last refine is incomplete where some found no room: it will come again.
-    lost = appended > state.room
+    lost = appended > room
     held = tl.where(lost, kept, held)
     nearest = tl.where(enough, high, ALL)
     left, wanted = tl.zeros_like(held), tl.zeros_like(held)
@@ -111,13 +114,15 @@ def tighten(
         error = tl.load(other_error + (item & POSITION), mask=at < held[:, None], other=0.0)
         keep = tl.sqrt_rn(squared.to(tl.float32)) - error <= (limit + own)[:, None]
         keep = keep & (at < held[:, None])
-        slot = left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1  # at most `at`: nothing unread is overwritten
+        slot = (
+            left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1
+        )  # at most `at`: nothing unread is overwritten
         tl.store(waiting + slot, item, mask=keep)
         left += tl.sum(keep.to(tl.int32), axis=1)
         wanted += tl.sum((keep & (squared <= nearest[:, None])).to(tl.int32), axis=1)
         begin += BLOCK
 
-    full = left > state.room // 2
+    full = left > room // 2
     if ALL_OF_THEM:
         full = left >= 0
     bar = tl.where(full, ALL, NONE)
@@ -132,14 +137,16 @@ def tighten(
     tl.store(state.lost + line, lost.to(tl.int32), mask=there)
 
 
-@triton.jit
-def measure(state, lines, count, reach, x, y, own_place, place, D: tl.constexpr, PAIRS: tl.constexpr):
+@triton.jit(do_not_specialize=["first", "count", "reach"])
+def measure(
+    state, first, room, lines, count, reach, x, y, own_place, place, D: tl.constexpr, PAIRS: tl.constexpr
+):  # fmt: skip
     """Candidates up to their row's bar become keys. The first `reach` slots of each row are looked at.
 
-    x, y: original rows of the queries and the others. Where `place` [count, reach] says so, candidate (line, slot) is row
-    place of y, and its query is row own_place of x.
-    The sum of squares is that of csrc/kernel.inl:measure4: sixteen lanes, squares rounded before they are added (so
-    the launch forbids contraction to FMA), then a tree.
+    x, y: original rows of the queries and the others. Where `place` [count, reach] says so, candidate (line,
+    slot) is row place of y, and its query is row own_place of x. The sum of squares is that of
+    csrc/kernel.inl:measure4: sixteen lanes, squares rounded before they are added (so the launch forbids
+    contraction to FMA), then a tree.
     """
     pair = tl.program_id(0).to(tl.int64) * PAIRS + tl.arange(0, PAIRS)
     number, slot = (pair // reach).to(tl.int32), (pair % reach).to(tl.int32)
@@ -148,13 +155,13 @@ def measure(state, lines, count, reach, x, y, own_place, place, D: tl.constexpr,
     if lines is not None:
         line = tl.load(lines + number, mask=there, other=0)
     there = there & (slot < tl.load(state.count + line, mask=there, other=0))
-    at = state.waiting + line.to(tl.int64) * state.room + slot
+    at = state.waiting + line.to(tl.int64) * room + slot
     item = tl.load(at, mask=there, other=0)
     there = there & ((item >> 32).to(tl.int32) <= tl.load(state.bar + line, mask=there, other=-1))
     if tl.max(there.to(tl.int32), axis=0) == 0:
         return
     position = item & POSITION
-    own, other = (state.first + line).to(tl.int64), position
+    own, other = (first + line).to(tl.int64), position
     if x.which is not None:
         own = tl.load(x.which + own, mask=there, other=0).to(tl.int64)
     if y.which is not None:
@@ -182,9 +189,10 @@ def measure(state, lines, count, reach, x, y, own_place, place, D: tl.constexpr,
     tl.store(at, key | MEASURED, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "k", "count"])
 def merge(
-    state, lines, count, query_error, other_error, units, LINES: tl.constexpr, BLOCK: tl.constexpr
+    state, first, room, k, lines, count, query_error, other_error, units,
+    LINES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Measured candidates leave; the k smallest keys of theirs and of `best` are the new `best`."""
     line, there = own_lines(lines, count, LINES)
@@ -194,13 +202,13 @@ def merge(
     held = tl.load(state.count + line, mask=there, other=0)
     known = tl.load(state.known + line, mask=there, other=0)
     limit = tl.load(state.limit + line, mask=there, other=0.0)
-    own = tl.load(query_error + state.first + line, mask=there, other=0.0)
-    waiting = state.waiting + line.to(tl.int64)[:, None] * state.room
-    best = state.best + line.to(tl.int64)[:, None] * state.k
+    own = tl.load(query_error + first + line, mask=there, other=0.0)
+    waiting = state.waiting + line.to(tl.int64)[:, None] * room
+    best = state.best + line.to(tl.int64)[:, None] * k
     most, most_known = tl.max(held, axis=0), tl.max(known, axis=0)
 
     # The k smallest: keys differ, so `high` ends where exactly k are within it. Fewer are all taken.
-    full = known + wanted >= state.k
+    full = known + wanted >= k
     low, high = tl.zeros_like(line).to(tl.int64) + UNKNOWN, tl.zeros_like(line).to(tl.int64)
     begin = 0
     while begin < most_known:
@@ -216,7 +224,7 @@ def merge(
         low = tl.minimum(low, tl.min(tl.where(item < 0, item ^ MEASURED, UNKNOWN), axis=1))
         high = tl.maximum(high, tl.max(tl.where(item < 0, item ^ MEASURED, 0), axis=1))
         begin += BLOCK
-    more = known + wanted > state.k
+    more = known + wanted > k
     low, high = tl.where(more, low, 0), tl.where(more, high, 0)
     while tl.max(high - low, axis=0) > 0:
         middle = low + (high - low) // 2
@@ -233,7 +241,7 @@ def merge(
             item = tl.load(waiting + at, mask=at < held[:, None], other=0)
             within += tl.sum(((item < 0) & ((item ^ MEASURED) <= middle[:, None])).to(tl.int32), axis=1)
             begin += BLOCK
-        low, high = halved(low, high, middle, within, state.k)
+        low, high = halved(low, high, middle, within, k)
     high = tl.where(more, high, UNKNOWN)
 
     # Those of `best` close ranks, the new ones follow. Slots are never ahead of what is still to be read.
@@ -277,31 +285,30 @@ def merge(
     tl.store(state.kept + line, left, mask=there)
 
 
-def launch_tighten(
-    state: State, lines: Any, query_error: Any, other_error: Any, units: Units, mode: int, sizes: Sizes
-) -> None:
-    count = state.n if lines is None else len(lines)
+def launch_tighten(side: Side, other: Any, lines: Any, mode: int, sizes: Sizes) -> None:
+    """For the rows `lines` of a side, None: all; `other` holds those that they met."""
+    count = side.n if lines is None else len(lines)
     tighten[(triton.cdiv(count, sizes.lines),)](
-        state, lines, count, query_error, other_error, units, SETTLED=mode == SETTLE, ALL_OF_THEM=mode == FINISH,
+        side.state, side.first, side.room, side.k, lines, count, side.loaded.codes.error, other.codes.error,
+        side.loaded.units, SETTLED=mode == SETTLE, ALL_OF_THEM=mode == FINISH,
         LINES=sizes.lines, BLOCK=sizes.block, enable_fp_fusion=False,
     )  # fmt: skip
 
 
 def launch_measure(
-    state: State, lines: Any, reach: int, x: Originals, y: Originals, d: int, sizes: Sizes,
+    side: Side, lines: Any, reach: int, x: Originals, y: Originals, sizes: Sizes,
     own_place: Any = None, place: Any = None,
 ) -> None:  # fmt: skip
-    count = state.n if lines is None else len(lines)
+    count = side.n if lines is None else len(lines)
     measure[(triton.cdiv(count * reach, sizes.pairs),)](
-        state, lines, count, reach, x, y, own_place, place, D=d, PAIRS=sizes.pairs, enable_fp_fusion=False
-    )
+        side.state, side.first, side.room, lines, count, reach, x, y, own_place, place,
+        D=side.loaded.d, PAIRS=sizes.pairs, enable_fp_fusion=False,
+    )  # fmt: skip
 
 
-def launch_merge(
-    state: State, lines: Any, query_error: Any, other_error: Any, units: Units, sizes: Sizes
-) -> None:
-    count = state.n if lines is None else len(lines)
+def launch_merge(side: Side, other: Any, lines: Any, sizes: Sizes) -> None:
+    count = side.n if lines is None else len(lines)
     merge[(triton.cdiv(count, sizes.lines),)](
-        state, lines, count, query_error, other_error, units, LINES=sizes.lines, BLOCK=sizes.block,
-        enable_fp_fusion=False,
+        side.state, side.first, side.room, side.k, lines, count, side.loaded.codes.error, other.codes.error,
+        side.loaded.units, LINES=sizes.lines, BLOCK=sizes.block, enable_fp_fusion=False,
     )  # fmt: skip

@@ -1,11 +1,14 @@
-"""What the kernels of this folder take: codes, and what is known of the rows at work. The same words as kernels/cuda/kernels.h.
+"""What the kernels of this folder take: codes, and what is known of the rows at work. The same words as
+kernels/cuda/kernels.h.
 
-A candidate is one int64: |q_i - q_j|^2 above, the position of j below. A measured one is a key, its distance's float32
-bits above, with the sign bit set while it still stands among the candidates. Letters: n rows, k neighbours.
+A candidate is one int64: |q_i - q_j|^2 above, the position of j below. A measured one is a key, its
+distance's float32 bits above, with the sign bit set while it still stands among the candidates. Letters: n
+rows, k neighbours.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -24,12 +27,8 @@ class Codes(NamedTuple):
 
 
 class State(NamedTuple):
-    """The rows at work: row i is position first + i of its set. limit None: rows that are only met."""
+    """What is known of n rows at work. limit None: they are only met, and take nothing."""
 
-    first: int
-    n: int
-    room: int = 0  # candidates that a row can hold
-    k: int = 0
     limit: Any = None  # [n] float32: no neighbour is farther, in code units; only falls
     count: Any = None  # [n] int32: candidates appended, those that found no room too
     kept: Any = None  # [n] int32: how many of them the last refine left
@@ -39,6 +38,20 @@ class State(NamedTuple):
     lost: Any = None  # [n] int32: 1 where candidates found no room
     best: Any = None  # [n, k] int64: keys, in any order
     known: Any = None  # [n] int32: how many of them are real, the first ones
+
+
+@dataclass
+class Side:
+    """Rows at work: row i is position first + i of `loaded`. Numbers are kept apart from `state`, as kernels
+    take them: a number in a tuple has them compiled again for 1, and for multiples of 16.
+    """
+
+    loaded: Any
+    first: int
+    n: int
+    room: int = 0  # candidates that a row can hold
+    k: int = 0
+    state: State = field(default_factory=State)
 
 
 class Units(NamedTuple):
@@ -55,10 +68,12 @@ def row_bytes(room: int, k: int) -> int:
     return 8 * room + 8 * k + 28
 
 
-def start(first: int, n: int, room: int, k: int, limit: Any) -> State:
+def start(limit: Any, room: int, k: int) -> State:
     """Nothing found yet; limit [n] float32 in code units."""
-    device = limit.device
-    count, kept, bar, wanted, lost, known = torch.zeros((6, n), dtype=torch.int32, device=device)
+    n, device = len(limit), limit.device
+    count, kept, bar, wanted, lost, known = (
+        torch.zeros(n, dtype=torch.int32, device=device) for _ in range(6)
+    )
     waiting = torch.empty((n, room), dtype=torch.int64, device=device)
     best = torch.full((n, k), NO_KEY, dtype=torch.int64, device=device)
-    return State(first, n, room, k, limit, count, kept, waiting, bar, wanted, lost, best, known)
+    return State(limit, count, kept, waiting, bar, wanted, lost, best, known)
