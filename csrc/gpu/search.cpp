@@ -69,7 +69,7 @@ class Side {
 class Search {
  public:
   Search(const SearchTask& task, const DevicePtr& device, int64_t rows)
-      : task_(task), device_(device), tile_(task.wgmma ? WGMMA_TILE : MMA_TILE), list_(device, rows), lost_(device, rows),
+      : task_(task), device_(device), tile_(task.wgmma ? WGMMA_TILE : MMA_TILE), full_(device, rows), lost_(device, rows),
         counters_(device, 2), totals_(device, 2) {
     totals_.fill(0);
   }
@@ -84,14 +84,15 @@ class Search {
   // Refines the listed rows (all: null) and returns those that lost candidates, as numbers of the state.
   std::vector<uint32_t> refine(const Side& side, const Loaded& reference, Refine mode, const uint32_t* list, int64_t count) {
     const bool here = side.rows.on_device() && reference.on_device();
+    if (!here && mode == Refine::settle) mode = Refine::tighten;  // the host measures when it must
     counters_.fill(0);
     RefineTask task{side.state, reference.units(), mode, here, {}, {}, side.rows.codes().error, reference.codes().error, list,
-                    list ? count : side.state.n, lost_.data(), counters_.data(), full().data(), counters_.data() + 1,
+                    list ? count : side.state.n, lost_.data(), counters_.data(), full_.data(), counters_.data() + 1,
                     totals_.data(), totals_.data() + 1};
     if (here) task.queries = side.rows.rows(), task.reference = reference.rows();
     gpu::refine(task, device_->stream);
     const std::vector<uint32_t> found = counters_.download(2);
-    if (found[1]) measure_on_host(side, reference, full().download(found[1]));
+    if (found[1]) measure_on_host(side, reference, full_.download(found[1]));
     return lost_.download(found[0]);
   }
 
@@ -136,23 +137,19 @@ class Search {
     refine(side, reference, Refine::finish, nullptr, 0);
   }
 
-  Buffer<uint32_t>& lists() { return list_; }
-
   void add_to(Counts& counts) const {
     const auto totals = totals_.download(2);
     counts.passed += int64_t(totals[0]), counts.measured += int64_t(totals[1]) + host_measured_;
   }
 
  private:
-  Buffer<uint32_t>& full() { return list_; }
-
   // What refine does where it cannot: the candidates of these rows against originals on the host.
   void measure_on_host(const Side& side, const Loaded& reference, std::vector<uint32_t> list);
 
   const SearchTask& task_;
   DevicePtr device_;
   const int64_t tile_;
-  Buffer<uint32_t> list_, lost_, counters_;
+  Buffer<uint32_t> full_, lost_, counters_;
   Buffer<unsigned long long> totals_;
   std::atomic<int64_t> host_measured_{0};
 };
@@ -207,8 +204,8 @@ void Search::measure_on_host(const Side& side, const Loaded& reference, std::vec
   }
 }
 
-// Rows of a side that lost candidates on the way: everything again, with the limits that they have by now.
-void redo(Search& search, const Side& side, const Loaded& reference, const std::vector<bool>& lost, Range first, Range second) {
+// Rows of a side that lost candidates on the way: all columns again, with the limits that they have by now.
+void redo(Search& search, const Side& side, const Loaded& reference, const std::vector<bool>& lost, Range columns) {
   std::vector<uint32_t> list;
   for (size_t i = 0; i < lost.size(); ++i)
     if (lost[i]) list.push_back(uint32_t(i));
@@ -216,9 +213,8 @@ void redo(Search& search, const Side& side, const Loaded& reference, const std::
   Buffer<uint32_t> here(side.rows.device(), int64_t(list.size()));
   here.upload(list);
   restart(side.state, here.data(), here.size(), side.rows.device()->stream);
-  for (const Range columns : {first, second})
-    if (columns.size())
-      search.scan(side, reference, list, columns, std::max<int64_t>(Search::opening(side), columns.size() / 8), nullptr, nullptr, true);
+  const int64_t piece = std::max<int64_t>(Search::opening(side), columns.size() / 8);
+  search.scan(side, reference, list, columns, piece, nullptr, nullptr, true);
 }
 
 // True limits cost k measurements a row. After every second doubling, the last time when 64 % of the columns have been met,
@@ -262,10 +258,10 @@ std::pair<Table, Table> search_pairs(const SearchTask& task, const Loaded& rows,
       for (const uint32_t i : search.refine(right, rows, mode, nullptr, 0)) lost_right[i] = true;
     begin = end;
   }
-  redo(search, left, rows, lost_left, b, {});
+  redo(search, left, rows, lost_left, b);
   search.finish(left, rows);
   if (!self) {
-    redo(search, right, rows, lost_right, a, {});
+    redo(search, right, rows, lost_right, a);
     search.finish(right, rows);
   }
   std::pair<Table, Table> out{left.table(0), self ? Table{} : right.table(0)};

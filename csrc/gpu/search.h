@@ -1,6 +1,7 @@
-// The search on one device: rounds of filter and refine, see docs/engine.md.
+// The search on one device: rounds of filter and refine, see docs/gpu.md.
 #pragma once
-#include <functional>
+#include <utility>
+#include <vector>
 
 #include "../knn.h"
 #include "loaded.h"
