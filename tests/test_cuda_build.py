@@ -20,7 +20,7 @@ def test_kernels_compile_without_spills(source, architecture, tmp_path):
     if (nvcc := shutil.which("nvcc")) is None:
         pytest.skip("needs nvcc on the path")
     target = f"arch=compute_{architecture},code=sm_{architecture}"
-    command = [nvcc, "-std=c++20", "-cubin", "-gencode", target, "-Xptxas", "-v", "-I", str(KERNELS)]
+    command = [nvcc, "-std=c++17", "-cubin", "-gencode", target, "-Xptxas", "-v", "-I", str(KERNELS)]
     done = subprocess.run(
         [*command, str(KERNELS / source), "-o", str(tmp_path / "out.cubin")], capture_output=True, text=True
     )

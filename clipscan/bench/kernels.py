@@ -26,7 +26,7 @@ CHUNK = 64  # codes of a row are padded to a multiple
 WARM = 3  # runs that are not counted
 FARTHEST = 2.0  # distance of unit rows
 HALVINGS = 16  # of that, in search of the limit that a wanted number of pairs pass
-SQUARE = 8192  # of torch's matrices; 0.7 ms of int8 on an H200
+SQUARE = 8192  # of torch's matrices: large enough to keep a GPU busy
 COPIED = 1 << 30  # bytes
 TERA, GIGA = "Top/s", "GB/s"
 
@@ -66,7 +66,7 @@ class KernelPlan:
     @property
     def room(self) -> int:
         """Candidates that a row can hold, as csrc/gpu/search.cpp gives it where memory is plenty."""
-        return max(256, 8 * self.k)
+        return min(4096, max(256, 32 * self.k))
 
 
 class Run(NamedTuple):
