@@ -34,7 +34,7 @@ from clipscan.bench.exact import SPARE, TIE
 from clipscan.bench.kernels import KernelPlan, limit_for, steps
 from clipscan.bench.rows import spread
 from clipscan.engine import Counts, as_rows, codebook, cores, cuda, like, triton
-from clipscan.engine.devices import SEGMENTS, Devices
+from clipscan.engine.devices import Devices
 from clipscan.engine.tasks import simulate
 from clipscan.scores import LOCAL
 
@@ -100,9 +100,9 @@ def engine_of(backend: str) -> Any:
     return cuda.Engine(0, filter=backend.removeprefix("cuda-"))
 
 
-def knn(engine: Any, x: torch.Tensor, k: int, counts: Counts | None = None) -> torch.Tensor:
-    """index [n, k] of the engine's table."""
-    found = Devices([engine]).within(as_rows(x), k, cores(), None, counts or Counts())
+def knn(devices: Devices, x: torch.Tensor, k: int, counts: Counts | None = None) -> torch.Tensor:
+    """index [n, k] of the exact table."""
+    found = devices.within(as_rows(x), k, cores(), None, counts or Counts())
     index: torch.Tensor = like(x)(found[1])
     return index
 
@@ -141,12 +141,23 @@ class Peak(threading.Thread):
         return self.before - self.least
 
 
+class AsFor(Devices):
+    """One engine whose searches are cut as they are for `count` of them."""
+
+    def __init__(self, engine: Any, count: int) -> None:
+        super().__init__([engine])
+        self.count = count
+
+    def _crew(self, n: int) -> int:
+        return self.count
+
+
 def searched(backend: str, x: torch.Tensor, k: int, rounds: int) -> Row:
     """A warm-up, during which memory is looked at, and `rounds` counted runs; 0: the warm-up counts."""
-    engine, counts = engine_of(backend), Counts()
+    devices, counts = Devices([engine_of(backend)]), Counts()
     with Peak() as peak:
-        first, index = seconds(lambda: knn(engine, x, k, counts))
-    runs = [seconds(lambda: knn(engine, x, k))[0] for _ in range(rounds)] or [first]
+        first, index = seconds(lambda: knn(devices, x, k, counts))
+    runs = [seconds(lambda: knn(devices, x, k))[0] for _ in range(rounds)] or [first]
     n, d = x.shape
     shape = {"n": n, "d": d, "k": k, "rounds": len(runs)}
     return {
@@ -154,6 +165,7 @@ def searched(backend: str, x: torch.Tensor, k: int, rounds: int) -> Row:
         "dtype": str(x.dtype).removeprefix("torch."),
         **shape,
         **spread([{"seconds": run} for run in runs], "seconds"),
+        "device_seconds": sum(step.seconds for step in devices.schedule),  # of the last; loading is apart
         "pflops": 2 * n * n * d / float(np.median(runs)) / 1e15,
         "passed_per_row": counts.passed / n,
         "measured_per_row": counts.measured / n,
@@ -179,7 +191,7 @@ def end_to_end() -> dict[str, Case]:
 def peers() -> dict[str, Case]:
     def case(d: int, k: int) -> Iterator[Row]:
         x = clustered(PEERS_N, d)
-        calls = {name: functools.partial(knn, engine_of(name)) for name in BACKENDS}
+        calls = {name: functools.partial(knn, Devices([engine_of(name)])) for name in BACKENDS}
         yield from gpu_peers.interleaved(calls, x, k, functools.partial(recall, x, k=k), seconds)
 
     sizes = itertools.product((512, 1024), (16, 32, 64))
@@ -218,14 +230,11 @@ def scaling() -> dict[str, Case]:
 
     def case(devices: int) -> Iterator[Row]:
         x, engine = clustered(MILLION, 512), engine_of(BACKENDS[0])
-        knn(engine, x, 16)
-        whole, _ = seconds(lambda: knn(engine, x, 16))
-        segments = SEGMENTS * devices
-        memory = engine.least_memory(2 * -(-len(x) // segments), 16)  # two segments at a time and no more
-        search = Devices([engine])
-        search.within(as_rows(x), 16, cores(), memory, Counts())
-        tasks = [step.seconds for step in search.schedule]
-        assert len(tasks) == segments * (segments + 1) // 2, f"{len(tasks)} tasks of {segments} segments"
+        alone, cut = Devices([engine]), AsFor(engine, devices)
+        knn(alone, x, 16)
+        whole, _ = seconds(lambda: knn(alone, x, 16))
+        knn(cut, x, 16)
+        tasks = [step.seconds for step in cut.schedule]
         share = simulate(tasks, devices)
         took = sum(tasks) / devices / share
         row = {"devices": devices, "tasks": len(tasks), "seconds_alone": whole, "seconds": took}

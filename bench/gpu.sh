@@ -160,7 +160,7 @@ for i in "${!checks[@]}"; do
   code=$?
   said=$(grep "^$check: " "smoke-$check" | tail -n 1 | cut -d ' ' -f 2-)
   { echo "--- smoke $check" && cat "smoke-$check"; } >>"$log"
-  [[ -n $said ]] || said="WRONG: $(words $code)"
+  [[ -n $said ]] || said="WRONG: $(words $code); $(tail -n 1 "smoke-$check" | cut -c 1-200)"
   say "smoke $check: $said"
   note smoke "$check" "$said"
   case $code in

@@ -24,7 +24,10 @@ SEARCHES = {
     "seconds_p20": "p20",
     "seconds_median": "median",
     "seconds_p80": "p80 s",
+    "device_seconds": "task s",
     "pflops": "PFLOP/s",
+    "share_int8": "of int8",
+    "share_bf16": "of bf16",
     "passed_per_row": "passed",
     "measured_per_row": "measured",
     "recall": "recall",
@@ -32,6 +35,7 @@ SEARCHES = {
 }
 SCALING = ("devices", "tasks", "seconds", "speedup", "share_at_work")
 TILES = ("tile", "ms_median", "rate", "registers", "spilled_bytes", "passed")
+PEAKS = ("int8", "bf16")
 LOUD = re.compile("FAILED|STOPPED|WRONG|left out|[1-9][0-9]* (failed|error)|not finished|tests/")
 
 
@@ -76,13 +80,19 @@ def in_words(said: dict[str, str]) -> list[str]:
     return [f"  {'; '.join(well)}"] * bool(well) + loud
 
 
+def shares(row: Row, peaks: dict[str, float]) -> Row:
+    """What a search reaches of torch's matrix products in that run, counted as 2 n n d, whatever was done."""
+    return {f"share_{name}": row["pflops"] * 1e3 / rate for name, rate in peaks.items() if "pflops" in row}
+
+
 def page(found: dict[str, Any]) -> str:
     lines: list[str] = []
     for section in ("facts", "steps", "smoke", "tests"):
         lines += [section, *in_words(found.get(section, {}))]
+    peaks = {row["kernel"]: row["rate"] for row in found.get("kernels", []) if row["kernel"] in PEAKS}
     for section, shown in TABLES.items():
         if rows := found.get(section):
-            lines += [section, *told(rows, shown)]
+            lines += [section, *told([row | shares(row, peaks) for row in rows], shown)]
     return "\n".join(lines)
 
 
