@@ -69,9 +69,7 @@ def launch_all(sizes):
             return
         ids = torch.arange(320)
         search.Search(one, two, (None, None), Counts()).visit(0, 1)
-        search.Search(one, search.only_met(held, (0, 320)), (ids, ids), Counts())._visit(
-            search.Piece(True, 0, 1)
-        )
+        search.Search(one, search.only_met(held, (0, 320)), (ids, ids), Counts()).visit(0, 1)
         among.visit(0, 1)
         among.visit_again(one, torch.arange(16, dtype=torch.int32), search.Piece(False, 1, 2))
         for mode in range(3):

@@ -97,7 +97,7 @@ def note_one(state, room, line, limit, own, odd, position, error, sum, there):
     """One pair of each line, if its own errors leave it within the limit; odd: how many of its norms are."""
     squared = odd - 2 * sum
     keep = there & (limit >= 0) & (tl.sqrt(squared.to(tl.float32)) - own - error <= limit)
-    slot = tl.atomic_add(state.count + line, 1, mask=keep)
+    slot = tl.atomic_add(state.count + line, 1, mask=keep, sem="relaxed")
     append(state, room, line, squared, position, keep, slot)
 
 
@@ -110,7 +110,7 @@ def note_all(sums, near, state, room, line, limit, own, odd, position, error, ot
     least = tl.sqrt(squared.to(tl.float32)) - along(own, AXIS) - along(error, 1 - AXIS)
     keep = near & (least <= along(limit, AXIS))
     found = tl.sum(keep.to(tl.int32), axis=AXIS)
-    first = tl.atomic_add(state.count + line, found, mask=found > 0)
+    first = tl.atomic_add(state.count + line, found, mask=found > 0, sem="relaxed")
     slot = along(first, AXIS) + tl.cumsum(keep.to(tl.int32), axis=AXIS) - 1
     append(state, room, along(line, AXIS), squared, along(position, 1 - AXIS), keep, slot)
 
@@ -187,7 +187,7 @@ def filter_tiles(
     else:
         most = tl.max(tl.sum((sums >= lowest).to(tl.int32), axis=1), axis=0)
         if most > FEW:
-            tl.store(crowded + tl.atomic_add(crowds, 1), number)
+            tl.store(crowded + tl.atomic_add(crowds, 1, sem="relaxed"), number)
             return
         index = tl.arange(0, SIDE)[None, :]
         last = tl.zeros_like(i) + SIDE

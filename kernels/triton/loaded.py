@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,17 +57,7 @@ class Loaded:
         torch.index_select(self.codes.code, 0, at, out=code[: len(at)])
         codes = Codes(code, self.codes.norm[at], self.codes.error[at])
         which = at if self.which is None else self.which[at]
-        return Loaded(
-            len(at),
-            self.d,
-            codes,
-            self.units,
-            self.hashes[at],
-            self.source,
-            self.originals,
-            which,
-            self.sizes,
-        )
+        return replace(self, n=len(at), codes=codes, hashes=self.hashes[at], which=which)
 
 
 def to_device(array: Array, device: torch.device) -> Any:
@@ -79,18 +69,13 @@ def load(rows: Rows, book: Codebook, device: torch.device, sizes: Sizes, room: i
     n, d = rows.n, rows.d
     width = -(-book.width // CODE_UNIT) * CODE_UNIT
     code = torch.zeros((n + PADDING, width), dtype=torch.int8, device=device)
-    codes = Codes(
-        code,
-        torch.empty(n, dtype=torch.int32, device=device),
-        torch.empty(n, dtype=torch.float32, device=device),
-    )
+    norm, error = (torch.empty(n, dtype=kind, device=device) for kind in (torch.int32, torch.float32))
+    codes = Codes(code, norm, error)
     hashes = torch.empty(n, dtype=torch.int64, device=device)
-    here = _already_there(rows, device)
+    here, stored = _already_there(rows, device), _stored_type(rows)
     originals = here
-    if here is None:
-        stored = _stored_type(rows)
-        if n * d * stored.itemsize <= room:
-            originals = torch.empty((n, d), dtype=stored, device=device)
+    if here is None and n * d * stored.itemsize <= room:
+        originals = torch.empty((n, d), dtype=stored, device=device)
 
     step = max(1, BLOCK_BYTES // (4 * d))
     for begin in range(0, n, step):
@@ -117,31 +102,27 @@ def _units(book: Codebook, d: int) -> Units:
     )
 
 
-def _parts(rows: Rows) -> list[Any]:
-    return rows.parts
-
-
 def _type(part: Any) -> str:
     return str(part.dtype).removeprefix("torch.")
 
 
 def _already_there(rows: Rows, device: torch.device) -> Any:
     """The rows themselves where they are one tensor that kernels can read; None otherwise."""
-    part = _parts(rows)[0]
-    if len(_parts(rows)) > 1 or not isinstance(part, torch.Tensor) or part.device != device:
+    part = rows.parts[0]
+    if len(rows.parts) > 1 or not isinstance(part, torch.Tensor) or part.device != device:
         return None
     readable = part.dtype in (torch.float16, torch.bfloat16, torch.float32)
     return part if readable and part.stride(1) == 1 and part.stride(0) >= 0 else None
 
 
 def _stored_type(rows: Rows) -> torch.dtype:
-    types = {_type(part) for part in _parts(rows)}
+    types = {_type(part) for part in rows.parts}
     return STORED.get(types.pop(), torch.float32) if len(types) == 1 else torch.float32
 
 
 def _block(rows: Rows, begin: int, end: int, device: torch.device) -> Any:
     """Rows [begin, end) as float32 on the device; what lies on a device does not pass through the host."""
-    parts = _parts(rows.slice(begin, end))
+    parts = rows.slice(begin, end).parts
     if all(isinstance(part, torch.Tensor) and part.device.type != "cpu" for part in parts):
         return torch.cat([part.to(device).float() for part in parts])
     return to_device(rows.block(begin, end), device)

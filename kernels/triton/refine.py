@@ -114,10 +114,8 @@ def tighten(
         error = tl.load(other_error + (item & POSITION), mask=at < held[:, None], other=0.0)
         keep = tl.sqrt_rn(squared.to(tl.float32)) - error <= (limit + own)[:, None]
         keep = keep & (at < held[:, None])
-        slot = (
-            left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1
-        )  # at most `at`: nothing unread is overwritten
-        tl.store(waiting + slot, item, mask=keep)
+        # A slot is at most `at`: nothing unread is overwritten.
+        tl.store(waiting + left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, item, mask=keep)
         left += tl.sum(keep.to(tl.int32), axis=1)
         wanted += tl.sum((keep & (squared <= nearest[:, None])).to(tl.int32), axis=1)
         begin += BLOCK
@@ -291,7 +289,7 @@ def launch_tighten(side: Side, other: Any, lines: Any, mode: int, sizes: Sizes) 
     tighten[(triton.cdiv(count, sizes.lines),)](
         side.state, side.first, side.room, side.k, lines, count, side.loaded.codes.error, other.codes.error,
         side.loaded.units, SETTLED=mode == SETTLE, ALL_OF_THEM=mode == FINISH,
-        LINES=sizes.lines, BLOCK=sizes.block, enable_fp_fusion=False,
+        LINES=sizes.lines, BLOCK=sizes.block, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
 
 
@@ -310,5 +308,5 @@ def launch_merge(side: Side, other: Any, lines: Any, sizes: Sizes) -> None:
     count = side.n if lines is None else len(lines)
     merge[(triton.cdiv(count, sizes.lines),)](
         side.state, side.first, side.room, side.k, lines, count, side.loaded.codes.error, other.codes.error,
-        side.loaded.units, LINES=sizes.lines, BLOCK=sizes.block, enable_fp_fusion=False,
+        side.loaded.units, LINES=sizes.lines, BLOCK=sizes.block, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip

@@ -25,10 +25,10 @@ from .loaded import Loaded
 from .refine import FINISH, SETTLE, TIGHTEN
 from .state import NO_KEY, Side, row_bytes, start
 
-SETTLE_AT = 16  # the share of all tiles, one in so many, after which a measured limit pays: it costs k rows
-GATHER_BYTES = 64 << 20  # float32 rows fetched from the host at once
-TABLE_BYTES = 64 << 20  # of keys sorted at once
-FIXED_MEMORY = 512 << 20  # bytes of what does not grow with the rows: those blocks, and their copies
+SETTLE_AT = 16  # the share of all tiles, one in so many, after which a measured limit pays: it reads k rows
+GATHER_BYTES = 32 << 20  # float32 rows fetched from the host at once
+TABLE_BYTES = 16 << 20  # of keys sorted at once
+FIXED_MEMORY = 256 << 20  # bytes of what does not grow with the rows: those blocks, and their copies
 
 
 class Piece(NamedTuple):
@@ -44,9 +44,9 @@ class Piece(NamedTuple):
 
 
 def room_for(rows: int, k: int, memory: int, tile: int) -> int:
-    """Candidates that each row may hold: about k pass in a round, more where codes are coarse."""
+    """Candidates that each row may hold: of clustered rows up to 25 k come in a round (bench/rounds.py)."""
     spare = (memory - FIXED_MEMORY) // max(1, rows) - row_bytes(0, k)
-    return int(np.clip(spare // 8 // 64 * 64, 2 * tile, -(-8 * k // 64) * 64 + 2 * tile))
+    return int(np.clip(spare // 8 // 64 * 64, 2 * tile, -(-32 * k // 64) * 64 + 2 * tile))
 
 
 def least_memory(rows: int, k: int, tile: int) -> int:
@@ -76,6 +76,7 @@ class Search:
         self._rows, self._columns, self._ids, self._counts = rows, columns, ids, counts
         self._sizes, self._device = rows.loaded.sizes, rows.loaded.codes.norm.device
         self._among = columns is rows
+        self._resident = rows.loaded.view() is not None and columns.loaded.view() is not None
         self._takers = [side for side in ((rows,) if self._among else (rows, columns)) if side.k]
         row_tiles, self._period = self._tiles(rows), self._tiles(columns)
         # Rows of a self-search meet the next tile at each step; those of two sides are spread evenly over the
@@ -94,9 +95,9 @@ class Search:
                 lost = self.refine(side, TIGHTEN)
                 for piece in self._pieces(side, begin, end) if len(lost) else ():
                     self.visit_again(side, lost, piece)
-            if end < self.steps and (seen + begin) * SETTLE_AT < total <= (seen + end) * SETTLE_AT:
-                for side in self._takers:
-                    self.refine(side, SETTLE)
+            due = end < self.steps and (seen + begin) * SETTLE_AT < total <= (seen + end) * SETTLE_AT
+            for side in self._takers if due and self._resident else ():
+                self.refine(side, SETTLE)
             begin = end
 
     def finish(self) -> None:

@@ -24,8 +24,8 @@ class Sizes(NamedTuple):
     part_warps: int = 8  # a prefix sum over the part: with 4, registers spill
     stages: int = 4
     numbers: int = 4096  # of a program of encode.py and copies.py
-    lines: int = 8  # rows of a program of refine.py
-    block: int = 128  # candidates that such a program looks at together
+    lines: int = 4  # rows of a program of refine.py, which is one warp: counting needs no barriers then
+    block: int = 128  # candidates of each that it looks at together
     pairs: int = 64  # pairs measured by a program
     launch: int = 1 << 21  # programs of a filter launch: about 0.1 s, so that Ctrl-C is heard
 
