@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +23,13 @@ def build() -> ModuleType:
         "-DCLIPSCAN_SIM=ON",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         f"-DPython_EXECUTABLE={sys.executable}",
-        "-DCMAKE_RUNTIME_OUTPUT_DIRECTORY=.",
     ]
-    _run("cmake", "-S", str(ROOT), "-B", str(BUILD), *options)
-    _run("cmake", "--build", str(BUILD), "--target", "_cuda_sim", "--parallel", "2")
+    # Beside this Python, where the dev extra puts it, even if its environment is not the active one.
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    cmake = shutil.which("cmake", path=folders)
+    assert cmake, "needs cmake: pip install 'clipscan[dev]'"
+    _run(cmake, "-S", str(ROOT), "-B", str(BUILD), *options)
+    _run(cmake, "--build", str(BUILD), "--target", "_cuda_sim", "--parallel", "2")
     [library] = BUILD.glob("_cuda_sim*.so")
     spec = importlib.util.spec_from_file_location("_cuda_sim", library)
     assert spec and spec.loader
