@@ -7,7 +7,7 @@ import pytest
 from cuda_sim import build
 
 import clipscan
-from clipscan.engine import backends, cuda, knn
+from clipscan.engine import as_rows, backends, cuda, hash_rows, knn
 from clipscan.errors import BackendError, DeviceLost, InputError
 
 
@@ -16,15 +16,22 @@ def simulated():
     return build()
 
 
+@pytest.fixture(autouse=True)
+def nothing_known():
+    """What was learnt of this machine's back-ends is forgotten, before and after."""
+    known = (backends.gpus, backends._unavailable, backends._unfit)
+    for cached in known:
+        cached.cache_clear()
+    yield
+    for cached in known:
+        cached.cache_clear()
+
+
 @pytest.fixture
 def gpu(simulated, monkeypatch):
     """A host with two GPUs, which the CPU stands in for."""
     monkeypatch.setattr(cuda, "_module", lambda: simulated)
-    for cached in (backends.gpus, backends._wrong):
-        cached.cache_clear()
-    yield monkeypatch
-    for cached in (backends.gpus, backends._wrong):
-        cached.cache_clear()
+    return monkeypatch
 
 
 @pytest.fixture
@@ -99,3 +106,41 @@ def test_asked_for_devices_that_nobody_serves(monkeypatch, x):
     monkeypatch.setattr(backends, "ON_GPU", ("cuda",))
     with pytest.raises(BackendError, match="no back-end serves cuda:0: cuda is missing"):
         knn(x, k=4, devices="0")
+
+
+class OnGpu:
+    """Rows on a GPU that may serve nobody, as CuPy's would be."""
+
+    def __init__(self, array):
+        self.array = array
+        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
+
+    def __getitem__(self, rows):
+        return OnGpu(self.array[rows])
+
+    def __array__(self, *_, **__):
+        return self.array
+
+    def astype(self, kind):
+        return self.array.astype(kind)
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+@pytest.mark.parametrize("k", [4, 60])
+def test_rows_on_a_gpu_that_nobody_serves_go_to_the_cpu(monkeypatch, x, k):
+    monkeypatch.setattr(cuda, "available", lambda: "is missing")
+    table = knn(OnGpu(x), k=k)
+    assert table.backend == "cpu"
+    assert np.array_equal(table.index, knn(x, k=k, backend="cpu").index)
+    assert np.array_equal(hash_rows(as_rows(OnGpu(x))), hash_rows(as_rows(x)))
+    with pytest.raises(BackendError, match="no back-end serves cuda:0: cuda is missing"):
+        knn(OnGpu(x), k=k, devices="0")
+
+
+def test_a_gpu_that_is_not_there_is_named(gpu, x):
+    with pytest.raises(
+        BackendError, match="no back-end serves cuda:7: cuda .*no device cuda:7; it has cuda:0, cuda:1"
+    ):
+        knn(x, k=4, devices="7")

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from clipscan import _core
-from clipscan.engine import backends, cuda
+from clipscan.engine import backends
 from clipscan.engine.arrays import Array, Rows, as_rows, like, numpy_of
-from clipscan.engine.backends import choose, device_names, reasons
+from clipscan.engine.backends import choose, reasons
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
 from clipscan.engine.threads import cores
 from clipscan.errors import InputError
 
 __all__ = [
-    "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density", "device_names",
+    "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density",
     "hash_rows", "knn", "like", "numpy_of", "reasons", "search", "search_spans",
 ]  # fmt: skip
 
@@ -103,12 +103,11 @@ def search(
     counts = Counts() if counts is None else counts
 
     def on(backend: str, devices: str) -> Neighbors:
-        name, chosen = choose(backend, k, rows.d, devices)
+        name, chosen = choose(backend, k, rows.d, devices, backends.near(rows))
         distance, index = chosen.within(rows, k, threads or cores(), _memory(name, max_memory), counts)
         return Neighbors(distance, index, name)
 
-    there = backends.near(rows) if devices == "auto" else devices
-    table = backends.with_fallback(backend, lambda: on(backend, there), lambda: on("cpu", "auto"))
+    table = backends.with_fallback(backend, lambda: on(backend, devices), lambda: on("cpu", "auto"))
     return table.map(numpy_of) if on_host else table
 
 
@@ -136,13 +135,12 @@ def search_spans(
     ascending = [spans[s] for s in order]
 
     def on(backend: str, devices: str) -> list[Neighbors]:
-        name, chosen = choose(backend, k, rows.d, devices)
+        name, chosen = choose(backend, k, rows.d, devices, backends.near(rows, others))
         ids, room = (query_id, reference_id), _memory(name, max_memory)
         found = chosen.between(rows, others, k, *ids, ascending, threads or cores(), room, counts)
         return [Neighbors(distance, index, name) for distance, index in found]
 
-    there = backends.near(rows, others) if devices == "auto" else devices
-    found = backends.with_fallback(backend, lambda: on(backend, there), lambda: on("cpu", "auto"))
+    found = backends.with_fallback(backend, lambda: on(backend, devices), lambda: on("cpu", "auto"))
     tables = dict(zip(order, found, strict=True))
     return [tables[s].map(numpy_of) if on_host else tables[s] for s in range(len(spans))]
 
@@ -186,10 +184,15 @@ def check_rows(rows: Rows, threads: int | None = None) -> None:
 
 def hash_rows(rows: Rows, threads: int | None = None) -> Array:
     """[n] uint64, a hash of each row as float32, made where the rows lie; -0 counts as 0."""
+
+    def on_host() -> Array:
+        return _core.hash_rows(rows.sources(), rows.d, threads or cores())
+
     number = backends.near(rows)
-    if number != "auto" and cuda.available() is None:
-        return cuda.Engine(int(number)).hash_rows(rows)
-    return _core.hash_rows(rows.sources(), rows.d, threads or cores())
+    if number == "auto" or choose("auto", 1, rows.d, near=number)[0] != "cuda":
+        return on_host()
+    [engine] = backends.gpus("cuda", (f"cuda:{number}",)).engines
+    return backends.with_fallback("auto", lambda: engine.hash_rows(rows), on_host)  # type: ignore[attr-defined]
 
 
 def _identity(ids: Any, rows: Rows | None) -> Array | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -32,19 +32,20 @@ T = TypeVar("T")
 
 def reasons() -> dict[str, str | None]:
     """Back-end -> why it cannot serve here, None where it can."""
-    return {name: _module(name).available() if name in ON_GPU else None for name in MODULES}
+    return {name: _unavailable(name) if name in ON_GPU else None for name in MODULES}
 
 
-def choose(backend: str, k: int, d: int, devices: str = "auto") -> tuple[str, Backend]:
+def choose(backend: str, k: int, d: int, devices: str = "auto", near: str = "auto") -> tuple[str, Backend]:
     """(name, back-end). A named one that cannot serve raises BackendError with the reason.
 
-    devices: "auto" takes all there are, "cpu" none, "0" or "0,2" those GPUs.
+    devices: "auto" takes all there are, "cpu" none, "0" or "0,2" those GPUs. near: where the rows lie, as
+    near() has it: of all GPUs that one is taken, which is a preference and no demand.
     """
     if backend != "auto" and backend not in MODULES:
         raise BackendError(f"no back-end '{backend}' in this build; it has: {', '.join(MODULES)}")
-    names = device_names(devices)
+    names = device_names(near if devices == "auto" else devices)
     if backend == "auto":
-        backend = _first(k, d, names)
+        backend = _first(k, d, names, demanded=devices != "auto")
     elif reason := _module(backend).LIMITS.refusal(k, d):
         raise BackendError(f"back-end '{backend}' {reason}")
     if backend in ON_GPU:
@@ -88,27 +89,32 @@ def near(*sets: Rows | None) -> str:
     return found.pop().partition(":")[2] if len(found) == 1 and "cpu" not in found else "auto"
 
 
-def _first(k: int, d: int, names: Sequence[str] | None) -> str:
+def _first(k: int, d: int, names: tuple[str, ...] | None, demanded: bool) -> str:
+    if names == ():
+        return "cpu"
+    refused = []
     for name in ON_GPU:
-        if names == () or _module(name).LIMITS.refusal(k, d) or _module(name).available():
-            continue
-        if name == "triton" and _module(name).interpreted():  # for tests, on request
-            continue
-        if reason := _wrong(name, None if names is None else tuple(names)):
-            log.warning(
-                "back-end '%s' is left out: %s; please report it with what clipscan doctor says", name, reason
-            )
-            continue
-        return name
-    if names:
-        why = "; ".join(f"{name} {reason}" for name, reason in reasons().items() if reason)
-        raise BackendError(f"no back-end serves {', '.join(names)}: {why}")
+        reason = _module(name).LIMITS.refusal(k, d) or _unavailable(name) or _unfit(name, names)
+        if not reason:
+            return name
+        refused.append(f"{name} {reason}")
+    if names and demanded:
+        raise BackendError(f"no back-end serves {', '.join(names)}: {'; '.join(refused)}")
     return "cpu"
 
 
 @cache
-def _wrong(name: str, devices: tuple[str, ...] | None) -> str | None:
-    """What is wrong with a GPU back-end, by a small search whose table the CPU knows bit for bit."""
+def _unavailable(name: str) -> str | None:
+    """Asked once: the answer stays, and a driver takes its time."""
+    return _module(name).available()  # type: ignore[no-any-return]
+
+
+@cache
+def _unfit(name: str, devices: tuple[str, ...] | None) -> str | None:
+    """Why a GPU back-end is not taken unasked: a small search on it, whose table the CPU knows bit for bit,
+    went wrong. Said once."""
+    if name == "triton" and _module(name).interpreted():  # for tests, on request
+        return "is interpreted here"
     rng = np.random.default_rng(0)
     x = rng.standard_normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(np.float32)
     x[::7] = x[3]  # copies
@@ -116,10 +122,16 @@ def _wrong(name: str, devices: tuple[str, ...] | None) -> str | None:
     right = cpu.within(rows, k, 1, 1 << 30, Counts())
     try:
         found = Devices(gpus(name, devices).engines, segment_rows=1).within(rows, k, 1, None, Counts())
+        if all(np.array_equal(a, b) for a, b in zip(found, right, strict=True)):
+            return None
+        reason = (
+            f"its table of {SAMPLE_ROWS} sample rows differs from the CPU's; please report it with what "
+            "clipscan doctor says"
+        )
     except (DeviceLost, BackendError) as error:
-        return str(error)
-    same = all(np.array_equal(a, b) for a, b in zip(found, right, strict=True))
-    return None if same else f"its table of {SAMPLE_ROWS} sample rows differs from the CPU's"
+        reason = str(error)
+    log.warning("back-end '%s' is left out: %s", name, reason)
+    return reason
 
 
 def _module(name: str) -> Any:

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from clipscan import _core
 from clipscan.engine import codebook
 from clipscan.engine.arrays import Rows
-from clipscan.engine.limits import Counts, Limits
+from clipscan.engine.limits import FEW_ROWS, Counts, Limits
 from clipscan.engine.neighbors import Array
 from clipscan.errors import InputError
 
 LIMITS = Limits(max_k=1 << 16, max_d=1 << 14)
 # As in csrc/knn.cpp, where the budget is spent: what a row needs with the fewest candidates, and all else.
 ROW_MEMORY, FIXED_MEMORY = 164, 32 << 20  # bytes
-FEW_ROWS = 10_000  # below this no budget is refused: it all fits in a few MB
 
 
 def within(

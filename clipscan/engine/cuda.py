@@ -13,14 +13,13 @@ import numpy as np
 from clipscan import _core
 from clipscan.engine.arrays import Array, Rows, device_of, numpy_of
 from clipscan.engine.codebook import Codebook
-from clipscan.engine.limits import Counts, Limits
+from clipscan.engine.limits import FEW_ROWS, Counts, Limits
 from clipscan.engine.protocol import Span, Table
 from clipscan.engine.threads import cores
 from clipscan.errors import BackendError, DeviceLost, InputError
 
 LIMITS = Limits(max_k=1024, max_d=1 << 14)  # as in kernels/cuda/kernels.h
 SHARE = 0.4  # of the free memory: to work in where nobody says; as much again holds the original rows
-FEW_ROWS = 10_000  # below this no budget is refused: it all fits in a few MB
 
 T = TypeVar("T")
 

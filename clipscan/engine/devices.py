@@ -21,7 +21,7 @@ import numpy as np
 from clipscan import _core
 from clipscan.engine import codebook, keys
 from clipscan.engine.arrays import Array, Rows, numpy_of
-from clipscan.engine.limits import Counts, Limits
+from clipscan.engine.limits import FEW_ROWS, Counts, Limits
 from clipscan.engine.protocol import Engine, Loaded, Span, Table
 from clipscan.engine.tasks import Queue, Task, cut, pairs_in_order
 from clipscan.errors import DeviceLost, InputError
@@ -39,7 +39,6 @@ BLOCK_BYTES = 512 << 20  # queries on a device at once, as float32: large enough
 MOST_PARTS = 512  # that a small memory may ask for: beyond it there would be more merging than search
 LANES = 2  # threads a device: one runs it, the other merges what it found last
 LOOK_UP = 0.05  # seconds between two looks for Ctrl-C
-FEW_ROWS = 10_000  # below this no budget is refused: it all fits in a few MB
 
 log = logging.getLogger("clipscan")
 T = TypeVar("T")

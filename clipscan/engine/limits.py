@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+FEW_ROWS = 10_000  # below this no budget of memory is refused: it all fits in a few MB
+
 
 class Limits(NamedTuple):
     max_k: int = 1 << 20
