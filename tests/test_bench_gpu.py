@@ -27,20 +27,6 @@ import gpu_table  # noqa: E402
 KERNELS = [name for name in gpu_smoke.CHECKS if name != "triton"]
 
 
-@pytest.fixture(scope="module")
-def device():
-    """The module under test: that of a real device if there is one, else that of the simulated one."""
-    if cuda.available() is None:
-        yield cuda._module()
-        return
-    from cuda_sim import build
-
-    simulated, real = build(), cuda._module
-    cuda._module = lambda: simulated
-    yield simulated
-    cuda._module = real
-
-
 # ---- the smoke
 
 

@@ -22,18 +22,7 @@ KERNELS = ("mma", "wgmma")
 TILE = 128
 
 
-@pytest.fixture(scope="module", autouse=True)
-def device():
-    """The module under test: that of a real device if there is one, else that of the simulated one."""
-    if cuda.available() is None:
-        yield cuda._module()
-        return
-    from cuda_sim import build
-
-    simulated, real = build(), cuda._module
-    cuda._module = lambda: simulated
-    yield simulated
-    cuda._module = real
+pytestmark = pytest.mark.usefixtures("device")  # of conftest.py
 
 
 @pytest.fixture(params=KERNELS)

@@ -14,24 +14,13 @@ from typer.testing import CliRunner
 from clipscan import bench, cli
 from clipscan.bench import kernels, records
 from clipscan.bench.kernels import KernelPlan
-from clipscan.engine import as_rows, codebook, cuda
+from clipscan.engine import as_rows, codebook
 from clipscan.errors import BackendError, DeviceLost, InputError
 
 EVERYBODY = 9.0  # a distance that no two unit rows exceed
 
 
-@pytest.fixture(scope="module", autouse=True)
-def device():
-    """The module under test: that of a real device if there is one, else that of the simulated one."""
-    if cuda.available() is None:
-        yield cuda._module()
-        return
-    from cuda_sim import build
-
-    simulated, real = build(), cuda._module
-    cuda._module = lambda: simulated
-    yield simulated
-    cuda._module = real
+pytestmark = pytest.mark.usefixtures("device")  # of conftest.py
 
 
 @pytest.fixture

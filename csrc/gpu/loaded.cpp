@@ -52,8 +52,6 @@ Loaded::Selection make_codes(const DevicePtr& device, int64_t n, int width) {
   return out;
 }
 
-float up(double x) { return std::nextafter(float(x), INFINITY); }
-
 }  // namespace
 
 Loaded::Loaded(DevicePtr device, Input input, const Codebook& book, int64_t room, int threads, const StopFlag& stop)

@@ -1,6 +1,7 @@
 // Rows made ready for searches on one device: their codes, and the originals where they lie.
 #pragma once
 #include <atomic>
+#include <cmath>
 #include <optional>
 
 #include "../codes.h"
@@ -15,6 +16,8 @@ using StopFlag = std::atomic<bool>;
 inline void check(const StopFlag& stop) {
   if (stop.load(std::memory_order_relaxed)) throw Stopped{};
 }
+
+inline float up(double x) { return std::nextafter(float(x), INFINITY); }  // a float that is not below x
 
 // Rows as they come: on the host, or in parts on the device.
 struct Input {

@@ -17,7 +17,6 @@ constexpr int64_t MIN_ROOM = 256;   // candidates that a row can hold: the colum
 constexpr int64_t MAX_ROOM = 4096;  // refine sorts as many in shared memory
 constexpr int64_t MAX_TILES = int64_t(1) << 30;  // of a launch: block numbers are 32-bit
 
-float up(double x) { return std::nextafter(float(x), INFINITY); }
 int64_t least_room(int64_t k) { return std::max(MIN_ROOM, (2 * k + 31) / 32 * 32); }
 int64_t row_memory(int64_t room, int64_t k) { return 8 * room + 8 * k + 4 * 5; }
 
