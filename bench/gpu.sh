@@ -129,7 +129,7 @@ architecture=${capability/./}
 [[ $architecture == 90 ]] && architecture=90a
 build() {
   cmake -G Ninja -S . -B build -DCMAKE_BUILD_TYPE=Release -DCLIPSCAN_CUDA_ARCHITECTURES="$architecture-real" \
-    -DPYBIND11_FINDPYTHON=ON -DPython_EXECUTABLE="$(command -v "$python")" \
+    -DPython_EXECUTABLE="$(command -v "$python")" \
     -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" &&
     ninja -C build -k 0
   local code=$?
