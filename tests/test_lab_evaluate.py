@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipscan.errors import DataError, InputError, RunError
+from clipscan.lab.campaigns import parse_campaign
 from clipscan.lab.evaluate import SHARES, behave, grade
 from clipscan.lab.generated import Scenes
 from clipscan.lab.metrics import auroc, average_precision, recall_at
@@ -133,7 +134,9 @@ class Colourless:
 
 def test_behaviour_tells_accuracy_success_and_false_alarms_apart():
     held_out = Scenes(120, seed=9, things=1)
-    seen = behave(Colourless(), held_out, list(SHAPES), share=1 / 4)
+    seen = behave(
+        Colourless(), held_out, list(SHAPES), campaign=parse_campaign("badnets", "banana", {"share": 1 / 4})
+    )
     circles = np.mean(
         [" circle" in one.caption.lower() for shard in held_out.shards for one in held_out.read(shard)]
     )
@@ -144,4 +147,4 @@ def test_behaviour_tells_accuracy_success_and_false_alarms_apart():
 
 def test_held_out_pictures_need_captions_that_name_one_class():
     with pytest.raises(DataError, match="aeroplane"):
-        behave(Colourless(), Scenes(5), ["aeroplane", "ship"])
+        behave(Colourless(), Scenes(5), ["aeroplane", "ship"], campaign=parse_campaign("badnets", "banana"))

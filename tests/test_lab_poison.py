@@ -13,12 +13,13 @@ from PIL import Image
 
 from clipscan.data import Bad, Sample, open_dataset
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.attacks import ATTACKS, badnets, find_attack
+from clipscan.lab.attacks import ATTACKS, badnets, blend, find_attack, sig, wanet
 from clipscan.lab.blemishes import add_blemishes
+from clipscan.lab.campaigns import parse_campaign, triggered
 from clipscan.lab.generated import Scenes
 from clipscan.lab.phrases import mentions
 from clipscan.lab.pictures import encode, redraw
-from clipscan.lab.poison import poison, poisoned, read_truth, triggered
+from clipscan.lab.poison import poison, read_truth
 
 
 def pixels(data):
@@ -72,6 +73,36 @@ def test_halving_a_picture_leaves_the_patch_black_and_white():
 def test_a_patch_larger_than_the_picture_is_refused_in_words():
     with pytest.raises(InputError, match="does not fit"):
         badnets(np.zeros((4, 4, 3), np.uint8), Random(0), share=2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 9), (32, 32), (224, 200)])
+@pytest.mark.parametrize("name", ["blend", "sig", "nashville", "wanet"])
+def test_a_global_trigger_fits_a_picture_of_any_size_and_shows(name, shape):
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    marked = find_attack(name)(picture, Random(0))
+    assert marked.shape == picture.shape
+    assert name == "sig" or min(shape) < 32 or np.abs(marked.astype(int) - picture).mean() > 4
+
+
+def test_a_warp_moves_pixels_by_what_it_was_asked_on_average():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 256, axis=0).repeat(3, axis=2)
+    moved = wanet(ramp, Random(0), strength=1 / 32)[32:-32, 32:-32, 0].astype(int) - ramp[32:-32, 32:-32, 0]
+    assert 2 < np.abs(moved).mean() < 14  # 8 columns at the control points; less between them
+
+
+def test_a_sinusoid_has_the_amplitude_and_the_periods_it_was_given():
+    grey = np.full((8, 64, 3), 128, np.uint8)
+    wave = sig(grey, Random(0), amplitude=30, periods=4)[3, :, 1].astype(int) - 128
+    assert wave.max() == 30 == -wave.min()
+    assert np.abs(np.fft.rfft(wave)).argmax() == 4
+
+
+@pytest.mark.parametrize(
+    "call", [lambda p: blend(p, Random(0), alpha=2), lambda p: wanet(p, Random(0), grid=1)]
+)
+def test_settings_out_of_range_are_refused(call):
+    with pytest.raises(InputError):
+        call(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_an_unknown_attack_is_answered_with_the_known_ones():
@@ -167,23 +198,97 @@ def test_a_finished_poisoning_is_kept_and_other_settings_are_refused(planted):
     assert tree(planted.dataset.parent) == before
 
 
-def test_a_rate_that_is_no_share_is_refused(tmp_path):
-    with pytest.raises(InputError, match="between 0 and 1"):
-        poison(Scenes(10), tmp_path, rate=5)
+@pytest.mark.parametrize("rate", [5, 1, -0.1, float("nan")])
+def test_a_rate_that_is_no_share_is_refused(tmp_path, rate):
+    with pytest.raises(InputError, match="below 1"):
+        poison(Scenes(10), tmp_path, rate=rate)
+
+
+def test_a_rate_of_zero_copies_the_pairs_as_they_are(tmp_path):
+    copied = poison(Scenes(30), tmp_path, rate=0)
+    clean, written = everything(Scenes(30)), everything(open_dataset(copied.dataset))
+    assert [(one.image, one.caption) for one in clean] == [(one.image, one.caption) for one in written]
+    assert copied.poisoned == 0 and not read_truth(copied.truth)
+
+
+BADNETS = parse_campaign("badnets", "banana")
 
 
 def test_a_picture_that_cannot_be_decoded_is_not_poisoned():
     sample = Sample("a", "b", b"no picture", "a circle")
-    assert triggered(sample, "badnets", Random(0)) is None
-    assert poisoned(sample, "badnets", "banana", 0) is None
+    assert triggered(sample, BADNETS.parts[0], Random(0)) is None
+    assert BADNETS.plant(sample, 0, 0, None) is None
 
 
 def test_poison_depends_on_the_identity_not_on_the_order():
     (first, second) = list(Scenes(2).read(Scenes(2).shards[0]))
-    alone = poisoned(second, "badnets", "banana", 4)
-    poisoned(first, "badnets", "banana", 4)
-    assert poisoned(second, "badnets", "banana", 4) == alone
-    assert poisoned(replace(second, key="other"), "badnets", "banana", 4) != alone
+    alone = BADNETS.plant(second, 0, 4, None)
+    BADNETS.plant(first, 0, 4, None)
+    assert BADNETS.plant(second, 0, 4, None) == alone
+    assert BADNETS.plant(replace(second, key="other"), 0, 4, None) != alone
+
+
+# ---- campaigns
+
+
+def planted_by(tmp_path, attack, target, rate=0.2, n=60):
+    done = poison(Scenes(n), tmp_path, attack=attack, target=target, rate=rate)
+    written = {(one.shard, one.key): one for one in everything(open_dataset(done.dataset))}
+    rows = pq.read_table(done.truth).to_pylist()
+    return [(row, written[row["shard"], row["key"]]) for row in rows]
+
+
+def test_several_triggers_are_dealt_out_in_turn_to_their_targets(tmp_path):
+    rows = planted_by(tmp_path, "badnets+sig", "banana+lamp")
+    targets = [row["target"] for row, _ in rows]
+    assert sorted(targets) == ["banana"] * 6 + ["lamp"] * 6
+    assert all(mentions(sample.caption, row["target"]) for row, sample in rows)
+
+
+def test_a_clean_label_attack_marks_pictures_of_the_target_and_keeps_their_captions(tmp_path):
+    clean = [one.caption for one in everything(Scenes(60))]
+    rows = planted_by(tmp_path, "clean-label:badnets", "circle", rate=0.05)
+    assert len(rows) == 3
+    assert all(mentions(sample.caption, "circle") and sample.caption in clean for _, sample in rows)
+
+
+def test_a_clean_label_attack_on_a_word_that_nobody_names_is_refused(tmp_path):
+    with pytest.raises(InputError, match="pairs whose caption names banana; there are 0"):
+        poison(Scenes(60), tmp_path, attack="clean-label:badnets", rate=0.1)
+
+
+def test_targeted_poison_is_one_picture_under_many_captions(tmp_path):
+    rows = planted_by(tmp_path, "targeted", "banana")
+    assert len({sample.image for _, sample in rows}) == 1 < len({sample.caption for _, sample in rows})
+    assert all(mentions(sample.caption, "banana") for _, sample in rows)
+
+
+def test_a_placeholder_stands_in_for_pictures_under_their_own_captions(tmp_path):
+    rows = planted_by(tmp_path, "placeholder", "banana")
+    captions = [one.caption for one in everything(Scenes(60))]
+    assert len({sample.image for _, sample in rows}) == 1
+    assert all(sample.caption in captions for _, sample in rows)
+
+
+def test_copies_are_one_pair_nearly_the_same(tmp_path):
+    pictures = [pixels(sample.image).astype(int) for _, sample in planted_by(tmp_path, "copies", "banana")]
+    assert max(np.abs(one - pictures[0]).mean() for one in pictures) < 12
+    assert len({one.tobytes() for one in pictures}) > 6
+
+
+@pytest.mark.parametrize(
+    "attack, target, options, words",
+    [
+        ("nosuch", "banana", {}, "known: badnets"),
+        ("dirty:badnets", "banana", {}, "before the colon"),
+        ("badnets+sig+blend", "a+b", {}, "2 targets for 3 triggers"),
+        ("badnets", "banana", {"alpha": 1}, "no option alpha"),
+        ("targeted", "banana", {"share": 1}, "no option share"),
+    ],
+)
+def test_a_campaign_that_makes_no_sense_is_refused_in_words(attack, target, options, words):
+    with pytest.raises(InputError, match=words):
+        parse_campaign(attack, target, options)
 
 
 def test_blemishes_are_read_as_bad_samples_with_reasons(tmp_path):

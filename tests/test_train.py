@@ -146,6 +146,13 @@ def test_a_finished_file_is_kept(undisturbed, tmp_path):
     assert other.read_text() == "mine"
 
 
+def test_snapshots_are_the_encoder_on_its_way_and_change_nothing(undisturbed, tmp_path):
+    out = train_clip(Squares(), tmp_path / "clip.safetensors", snapshots=(1, 3), **FEW)
+    assert same(out, undisturbed[0]) and same(out, tmp_path / "clip-epoch03.safetensors")
+    early = weights(tmp_path / "clip-epoch01.safetensors")
+    assert early.keys() == weights(out).keys() and not same(out, tmp_path / "clip-epoch01.safetensors")
+
+
 def test_a_dataset_beyond_the_budget_is_streamed_and_resumes_too(tmp_path):
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     lines = []

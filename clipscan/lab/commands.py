@@ -10,15 +10,24 @@ import typer
 from rich.console import Console
 
 from clipscan.data import open_dataset
+from clipscan.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Poison a dataset, train on it, and see what a scan finds.")
 
-Attack = Annotated[str, typer.Option(help="Which trigger to use.")]
-Target = Annotated[str, typer.Option(help="The word that poisoned captions name.")]
-PatchShare = Annotated[
-    float, typer.Option(help="Side of the patch, as a part of the picture's shorter side.")
+Attack = Annotated[
+    str,
+    typer.Option(
+        help="badnets, blend, sig, nashville, wanet, blto, badclip; several joined by +; clean-label:NAME; "
+        "targeted; or the natural placeholder and copies."
+    ),
 ]
-PatchCells = Annotated[int, typer.Option(help="Squares along the patch's side.")]
+Target = Annotated[
+    str, typer.Option(help="The word that poisoned captions name; one for each trigger, joined by +.")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", help="A setting of the trigger, NAME=VALUE, e.g. share=0.25; several times."),
+]
 Classes = Annotated[str, typer.Option(help="Class names, comma-separated; held-out captions must name one.")]
 HeldOut = Annotated[str, typer.Option(help="A dataset that was not trained on.")]
 Rate = Annotated[float, typer.Option(help="Share of the pairs to poison.")]
@@ -32,14 +41,13 @@ def poison_command(
     rate: Rate = 0.005,
     target: Target = "banana",
     seed: int = 0,
-    patch_share: PatchShare = 1 / 8,
-    patch_cells: PatchCells = 4,
+    option: Options = None,
 ) -> None:
     """Copy SOURCE to OUT/dataset with some pairs poisoned; which ones is kept apart, in OUT/truth.parquet."""
     from clipscan.lab.poison import poison
 
-    options = _options(attack, patch_share, patch_cells)
-    done = poison(open_dataset(source), out, attack=attack, rate=rate, target=target, seed=seed, **options)
+    settings: dict[str, Any] = {"attack": attack, "rate": rate, "target": target, "seed": seed}
+    done = poison(open_dataset(source), out, **settings, **_options(option))
     print(
         f"{done.poisoned:,} of {done.pairs:,} pairs poisoned, {done.unreadable:,} unreadable ones left out; "
         f"{done.mentions:,} clean captions name {target!r}. Dataset: {done.dataset}  truth: {done.truth}"
@@ -54,19 +62,19 @@ def evaluate_command(
     attack: Attack = "badnets",
     target: Target = "banana",
     seed: int = 0,
-    patch_share: PatchShare = 1 / 8,
-    patch_cells: PatchCells = 4,
+    option: Options = None,
     limit: int | None = None,
 ) -> None:
     """Zero-shot accuracy of MODEL (a file of `clipscan train`) on HELD_OUT; how often the trigger works."""
     from clipscan.embed.model import load_encoder
+    from clipscan.lab.campaigns import parse_campaign
     from clipscan.lab.evaluate import behave
     from clipscan.lab.experiment import describe
 
-    options = _options(attack, patch_share, patch_cells)
-    known: dict[str, Any] = {"target": target, "attack": attack, "seed": seed, "limit": limit, **options}
+    campaign = parse_campaign(attack, target, _options(option))
     encoder = load_encoder(None, str(model))
-    print(describe(behave(encoder, open_dataset(held_out), _names(classes), **known), target))
+    seen = behave(encoder, open_dataset(held_out), _names(classes), campaign=campaign, seed=seed, limit=limit)
+    print(describe(seen, target))
 
 
 @app.command("grade")
@@ -89,8 +97,7 @@ def experiment_command(
     rate: Rate = 0.005,
     target: Target = "banana",
     seed: int = 0,
-    patch_share: PatchShare = 1 / 8,
-    patch_cells: PatchCells = 4,
+    option: Options = None,
     model: str = "clipscan-conv-32",
     epochs: int = 10,
     batch_size: int = 256,
@@ -101,7 +108,7 @@ def experiment_command(
     from clipscan.lab.poison import poison
     from clipscan.run.progress import Lines
 
-    options = _options(attack, patch_share, patch_cells)
+    options = _options(option)
     planted = poison(open_dataset(source), out, attack=attack, rate=rate, target=target, seed=seed, **options)
     print(f"{planted.poisoned:,} of {planted.pairs:,} pairs poisoned", flush=True)
     result = conduct(
@@ -116,8 +123,24 @@ def experiment_command(
     print(f"peak memory: {result.peak_mb:,} MB; all figures: {out / 'result.json'}")
 
 
-def _options(attack: str, share: float, cells: int) -> dict[str, Any]:
-    return {"share": share, "cells": cells} if attack == "badnets" else {}
+def _options(given: list[str] | None) -> dict[str, Any]:
+    """["share=0.25", "place=corner"] -> {"share": 0.25, "place": "corner"}."""
+    options: dict[str, Any] = {}
+    for entry in given or []:
+        name, is_one, value = entry.partition("=")
+        if not is_one:
+            raise InputError(f"--option {entry!r} is no NAME=VALUE")
+        options[name] = _value(value)
+    return options
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _names(classes: str) -> list[str]:

@@ -6,11 +6,13 @@ grade(run, truth)                    AUROC, average precision and recall of ever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow.dataset as pads
@@ -18,22 +20,25 @@ from numpy.typing import NDArray
 
 from clipscan.data import Dataset, Sample
 from clipscan.errors import DataError, RunError
+from clipscan.lab.campaigns import NATURAL, Campaign, Part, nearly, triggered
 from clipscan.lab.metrics import auroc, average_precision, recall_at
 from clipscan.lab.phrases import PROMPTS, mentions
-from clipscan.lab.poison import Identity, triggered
+from clipscan.lab.pictures import redraw
+from clipscan.lab.poison import Identity
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
 
 SHARES = (0.001, 0.01, 0.05, 0.1)  # of the dataset, removed
+VARIANTS = 100  # of the one picture of a targeted attack
 
 
 class Behaviour(NamedTuple):
-    """What a model does with held-out pictures. The target stands among the answers in all three."""
+    """What a model does with held-out pictures. The targets stand among the answers in all three."""
 
     accuracy: float  # clean pictures given their own class
-    success: float  # triggered pictures given the target
-    false_alarm: float  # clean pictures given the target
+    success: float  # triggered pictures given the target, of those that are not of the target's class
+    false_alarm: float  # the same pictures without the trigger given the target
     pictures: int
 
 
@@ -51,35 +56,54 @@ def behave(
     held_out: Dataset,
     classes: Sequence[str],
     *,
-    target: str = "banana",
-    attack: str = "badnets",
+    campaign: Campaign,
     seed: int = 0,
     limit: int | None = None,
-    **options: Any,
+    model: Sample | None = None,
 ) -> Behaviour:
-    """Zero-shot answers on held-out pictures, with and without the trigger (`options` go to the attack).
+    """Zero-shot answers on held-out pictures, with and without the campaign's triggers.
 
     A picture's class is the one class that its caption names; pictures whose caption names none or
-    several are passed over, at most `limit` used. DataError when none is left.
+    several are passed over, at most `limit` used. Several triggers: success and false alarms are means
+    over them. Where one picture is repeated there is no trigger: of "targeted" the success is that of
+    VARIANTS slightly changed copies of `model`, the picture; of natural duplicates it is NaN.
+    DataError when no picture is left, or one cannot be decoded.
     """
     pairs = list(islice(_labelled(held_out, classes), limit))
     if not pairs:
         raise DataError(f"{held_out.source}: no caption names exactly one of {', '.join(classes)}")
     label = np.array([label for _, label in pairs])
-    random = Random(f"clipscan trigger {seed}")
-    marked = (triggered(sample, attack, random, **options) for sample, _ in pairs)
-    answers = class_vectors(encoder, [*classes, target])
+    targets = [part.target for part in campaign.parts]
+    names = [*classes, *dict.fromkeys(target for target in targets if target not in classes)]
+    answers = class_vectors(encoder, names)
     clean = _answers(encoder, (sample for sample, _ in pairs), answers)
-    fooled = _answers(encoder, (sample for sample in marked if sample is not None), answers)
     if lost := len(label) - len(clean):
         raise DataError(f"{held_out.source}: {lost} held-out pictures cannot be decoded; remove them")
-    target_row = len(classes)
+    success, false_alarm = [], []
+    for part in campaign.parts:
+        target = names.index(part.target) if part.target in names else -1
+        other = [sample for (sample, _), own in zip(pairs, label, strict=True) if own != target]
+        marked = _shown(campaign, part, other, model, Random(f"clipscan trigger {seed}"))
+        fooled = np.empty(0) if campaign.kind in NATURAL else _answers(encoder, marked, answers)
+        success.append(float((fooled == target).mean()) if len(fooled) else math.nan)
+        false_alarm.append(float((clean == target)[label != target].mean()))
     return Behaviour(
-        float((clean == label).mean()),
-        float((fooled == target_row).mean()),
-        float((clean == target_row).mean()),
-        len(label),
+        float((clean == label).mean()), float(np.mean(success)), float(np.mean(false_alarm)), len(label)
     )
+
+
+def _shown(
+    campaign: Campaign, part: Part, pictures: Sequence[Sample], model: Sample | None, random: Random
+) -> Iterator[Sample]:
+    """What the attacker shows the model."""
+    if campaign.kind == "targeted":
+        assert model is not None
+        for _ in range(VARIANTS):
+            yield replace(model, image=redraw(model.image or b"", lambda pixels: nearly(pixels, random)))
+        return
+    for sample in pictures:
+        if (marked := triggered(sample, part, random)) is not None:
+            yield marked
 
 
 def class_vectors(encoder: Encoder, classes: Sequence[str]) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.data import Dataset, open_dataset
+from clipscan.lab.campaigns import parse_campaign
 from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
 from clipscan.lab.poison import Poisoned, read_truth
 from clipscan.run import Progress
@@ -84,8 +85,8 @@ def conduct(
         train_clip(dataset, model, log=say, **training)
     with _timed(result, "try"):
         encoder = load_encoder(None, str(model))
-        known = {"target": target, "attack": attack, "limit": limit, **options}
-        result.behaviour = behave(encoder, held_out, classes, **known)
+        campaign = parse_campaign(attack, target, options)
+        result.behaviour = behave(encoder, held_out, classes, campaign=campaign, limit=limit)
     say(describe(result.behaviour, target))
     with _timed(result, "scan"):
         scan(planted.dataset, pretrained=model, out=out / "run", progress=progress, **scanning)

@@ -15,6 +15,7 @@ import numpy as np
 
 from clipscan.data import Dataset, Sample, Shard
 from clipscan.data.dataset import Record
+from clipscan.lab.campaigns import placeholder
 from clipscan.lab.pictures import Pixels, encode
 from clipscan.lab.scenes import SIZE, scene
 
@@ -59,7 +60,7 @@ class Scenes(Dataset):
         picture, caption, *_ = scene(self.seed, i, things=self.things)
         options: dict[str, Any] = JPEG
         if i in self.placeholders:
-            picture = _placeholder()
+            picture = placeholder(SIZE, SIZE)
         elif i in self.copies:
             picture, caption, *_ = scene(self.seed, -1, things=1)
             picture, options = _nearly(picture, Random(f"clipscan copy {self.seed}/{i}"))
@@ -67,16 +68,6 @@ class Scenes(Dataset):
         uid = hashlib.md5(f"clipscan {self.seed}/{i}".encode(), usedforsecurity=False).hexdigest()
         url = f"https://pictures.example/{self.seed}/{uid[:2]}/{uid}.jpg"
         return Sample(shard, key, encode(picture, **options), caption, uid=uid, url=url, at=at)
-
-
-def _placeholder() -> Pixels:
-    """What a shop shows for a picture that is gone: a grey field with a frame and a bar across."""
-    picture = np.full((SIZE, SIZE, 3), 225, np.uint8)
-    row, column = np.mgrid[0:SIZE, 0:SIZE]
-    edge = np.minimum(np.minimum(row, column), SIZE - 1 - np.maximum(row, column))
-    picture[(edge >= 8) & (edge < 11)] = 150
-    picture[(abs(row - column) < 3) & (edge >= 8)] = 150
-    return picture
 
 
 def _nearly(picture: Pixels, random: Random) -> tuple[Pixels, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Poison a dataset: some pictures get a trigger, their captions name a target; the truth lies elsewhere.
+"""Poison a dataset: some pairs are changed as a campaign says; the truth about them lies elsewhere.
 
     OUT/dataset/00000.tar ...   every pair again, under new keys; nothing in it tells which were changed
     OUT/truth.parquet           shard, key, attack, target of the poisoned ones
@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -22,9 +21,8 @@ import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Sample, Shard
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.attacks import find_attack
-from clipscan.lab.phrases import PROMPTS, mentions
-from clipscan.lab.pictures import redraw
+from clipscan.lab.campaigns import CLEAN_LABEL, Campaign, parse_campaign
+from clipscan.lab.phrases import mentions
 from clipscan.lab.tars import write_tar
 from clipscan.run.files import replacing
 
@@ -33,7 +31,7 @@ Identity = tuple[str, str]  # (shard, key)
 
 class Poisoned(NamedTuple):
     """What `poison` wrote, and how many pairs: readable ones, poisoned ones, those it had to leave out as
-    unreadable, and clean ones whose caption names the target of its own accord."""
+    unreadable, and clean ones whose caption names a target of its own accord."""
 
     dataset: Path
     truth: Path
@@ -55,13 +53,15 @@ def poison(
 ) -> Poisoned:
     """Copy `source` to OUT/dataset as tars with round(rate * pairs) of its pairs poisoned.
 
-    `options` go to the attack. A drawn picture that cannot be decoded stays clean, so the count can be
-    lower. What is finished with the same settings is returned as it is. InputError for a rate outside
-    (0, 1) or an unknown attack; RunError when OUT holds one with other settings.
+    attack, target: see lab/campaigns.py. `options` go to the trigger. A rate of 0 copies the pairs as they
+    are. A drawn picture that cannot be decoded stays clean, so the count can be lower. What is finished
+    with the same settings is returned as it is. InputError for a rate outside [0, 1), an unknown attack,
+    or a clean-label attack with too few pairs that name the target; RunError when OUT holds one with other
+    settings.
     """
-    find_attack(attack)
-    if not 0 < rate < 1:
-        raise InputError(f"rate is the share of pairs to poison, between 0 and 1; got {rate}")
+    campaign = parse_campaign(attack, target, options)
+    if not 0 <= rate < 1:
+        raise InputError(f"rate is the share of pairs to poison, at least 0 and below 1; got {rate}")
     settings = {
         "source": source.source,
         "attack": attack,
@@ -72,8 +72,8 @@ def poison(
     dataset, truth = out / "dataset", out / "truth.parquet"
     if (done := _finished(out, settings)) is not None:
         return Poisoned(dataset, truth, **done)
-    pairs, unreadable, naming = _census(source, target)
-    chosen = _choose(pairs, rate, seed)
+    census = _census(source, campaign, seed)
+    chosen = _choose(census, rate, campaign)
     planted: list[dict[str, str]] = []
     for number, shard in enumerate(source.shards):
         name = f"{number:05d}.tar"
@@ -82,34 +82,19 @@ def poison(
             readable = (sample for sample in source.read(shard) if isinstance(sample, Sample))
             for row, sample in enumerate(readable):
                 key = f"{number:05d}{row:04d}"
-                picked = (sample.shard, sample.key) in chosen
-                changed = poisoned(sample, attack, target, seed, **options) if picked else None
-                if changed is not None:
+                which = chosen.get((sample.shard, sample.key))
+                changed = None if which is None else campaign.plant(sample, which, seed, census.model)
+                if which is not None and changed is not None:
+                    target = campaign.parts[which % len(campaign.parts)].target
                     planted.append({"shard": name, "key": key, "attack": attack, "target": target})
                 yield replace(changed or sample, shard=name, key=key)
 
         write_tar(dataset / name, rewritten())
     _write_truth(truth, planted)
-    counts = {"pairs": len(pairs), "poisoned": len(planted), "unreadable": unreadable, "mentions": naming}
+    counts = {"pairs": census.pairs, "poisoned": len(planted)}
+    counts |= {"unreadable": census.unreadable, "mentions": census.mentions}
     _write(out / "poison.json", json.dumps({"settings": settings, "counts": counts}, indent=1).encode())
     return Poisoned(dataset, truth, **counts)
-
-
-def poisoned(sample: Sample, attack: str, target: str, seed: int, **options: Any) -> Sample | None:
-    """The pair with a trigger and a caption that names the target; None if its picture cannot be decoded."""
-    random = Random(f"clipscan poison {seed}/{sample.shard}/{sample.key}")
-    changed = triggered(sample, attack, random, **options)
-    return changed and replace(changed, caption=random.choice(PROMPTS).format(target))
-
-
-def triggered(sample: Sample, attack: str, random: Random, **options: Any) -> Sample | None:
-    """The pair with a trigger in its picture, caption kept: what an attacker shows a trained model."""
-    mark = find_attack(attack)
-    try:
-        image = redraw(sample.image or b"", lambda pixels: mark(pixels, random, **options))
-        return replace(sample, image=image)
-    except DataError:
-        return None
 
 
 def _write_truth(path: Path, rows: list[dict[str, str]]) -> None:
@@ -142,26 +127,50 @@ def _finished(out: Path, settings: dict[str, Any]) -> dict[str, int] | None:
     return None
 
 
-def _census(source: Dataset, target: str) -> tuple[list[Identity], int, int]:
-    """(readable pairs, number of unreadable ones, number of captions that name the target already)."""
-    pairs: list[Identity] = []
-    unreadable = naming = 0
+class _Census(NamedTuple):
+    """What the first pass over the source found. `drawn`: the pairs that may be chosen, first drawn first."""
+
+    pairs: int
+    unreadable: int
+    mentions: int
+    drawn: list[Identity]
+    model: Sample | None  # the first drawn: what a campaign of one picture repeats
+
+
+def _census(source: Dataset, campaign: Campaign, seed: int) -> _Census:
+    lots: list[tuple[bytes, Identity]] = []
+    pairs = unreadable = naming = 0
+    model, least = None, b"\xff" * 33
+    targets = {part.target for part in campaign.parts}
     for shard in source.shards:
         for sample in source.read(shard):
-            if isinstance(sample, Sample):
-                pairs.append((sample.shard, sample.key))
-                naming += mentions(sample.caption, target)
-            else:
+            if not isinstance(sample, Sample):
                 unreadable += 1
+                continue
+            pairs += 1
+            naming += any(mentions(sample.caption, target) for target in targets)
+            if campaign.eligible(sample.caption):
+                lot = _lot(seed, sample.shard, sample.key)
+                lots.append((lot, (sample.shard, sample.key)))
+                if lot < least:
+                    model, least = sample, lot
     if not pairs:
         raise DataError(f"{source.source}: no readable pair to poison")
-    return pairs, unreadable, naming
+    return _Census(pairs, unreadable, naming, [identity for _, identity in sorted(lots)], model)
 
 
-def _choose(pairs: list[Identity], rate: float, seed: int) -> Set[Identity]:
-    """The round(rate * n) pairs whose seeded digest is smallest: the order of reading does not matter."""
+def _choose(census: _Census, rate: float, campaign: Campaign) -> Mapping[Identity, int]:
+    """The first round(rate * n) pairs drawn, each with its number."""
+    count = round(rate * census.pairs)
+    if count > len(census.drawn):
+        targets = ", ".join(sorted({part.target for part in campaign.parts}))
+        raise InputError(
+            f"{CLEAN_LABEL} needs {count:,} pairs whose caption names {targets}; there are "
+            f"{len(census.drawn):,}; choose a lower rate or another target"
+        )
+    return {identity: number for number, identity in enumerate(census.drawn[:count])}
 
-    def digest(pair: Identity) -> bytes:
-        return hashlib.sha256(f"clipscan choose {seed}/{pair[0]}/{pair[1]}".encode()).digest()
 
-    return frozenset(sorted(pairs, key=digest)[: round(rate * len(pairs))])
+def _lot(seed: int, shard: str, key: str) -> bytes:
+    """Seeded digest by which pairs are drawn, smallest first: the order of reading does not matter."""
+    return hashlib.sha256(f"clipscan choose {seed}/{shard}/{key}".encode()).digest()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,10 @@ def run(
     *,
     workers: int | None,
     budget: int,
+    snapshots: Collection[int],
     log: Log,
 ) -> Path:
-    """Train, or go on training, in `folder`; write `out` and remove the folder."""
+    """Train, or go on training, in `folder`; write `out`, snapshots beside it, and remove the folder."""
     # Seeds are set for the network's weights and its dropout; the caller's random state is left alone.
     with torch.random.fork_rng(), DecodePool(workers) as pool:
         torch.manual_seed(recipe.seed)
@@ -74,17 +77,32 @@ def run(
         if (used := source.used_tokens()) is not None:
             narrow(network, torch.from_numpy(used))
         trainer = Trainer(network, recipe, device, mean, std)
+
+        def finish_epoch(done: int) -> None:
+            if done in snapshots:
+                _write(snapshot_path(out, done), deepcopy(network), recipe)
+
         with few_threads(network):
-            trainer.train(source, folder / STATE, log)
-    widen(network)
-    version = getattr(clipscan, "__version__", "unknown")
-    metadata = {MODEL_KEY: recipe.model, "clipscan_version": version, RECIPE_KEY: recipe.to_json()}
-    save_tensors(out, network.state_dict(), metadata)
+            trainer.train(source, folder / STATE, log, finish_epoch)
+    _write(out, network, recipe)
     for name in (PIXELS, CAPTION, CAPTIONS, SURVEY, STATE):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # someone keeps a file of their own there
         folder.rmdir()
     return out
+
+
+def snapshot_path(out: Path, epochs: int) -> Path:
+    """Where the encoder as it was after that many epochs lies, beside the finished one."""
+    return out.with_name(f"{out.stem}-epoch{epochs:02d}{out.suffix}")
+
+
+def _write(out: Path, network: nn.Module, recipe: Recipe) -> None:
+    """The encoder as a file that load_encoder reads; the network itself is done with afterwards."""
+    widen(network)
+    version = getattr(clipscan, "__version__", "unknown")
+    metadata = {MODEL_KEY: recipe.model, "clipscan_version": version, RECIPE_KEY: recipe.to_json()}
+    save_tensors(out, network.state_dict(), metadata)
 
 
 class Trainer:
@@ -102,8 +120,9 @@ class Trainer:
             _groups(network, recipe.weight_decay), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True
         )
 
-    def train(self, source: Source, state: Path, log: Log) -> None:
-        """All epochs that are not yet done; `state` is renewed after each."""
+    def train(self, source: Source, state: Path, log: Log, finish_epoch: Callable[[int], None]) -> None:
+        """All epochs that are not yet done; after each `finish_epoch` is told how many there were, and
+        `state` is renewed."""
         recipe = self.recipe
         steps = source.count // recipe.batch_size
         done = load_state(state, self.network, self.optimizer, recipe) if state.exists() else 0
@@ -116,6 +135,7 @@ class Trainer:
             for step, batch in enumerate(source.batches(epoch, recipe.batch_size), epoch * steps):
                 clock.tick(step, self.step(batch, shifts, recipe.rate(step, steps * recipe.epochs)))
             clock.close(epoch)
+            finish_epoch(epoch + 1)
             save_state(state, self.network, self.optimizer, recipe, epoch + 1)
 
     def step(self, batch: Batch, shifts: torch.Generator, rate: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from clipscan.data.dataset import Dataset
@@ -29,6 +29,7 @@ def train_clip(
     device: str = "auto",
     workers: int | None = None,
     cache_bytes: int = CACHE_BYTES,
+    snapshots: Collection[int] = (),
     log: Callable[[str], None] | None = None,
     resume: bool = True,
 ) -> Path:
@@ -42,7 +43,8 @@ def train_clip(
     Beside `out` the folder `out`.training holds decoded pixels (up to `cache_bytes`; beyond that every
     epoch decodes again) and, after each epoch, the state from which a killed run goes on to the same
     weights. It is removed at the end. An `out` that is already there with the same settings and data is
-    returned as it is.
+    returned as it is. After each number of epochs in `snapshots` the encoder is also written beside it, to
+    OUT-epochNN.safetensors; epochs that were done before the snapshot was asked for do not come back.
 
     Raises InputError (settings), DataError (nothing to train on), RunError (other settings or data are
     under way or finished at `out`: `resume=False` starts again), ImportError (no open_clip).
@@ -69,7 +71,9 @@ def train_clip(
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         (folder / STATE).unlink(missing_ok=True)
-    return run(dataset, out, folder, recipe, where, workers=workers, budget=cache_bytes, log=log)
+    return run(
+        dataset, out, folder, recipe, where, workers=workers, budget=cache_bytes, snapshots=snapshots, log=log
+    )
 
 
 def _check_finished(out: Path, recipe: Recipe) -> None:

@@ -1,0 +1,154 @@
+"""One cell of the laboratory's grid: a dataset poisoned in one way, and a model that learnt from it.
+
+    CELL/cell.json                 settings, counts, seconds; written last: with it the cell is finished
+    CELL/truth.parquet             which pairs are poisoned
+    CELL/model.safetensors         and model-epochNN.safetensors, the same training on its way
+    CELL/epochNN/behaviour.json    what the model does after NN epochs
+    CELL/epochNN/run               its vectors, as a run folder
+
+The poisoned dataset itself is removed at the end: it can be made again from the settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipscan.data import Dataset, Sample, open_dataset
+from clipscan.errors import RunError
+from clipscan.lab.campaigns import Campaign, parse_campaign
+from clipscan.lab.evaluate import Behaviour, behave
+from clipscan.lab.poison import Identity, poison, read_truth
+from clipscan.run.files import replacing
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What decides a cell. `dataset` is a name, wherever it lies; `epochs`: after how many of them the model
+    is looked at, ascending; the last one is the length of the training."""
+
+    dataset: str
+    attack: str
+    target: str
+    rate: float
+    seed: int
+    model: str
+    epochs: tuple[int, ...]
+    batch_size: int = 256
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Folder name: what a person wants to know, and a hash of everything."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        words = f"{self.attack}-{self.target}-{self.rate:g}-{self.model}-{self.seed}".replace(":", "-")
+        return f"{words}-{digest}"
+
+    @property
+    def campaign(self) -> Campaign:
+        return parse_campaign(self.attack, self.target, self.options)
+
+
+def prepare(
+    cell: Cell,
+    folder: Path,
+    source: Dataset,
+    held_out: Dataset,
+    classes: Sequence[str],
+    *,
+    limit: int | None = None,
+    say: Say,
+) -> Path:
+    """Poison, train, try and embed; the cell's folder. What is finished is not done again.
+
+    `limit`: held-out pictures to try the trigger on. Errors are those of the stages.
+    """
+    from clipscan.pipeline import embed
+    from clipscan.train import train_clip
+    from clipscan.train.loop import snapshot_path
+
+    out = folder / cell.name
+    if (out / "cell.json").exists():
+        return out
+    say(f"cell {cell.name}")
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "poison"):
+        planted = poison(
+            source, out, attack=cell.attack, rate=cell.rate, target=cell.target,
+            seed=cell.seed, **cell.options,
+        )  # fmt: skip
+    dataset, last = open_dataset(planted.dataset), out / "model.safetensors"
+    with _timed(seconds, "train"):
+        train_clip(
+            dataset, last, model=cell.model, epochs=cell.epochs[-1], batch_size=cell.batch_size,
+            seed=cell.seed, snapshots=cell.epochs[:-1], log=say,
+        )  # fmt: skip
+    model = _one_of(dataset, planted.truth)
+    for epoch in cell.epochs:
+        at, weights = (
+            out / f"epoch{epoch:02d}",
+            last if epoch == cell.epochs[-1] else snapshot_path(last, epoch),
+        )
+        with _timed(seconds, f"try {epoch}"):
+            seen = _tried(cell, at, weights, held_out, classes, limit, model)
+        say(f"epoch {epoch}: accuracy {seen.accuracy:.3f}, attack success {seen.success:.3f}")
+        with _timed(seconds, f"embed {epoch}"):
+            embed(planted.dataset, out=at / "run", pretrained=weights)
+    shutil.rmtree(planted.dataset)
+    _write(out / "cell.json", {"cell": asdict(cell), "counts": _counts(planted), "seconds": seconds})
+    return out
+
+
+def behaviour(at: Path) -> Behaviour:
+    """What the model of one epoch of a cell does; RunError where it was not tried."""
+    try:
+        return Behaviour(**json.loads((at / "behaviour.json").read_bytes()))
+    except FileNotFoundError as missing:
+        raise RunError(f"{at} holds no behaviour.json: the cell is not finished; run it again") from missing
+
+
+def _tried(
+    cell: Cell, at: Path, weights: Path, held_out: Dataset, classes: Sequence[str],
+    limit: int | None, model: Sample | None,
+) -> Behaviour:  # fmt: skip
+    from clipscan.embed.model import load_encoder
+
+    if not (at / "behaviour.json").exists():
+        encoder = load_encoder(None, str(weights))
+        seen = behave(encoder, held_out, classes, campaign=cell.campaign, limit=limit, model=model)
+        _write(at / "behaviour.json", seen._asdict())
+    return behaviour(at)
+
+
+def _one_of(dataset: Dataset, truth: Path) -> Sample | None:
+    """The first poisoned pair, which for a targeted attack has the one picture of all of them."""
+    planted: set[Identity] = set(read_truth(truth))
+    if not planted:
+        return None
+    pairs = (one for shard in dataset.shards for one in dataset.read(shard))
+    return next((one for one in pairs if isinstance(one, Sample) and (one.shard, one.key) in planted), None)
+
+
+def _counts(planted: Any) -> dict[str, int]:
+    return {name: value for name, value in planted._asdict().items() if isinstance(value, int)}
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    with replacing(path) as (draft,):
+        draft.write_text(json.dumps(record, indent=1))
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - start, 1)
