@@ -37,6 +37,11 @@ Out = Annotated[
 ]
 Model = Annotated[str | None, typer.Option(help="open_clip's name; not needed for a file of clipscan train")]
 Pretrained = Annotated[str | None, typer.Option(help="open_clip's tag, or a checkpoint file")]
+TrustedModel = Annotated[
+    str | None,
+    typer.Option(help="open_clip's name of a second model that has NOT seen this data: adds `trusted`"),
+]
+TrustedPretrained = Annotated[str | None, typer.Option(help="its tag, or a checkpoint file")]
 Format = Annotated[str, typer.Option(help="webdataset, folder, csv, parquet, embeddings")]
 ImageKey = Annotated[str | None, typer.Option(help="extension or column of the picture")]
 TextKey = Annotated[str | None, typer.Option(help="extension or column of the caption")]
@@ -57,7 +62,8 @@ K = Annotated[int, typer.Option("--k", help="neighbours")]
 Method = Annotated[
     str,
     typer.Option(
-        help="the score that ranks: kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, cross"
+        help="the score that ranks: kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, cross, "
+        "hubs, trusted"
     ),
 ]
 Reference = Annotated[
@@ -79,6 +85,8 @@ def scan(
     out: Out,
     model: Model = None,
     pretrained: Pretrained = None,
+    trusted_model: TrustedModel = None,
+    trusted_pretrained: TrustedPretrained = None,
     method: Method = "dao",
     k: K = 16,
     reference: Reference = "1024x8",
@@ -108,8 +116,9 @@ def scan(
     from clipscan.pipeline import scan as run_scan
 
     done = run_scan(
-        source, out=out, model=model, pretrained=pretrained, k=k, method=method, reference=reference,
-        against=against, fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
+        source, out=out, model=model, pretrained=pretrained, trusted_model=trusted_model,
+        trusted_pretrained=trusted_pretrained, k=k, method=method, reference=reference, against=against,
+        fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
         text_key=text_key, device=device, precision=precision, compile=compile, batch_size=batch_size,
         workers=workers, backend=backend, devices=devices, threads=threads, overwrite=overwrite,
         progress=_progress(log_json),
@@ -129,6 +138,8 @@ def embed(
     out: Out,
     model: Model = None,
     pretrained: Pretrained = None,
+    trusted_model: TrustedModel = None,
+    trusted_pretrained: TrustedPretrained = None,
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
@@ -145,6 +156,7 @@ def embed(
 
     pipeline.embed(
         source, out=out, model=model, pretrained=pretrained,
+        trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
         format=format, image_key=image_key, text_key=text_key,
         device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
         overwrite=overwrite, progress=_progress(log_json),

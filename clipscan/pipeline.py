@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipscan.data import Counts, Dataset, open_dataset, write_without
 from clipscan.errors import InputError, RunError
@@ -21,9 +21,13 @@ from clipscan.run import (
     graph_stage,
     score_stage,
     select_stage,
+    trusted_stage,
 )
 from clipscan.run.embedding import pairs
 from clipscan.run.folder import run_record
+
+if TYPE_CHECKING:
+    from clipscan.embed.model import Encoder
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ def scan(
     out: str | Path,
     model: str | None = None,
     pretrained: str | Path | None = None,
+    trusted_model: str | None = None,
+    trusted_pretrained: str | Path | None = None,
     k: int = 16,
     method: str = "dao",
     reference: str = "1024x8",
@@ -76,6 +82,8 @@ def scan(
     source: a folder, tars, a brace list, a table or precomputed embeddings (see clipscan.data.open_dataset);
     embeddings need no model. model, pretrained: an open_clip name and tag, or a checkpoint file. The method
     looks for what the model has learnt from this very data: see `clipscan train`.
+    trusted_model, trusted_pretrained: a second model, named likewise, that has NOT seen this data; it adds
+    the score `trusted`, 1 - cosine of each pair, which may also be the method, and costs a second pass.
     fraction: share of the samples to suspect and to put on the drop list. device: where the model runs;
     backend, devices: what searches, and on which GPUs. All else as in clipscan.score.
 
@@ -86,8 +94,11 @@ def scan(
     settings.check()
     if not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
+    if method == "trusted" and trusted_model is None and trusted_pretrained is None:
+        raise InputError("method 'trusted' needs a trusted model: trusted_model=, trusted_pretrained=")
     run, dataset = embed(
         source, out=out, model=model, pretrained=pretrained,
+        trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
         format=format, image_key=image_key, text_key=text_key,
         device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
         overwrite=overwrite, progress=progress,
@@ -102,6 +113,8 @@ def embed(
     out: str | Path,
     model: str | None = None,
     pretrained: str | Path | None = None,
+    trusted_model: str | None = None,
+    trusted_pretrained: str | Path | None = None,
     format: str = "auto",
     image_key: str | None = None,
     text_key: str | None = None,
@@ -113,28 +126,61 @@ def embed(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> tuple[RunFolder, Dataset]:
-    """The first stage of `scan`: vectors of every readable sample, in the run folder `out`."""
+    """The first stage of `scan`: vectors of every readable sample, in the run folder `out`; and what the
+    trusted model says of every pair, where there is one."""
     dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
     progress = progress or Silent()
     progress.note(dataset.describe())
-    encoder = None
-    if dataset.format != "embeddings":
-        if model is None and pretrained is None:
-            raise InputError(
-                "a dataset of pictures needs a model: --pretrained FILE (from `clipscan train`, an encoder "
-                "that has seen this data) or --model NAME --pretrained TAG of open_clip"
-            )
-        from clipscan.embed.model import load_encoder
-
-        file = None if pretrained is None else str(pretrained)
-        encoder = load_encoder(model, file, device=device, precision=precision, compile=compile)
+    how = {"device": device, "precision": precision, "compile": compile}
+    encoder = _encoder(dataset, model, pretrained, how)
+    trusted = _trusted_encoder(dataset, trusted_model, trusted_pretrained, how, encoder)
+    options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "overwrite": overwrite}
     run = RunFolder(out)
     with run.lock():
-        embed_stage(
-            run, dataset, encoder, progress, batch_size=batch_size, workers=workers, overwrite=overwrite
-        )
+        embed_stage(run, dataset, encoder, progress, **options)
         run.update(opened={"image_key": image_key, "text_key": text_key})
+        trusted_stage(run, dataset, trusted, progress, **options)
     return run, dataset
+
+
+def _encoder(
+    dataset: Dataset, model: str | None, pretrained: str | Path | None, how: dict[str, Any]
+) -> Encoder | None:
+    """The model under suspicion; none for precomputed embeddings."""
+    if dataset.format == "embeddings":
+        return None
+    if model is None and pretrained is None:
+        raise InputError(
+            "a dataset of pictures needs a model: --pretrained FILE (from `clipscan train`, an encoder "
+            "that has seen this data) or --model NAME --pretrained TAG of open_clip"
+        )
+    from clipscan.embed.model import load_encoder
+
+    return load_encoder(model, None if pretrained is None else str(pretrained), **how)
+
+
+def _trusted_encoder(
+    dataset: Dataset,
+    model: str | None,
+    pretrained: str | Path | None,
+    how: dict[str, Any],
+    suspect: Encoder | None,
+) -> Encoder | None:
+    """The second model, where one is given; never the first one again."""
+    if model is None and pretrained is None:
+        return None
+    if suspect is None:
+        raise InputError(
+            f"a trusted model looks at pictures and captions; {dataset.source} holds embeddings. "
+            "Scan the dataset they were made from, or leave --trusted-model and --trusted-pretrained out"
+        )
+    trusted = _encoder(dataset, model, pretrained, how)
+    if trusted and trusted.weights_hash == suspect.weights_hash:
+        raise InputError(
+            "the trusted model has the weights of the model under suspicion, whose own agreement is the "
+            "score 'cosine'; name one that has not been trained on this data"
+        )
+    return trusted
 
 
 def finish(

@@ -19,9 +19,11 @@ SCORES = {
     "cosine": "picture and caption disagree (low cosine)",
     "agree": "similar pictures carry other captions",
     "cross": "similar captions go with other pictures",
+    "trusted": "picture and caption disagree for a model that has not seen this data",
+    "hubs": "few other samples count this one among their neighbours",
     "norm": "length of the raw picture vector",
 }
-PAIR_SCORES = ("cosine", "agree", "cross")
+PAIR_SCORES = ("cosine", "agree", "cross", "trusted")
 
 SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
 

@@ -1,7 +1,7 @@
 """Stages, tasks, resume: from a dataset to ranked suspects in a run folder.
 
-Order of work: embed_stage, graph_stage, score_stage, select_stage. Each can be killed at any moment and
-called again; finished tasks are not repeated.
+Order of work: embed_stage, trusted_stage (where a second model is given), graph_stage, score_stage,
+select_stage. Each can be killed at any moment and called again; finished tasks are not repeated.
 """
 
 from clipscan.run.embedding import embed_stage
@@ -10,6 +10,7 @@ from clipscan.run.progress import Progress, Silent
 from clipscan.run.scoring import Settings, graph_stage, score_stage
 from clipscan.run.selecting import select_stage
 from clipscan.run.status import status
+from clipscan.run.trusted import trusted_stage
 
 __all__ = [
     "Progress",
@@ -21,4 +22,5 @@ __all__ = [
     "score_stage",
     "select_stage",
     "status",
+    "trusted_stage",
 ]

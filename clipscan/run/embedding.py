@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from clipscan.run.progress import Progress, ShardMeter
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
 
+Tick = Callable[[int], None]  # told how many more samples of the shard are done
 IDENTITY = ("shard", "key", "uid", "url", "sha256", "caption", "at")
 
 
@@ -41,20 +44,30 @@ def embed_stage(
     run.ask("embed", asked, overwrite)
     run.update(dataset=listing(dataset), embed=asked)
     progress.stage("embed", "images" if encoder else "rows")
-    if encoder is None:
-        done = _each_shard(run, dataset, asked, progress, lambda shard, tick: _precomputed(dataset, shard))
-    else:
-        from clipscan.embed.decode import DecodePool
-        from clipscan.embed.embed import embed_samples
+    with embedder(dataset, encoder, batch_size, workers) as embedded:
 
-        with DecodePool(workers) as pool:
-            done = _each_shard(
-                run, dataset, asked, progress,
-                lambda shard, tick: embed_samples(
-                    dataset.read(shard), encoder, pool, batch_size=batch_size, progress=tick
-                ),
-            )  # fmt: skip
+        def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
+            return _write(run, number, embedded(shard, tick))
+
+        done = each_shard(run, dataset, "embed", asked, progress, work)
     _finish(run, dataset, done)
+
+
+@contextmanager
+def embedder(
+    dataset: Dataset, encoder: Encoder | None, batch_size: int, workers: int | None
+) -> Iterator[Callable[[Shard, Tick], Any]]:
+    """Inside, a function (shard, tick) -> an Embedded; without an encoder, of the vectors that lie there."""
+    if encoder is None:
+        yield lambda shard, tick: _precomputed(dataset, shard)
+        return
+    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.embed import embed_samples
+
+    with DecodePool(workers) as pool:
+        yield lambda shard, tick: embed_samples(
+            dataset.read(shard), encoder, pool, batch_size=batch_size, progress=tick
+        )
 
 
 def settings(dataset: Dataset, encoder: Encoder | None, batch_size: int) -> dict[str, Any]:
@@ -137,22 +150,21 @@ def pairs(run: RunFolder, shards: AbstractSet[str]) -> Iterator[tuple[str, str]]
             yield from zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
 
 
-def _each_shard(
+def each_shard(
     run: RunFolder,
     dataset: Dataset,
+    stage: str,
     asked: dict[str, Any],
     progress: Progress,
-    embed: Callable[[Shard, Callable[[int], None]], Any],
+    work: Callable[[int, Shard, Tick], dict[str, Any]],
 ) -> list[dict[str, Any]]:
+    """The markers of a stage that goes through the dataset: work(number, shard, tick) for each shard that is
+    not finished yet returns how many samples were `embedded` and how many are `bad`."""
     meter = ShardMeter(progress, [shard.size for shard in dataset.shards])
     markers = []
     for number, shard in enumerate(dataset.shards):
-
-        def work(number: int = number, shard: Shard = shard) -> dict[str, Any]:
-            return _write(run, number, embed(shard, meter.tick))
-
         decided_by = fingerprint(asked, shard.name, shard.size, shard.stamp, shard.rows)
-        marker = run.task(f"embed-{number:05d}", decided_by, work)
+        marker = run.task(f"{stage}-{number:05d}", decided_by, partial(work, number, shard, meter.tick))
         markers.append(marker)
         meter.finish(marker["embedded"] + marker["bad"])
     return markers
@@ -166,7 +178,7 @@ def _write(run: RunFolder, number: int, embedded: Any) -> dict[str, Any]:
         write_array(run.text(number), embedded.text)
     write_table(run.bad(number), bad_table(embedded.bad))
     columns: dict[str, Any] = {
-        name: [_storable(getattr(sample, name)) for sample in embedded.samples] for name in IDENTITY
+        name: [storable(getattr(sample, name)) for sample in embedded.samples] for name in IDENTITY
     }
     types = [pa.string()] * 6 + [pa.int64()]
     table = pa.table(
@@ -218,11 +230,11 @@ def bad_table(bad: Sequence[Bad]) -> pa.Table:
     """Bad samples as shard, key, reason."""
     names = ("shard", "key", "reason")
     return pa.table(
-        {name: pa.array([_storable(getattr(b, name)) for b in bad], pa.string()) for name in names}
+        {name: pa.array([storable(getattr(b, name)) for b in bad], pa.string()) for name in names}
     )
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Lone surrogates, which file names may hold, are not UTF-8; parquet stores them escaped."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 

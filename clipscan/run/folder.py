@@ -19,11 +19,13 @@ import clipscan
 from clipscan.errors import RunError
 from clipscan.run.files import read_json, write_json
 
-STAGES = ("embed", "graph", "score", "select")  # in the order of work: each may read what came before
+# In the order of work: each may read what came before.
+STAGES = ("embed", "trusted", "graph", "score", "select")
 
 # What a stage leaves behind, so that --overwrite can clear it together with all later stages.
 OUTPUTS = {
     "embed": ("embeddings", "bad.parquet"),
+    "trusted": ("trusted",),
     "graph": ("neighbors",),
     "score": ("scores",),
     "select": (
@@ -70,6 +72,9 @@ class RunFolder:
     def bad(self, shard: int) -> Path:
         return self / f"embeddings/bad/bad_{shard:05d}.parquet"
 
+    def trusted(self, shard: int) -> Path:
+        return self / f"trusted/trusted_{shard:05d}.npy"
+
     def distance(self, shard: int) -> Path:
         return self / f"neighbors/distance_{shard:05d}.npy"
 
@@ -102,8 +107,9 @@ class RunFolder:
             self.update(asked={stage: settings})
 
     def clear(self, first: str) -> None:
-        """Remove the results of a stage and of all later ones."""
-        gone = STAGES[STAGES.index(first) :]
+        """Remove the results of a stage and of all later ones; the graph asks no trusted model, and stays."""
+        later = STAGES[STAGES.index(first) :]
+        gone = [stage for stage in later if (first, stage) != ("trusted", "graph")]
         for stage in gone:
             for marker in (self / "_tasks").glob(f"{stage}-*.json"):
                 marker.unlink()

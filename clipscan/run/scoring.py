@@ -18,12 +18,18 @@ from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.progress import Progress
-from clipscan.scores import METHODS, NEED_TEXT, Scorer
+from clipscan.run.trusted import read_trusted, trusted_model
+from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Scorer
+from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
 from clipscan.scores.references import Scale, identify, parse_scales
 
 AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
 GRAPH_ROWS = 1_000_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
+MISSING = {
+    "hubs": "it has no graph of this k; clipscan knn makes one",
+    "trusted": "no trusted model has seen it; clipscan scan --trusted-model NAME --trusted-pretrained TAG",
+}
 ON_GPU = (
     10  # times as many, in either case: reckoned from the kernels' arithmetic, no GPU has measured it yet
 )
@@ -49,8 +55,8 @@ class Settings(NamedTuple):
 
     def check(self) -> list[Scale]:
         """The scales; InputError for what no run could serve, before anything is computed."""
-        if self.method not in METHODS:
-            raise InputError(f"no score {self.method!r}; there are: {', '.join(METHODS)}")
+        if self.method not in (known := (*METHODS, *ELSEWHERE)):
+            raise InputError(f"no score {self.method!r}; there are: {', '.join(known)}")
         if self.k < 1:
             raise InputError(f"k must be at least 1, got k={self.k}")
         if self.graph not in ("auto", "yes", "no"):
@@ -146,7 +152,10 @@ def score_stage(
     methods = [
         m for m in METHODS if (m != "iforest" or settings.method == m) and (text or m not in NEED_TEXT)
     ]
-    if settings.method not in methods:
+    beside = [name for name, there in _beside(run, settings).items() if there]
+    if settings.method in ELSEWHERE and settings.method not in beside:
+        raise InputError(f"{run.path} cannot be ranked by {settings.method!r}: {MISSING[settings.method]}")
+    if settings.method not in (*methods, *beside):
         raise InputError(
             f"{settings.method!r} compares pictures with captions, and {run.path} has no caption vectors"
         )
@@ -156,9 +165,10 @@ def score_stage(
             f"k={settings.k} needs more than k reference rows: "
             f"{image.n} samples, reference {settings.reference}"
         )
-    asked = settings.recorded() | {"embed": _embedding(run)}
+    asked = settings.recorded() | {"embed": _embedding(run)} | _beside(run, settings)
     run.ask("score", asked, overwrite)
     run.update(score=settings.recorded() | {"method": column, "normalized": False, "metric": "euclidean"})
+    run.update(score={"trusted": trusted_model(run)})
 
     progress.stage("score", "rows")
     shards = [shard for shard, count in enumerate(counts) if count]
@@ -173,6 +183,8 @@ def score_stage(
             settings.against == "image+text", settings.seed,
             graph=graph if graph and graph.k == settings.k else None,
         )  # fmt: skip
+        extra = {"hubs": anti_hubs(graph)} if graph and "hubs" in beside else {}
+        extra |= {"trusted": read_trusted(run)} if "trusted" in beside else {}
     start = 0
     for shard, count in enumerate(counts):
         stop = start + count
@@ -181,6 +193,7 @@ def score_stage(
             columns, spread = scorer.columns(start, stop)
             spread = {f"{name}_spread": value for name, value in spread.items() if value.any()}
             table = pq.read_table(run.metadata(shard), columns=["shard", "key"])
+            columns |= {name: column[start:stop] for name, column in extra.items()}
             for name, values in (columns | spread).items():
                 table = table.append_column(name, pa.array(values, pa.float64()))
             write_table(run.scores(shard), table)
@@ -194,8 +207,14 @@ def score_stage(
 
 def ranking_column(settings: Settings, scales: list[Scale]) -> str:
     """The column that ranks: the method at the first scale."""
-    plain = len(scales) == 1 or settings.method == "cosine"
+    plain = len(scales) == 1 or settings.method in ("cosine", *ELSEWHERE)
     return settings.method if plain else f"{settings.method}@{scales[0].name}"
+
+
+def _beside(run: RunFolder, settings: Settings) -> dict[str, Any]:
+    """The columns that no Scorer makes, and whether the run has them: hubs, of the graph, and trusted."""
+    graph = run.record.get("asked", {}).get("graph", {})
+    return {"hubs": graph.get("k") == settings.k and has_graph(run), "trusted": trusted_model(run)}
 
 
 def read_scores(run: RunFolder) -> pa.Table:

@@ -27,7 +27,8 @@ def status(path: str | Path) -> list[StageStatus]:
         read_json(run / f"_tasks/embed-{shard:05d}.json").get("embedded") == 0 for shard in range(shards)
     )
     found = []
-    for stage in STAGES[:-1]:
+    trusted = record.get("asked", {}).get("trusted", {}).get("model")
+    for stage in (stage for stage in STAGES[:-1] if stage != "trusted" or trusted):
         markers = [read_json(marker) for marker in (run / "_tasks").glob(f"{stage}-*.json")]
         total = 0 if stage == "graph" and record.get("graph", {}).get("skipped") else shards
         total -= empty if total and stage != "embed" else 0

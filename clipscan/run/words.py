@@ -52,6 +52,8 @@ def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
     elif n - rank < NOTABLE * n:
         more = _percent((rank - 1) / n)
         said = f"Caption and picture agree more than those of {more} of the pairs: learnt well."
+    if (trusted := row.get("trusted_rank")) is not None and trusted <= NOTABLE * n:
+        said += (" " if said else "") + "A model that has not seen this data finds the caption wrong."
     agree = _named(row, "agree", scale, "_rank")
     if agree is not None and agree <= NOTABLE * n:
         said += (" " if said else "") + "Pictures like it carry other captions."

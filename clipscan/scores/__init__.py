@@ -15,6 +15,7 @@ from clipscan.engine import Neighbors, Rows, as_rows, check_rows, cores, like
 from clipscan.engine import density as table_density
 from clipscan.errors import InputError
 from clipscan.scores.detect_clip import detect_clip
+from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
 from clipscan.scores.references import Scale, identify, parse_scales
 from clipscan.scores.result import ScoreResult
@@ -22,6 +23,11 @@ from clipscan.scores.scorer import Scorer
 
 __all__ = ["LOCAL", "METHODS", "NEED_TEXT", "ScoreResult", "Scorer", "chosen_methods", "score"]
 
+FROM_GRAPH = (*LOCAL, "hubs")
+ELSEWHERE = {  # scores of other sources than embeddings alone
+    "hubs": "is counted in a graph over the whole set: score(graph=clipscan.knn(x), method='hubs')",
+    "trusted": "comes from a second model: clipscan.scan(..., trusted_model=...)",
+}
 DEFAULT_REFERENCE = "1024x8"
 DEFAULT_K = 16
 QUERY_BYTES = 64 << 20  # float32 query rows scored at once
@@ -66,7 +72,8 @@ def score(
     fewer than k of its kind: keep (poison rate) x M / k below about 0.4 (Huang et al. 2025).
 
     against="image+text" adds the captions of the reference to its images, each distinct caption once.
-    graph: a table from `clipscan.knn(embeddings)` instead of embeddings, for the scores that need no more.
+    graph: a table from `clipscan.knn(embeddings)` instead of embeddings, for the scores that need no more,
+    and for hubs: 1 / (1 + how many rows count this one among their neighbours).
     compat="detect-clip": what the authors' released code computes, bugs included, on `batches`; see
     scores/detect_clip.py.
 
@@ -113,14 +120,16 @@ def score(
     return ScoreResult(columns, spread, scorer.drawn, record, like(embeddings))
 
 
-def chosen_methods(method: str | Sequence[str], with_text: bool) -> list[str]:
+def chosen_methods(method: str | Sequence[str], with_text: bool, known: Sequence[str] = METHODS) -> list[str]:
     """The methods asked for, checked; "all" is every one that can be computed."""
     if method == "all":
         return [name for name in METHODS if with_text or name not in NEED_TEXT]
     methods = [method] if isinstance(method, str) else list(method)
     for name in methods:
-        if name not in METHODS:
-            raise InputError(f"no score {name!r}; there are: {', '.join(METHODS)}, or 'all'")
+        if name in ELSEWHERE and name not in known:
+            raise InputError(f"{name!r} {ELSEWHERE[name]}")
+        if name not in known:
+            raise InputError(f"no score {name!r}; there are: {', '.join(known)}, or 'all'")
         if name in NEED_TEXT and not with_text:
             raise InputError(f"{name!r} compares pictures with captions: pass text= [n, d] too")
     if not methods:
@@ -178,15 +187,18 @@ def _check_sizes(
 
 def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:
     table = graph.map(np.asarray)
-    methods = list(LOCAL) if method == "all" else chosen_methods(method, with_text=True)
-    if other := [name for name in methods if name not in LOCAL]:
+    known = (*METHODS, "hubs")
+    methods = list(FROM_GRAPH) if method == "all" else chosen_methods(method, with_text=True, known=known)
+    if other := [name for name in methods if name not in FROM_GRAPH]:
         raise InputError(
-            f"{', '.join(other)} cannot be computed from a graph alone; from it: {', '.join(LOCAL)}"
+            f"{', '.join(other)} cannot be computed from a graph alone; from it: {', '.join(FROM_GRAPH)}"
         )
-    density = table_density(table)
+    columns = table_density(table) if set(methods) & set(LOCAL) else {}
+    if "hubs" in methods:
+        columns["hubs"] = anti_hubs(table)
     record = {"n": table.n, "k": table.k, "reference": [table.scale], "metric": "euclidean"}
     spread = {name: np.zeros(table.n) for name in methods}
-    return ScoreResult({name: density[name] for name in methods}, spread, {}, record, like(graph.distance))
+    return ScoreResult({name: columns[name] for name in methods}, spread, {}, record, like(graph.distance))
 
 
 def _score_compat(

@@ -1,0 +1,93 @@
+"""A second look: how far picture and caption are apart in a model that has NOT seen this data.
+
+The model under suspicion learnt its poison and finds nothing wrong with it. A model trained elsewhere shows
+a poisoned pair as what it is to an outsider: a wrong caption. It is asked for one number a pair, in a pass
+of its own over the dataset; its vectors are not kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from clipscan.data import Dataset, Shard
+from clipscan.engine import as_rows
+from clipscan.engine.arrays import Array
+from clipscan.errors import RunError
+from clipscan.run.embedding import Tick, each_shard, embedder, settings, shard_rows, storable
+from clipscan.run.files import write_array
+from clipscan.run.folder import RunFolder
+from clipscan.run.progress import Progress
+from clipscan.scores.local import pair_cosine
+
+if TYPE_CHECKING:
+    from clipscan.embed.embed import Embedded
+    from clipscan.embed.model import Encoder
+
+
+def trusted_stage(
+    run: RunFolder,
+    dataset: Dataset,
+    encoder: Encoder | None,
+    progress: Progress,
+    *,
+    batch_size: int = 256,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """One column a shard, trusted/trusted_00000.npy: 1 - cosine of each embedded pair, float64, in the order
+    of the vectors; NaN where this model cannot embed a pair. `encoder` is None where no model is trusted.
+
+    Another model than that of an earlier call, or one where there was none, is refused unless `overwrite`,
+    which redoes the scores and what follows from them, not the vectors and the graph.
+    """
+    asked = settings(dataset, encoder, batch_size) if encoder else {"model": None}
+    run.ask("trusted", asked, overwrite)
+    if encoder is None:
+        return
+    progress.stage("trusted", "images")
+    with embedder(dataset, encoder, batch_size, workers) as embedded:
+
+        def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
+            column = _distances(run, number, embedded(shard, tick))
+            write_array(run.trusted(number), column)
+            missing = int(np.isnan(column).sum())
+            return {"embedded": len(column) - missing, "bad": missing}
+
+        each_shard(run, dataset, "trusted", asked, progress, work)
+
+
+def trusted_model(run: RunFolder) -> str | None:
+    """The name of the trusted model of a run, None where it has none."""
+    name: str | None = run.record.get("asked", {}).get("trusted", {}).get("model")
+    return name
+
+
+def read_trusted(run: RunFolder) -> Array:
+    """The column of all samples, [n], in the order of the vectors. RunError where it is not whole."""
+    columns = []
+    for shard, count in enumerate(shard_rows(run)):
+        path = run.trusted(shard)
+        column = np.load(path, allow_pickle=False) if path.exists() else np.empty(0)
+        if column.shape != (count,):
+            raise RunError(
+                f"{path} does not hold one number for each of {count} samples: the pass of the trusted model "
+                "has not ended; scan again as before, with --trusted-model and --trusted-pretrained"
+            )
+        columns.append(column)
+    return np.concatenate(columns)
+
+
+def _distances(run: RunFolder, number: int, embedded: Embedded) -> Array:
+    """Joined by (shard, key): what one model cannot embed, the other may."""
+    value: dict[tuple[str, str], float] = {}
+    if embedded.samples:
+        distance = pair_cosine(as_rows(embedded.image), as_rows(embedded.text)).tolist()
+        value = {
+            (storable(s.shard), storable(s.key)): d for s, d in zip(embedded.samples, distance, strict=True)
+        }
+    table = pq.read_table(run.metadata(number), columns=["shard", "key"])
+    pairs = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
+    return np.array([value.get(pair, np.nan) for pair in pairs], np.float64)
