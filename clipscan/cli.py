@@ -62,15 +62,21 @@ K = Annotated[int, typer.Option("--k", help="neighbours")]
 Method = Annotated[
     str,
     typer.Option(
-        help="the score that ranks: kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, cross, "
-        "hubs, trusted"
+        help="the score that ranks: consensus, kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, "
+        "cross, hubs, trusted"
     ),
 ]
 Reference = Annotated[
     str, typer.Option(help="MxR = R random draws of M rows, M, all; of several the first ranks")
 ]
 Against = Annotated[str, typer.Option(help="image, or image+text: captions join the reference")]
-Fraction = Annotated[float, typer.Option(help="share of the samples to suspect and drop")]
+Fraction = Annotated[
+    float | None,
+    typer.Option(
+        help="share of the samples to suspect and drop",
+        show_default="drop as many as stand apart, perhaps none",
+    ),
+]
 Graph = Annotated[
     str, typer.Option(help="exact graph over the whole set, for groups of near-copies: auto, yes, no")
 ]
@@ -87,11 +93,11 @@ def scan(
     pretrained: Pretrained = None,
     trusted_model: TrustedModel = None,
     trusted_pretrained: TrustedPretrained = None,
-    method: Method = "dao",
+    method: Method = "consensus",
     k: K = 16,
     reference: Reference = "1024x8",
     against: Against = "image",
-    fraction: Fraction = 0.01,
+    fraction: Fraction = None,
     graph: Graph = "auto",
     seed: Seed = 0,
     format: Format = "auto",
@@ -125,10 +131,8 @@ def scan(
     )  # fmt: skip
     c = done.counts
     print(f"{c['listed']:,} listed = {c['embedded']:,} embedded + {c['bad']:,} bad (bad.parquet)")
-    print(
-        f"{c['suspects']:,} suspects, {c['groups']:,} groups of near-copies; "
-        f"{c['dropped']:,} to drop, {c['kept']:,} to keep"
-    )
+    print(f"{c['suspects']:,} suspects, {c['groups']:,} groups of near-copies; {done.estimate.words()}")
+    print(f"{c['dropped']:,} to drop, {c['kept']:,} to keep")
     print(f"look at {done.page}; then: clipscan apply {out} --to DIR")
 
 
@@ -191,11 +195,11 @@ def knn(
 @app.command()
 def score(
     run: Run,
-    method: Method = "dao",
+    method: Method = "consensus",
     k: K = 16,
     reference: Reference = "1024x8",
     against: Against = "image",
-    fraction: Fraction = 0.01,
+    fraction: Fraction = None,
     graph: Graph = "auto",
     seed: Seed = 0,
     backend: Backend = "auto",
@@ -221,6 +225,53 @@ def report(run: Run) -> None:
     from clipscan.run import RunFolder
 
     print(write_page(run, pipeline.reopen(RunFolder(run))))
+
+
+@app.command()
+def invert(
+    run: Run,
+    group: Annotated[int | None, typer.Argument(help="its number in groups.parquet")] = None,
+    caption: Annotated[str | None, typer.Option(help="instead of a group: any caption")] = None,
+    model: Model = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="the run's checkpoint, where run.json does not say where it lies")
+    ] = None,
+    forms: Annotated[
+        str, typer.Option(help="kinds of trigger to try, comma-separated")
+    ] = "anywhere,fixed,faint,tint",
+    controls: Annotated[int, typer.Option(help="harmless captions to compare with")] = 3,
+    steps: Annotated[
+        int, typer.Option(help="of the search, for each form and caption; up to twice that while it gains")
+    ] = 200,
+    batch_size: Annotated[int, typer.Option(help="pictures in a step")] = 64,
+    seed: Annotated[int, typer.Option(help="of pictures, controls and starting points")] = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Recover the trigger of a suspect group: mask, pattern, success on held-out pictures, and controls.
+
+    Harmless captions that occur about as often are recovered too: a pattern can be found for any caption,
+    and what marks a backdoor is that its own takes far less of the picture. Into RUN/invert, and the page.
+    """
+    from clipscan import pipeline
+    from clipscan.lab.invert import invert as recover
+    from clipscan.lab.invert.search import Plan
+    from clipscan.report.page import write_page
+    from clipscan.run import RunFolder
+
+    folder = RunFolder(run)
+    dataset = pipeline.reopen(folder)
+    with folder.lock():
+        done = recover(
+            folder, dataset, group, caption=caption, model=model, pretrained=pretrained, device=device,
+            forms=[form.strip() for form in forms.split(",") if form.strip()], controls=controls,
+            plan=Plan(steps, batch_size), seed=seed, overwrite=overwrite,
+            say=lambda line: print(line, flush=True),
+        )  # fmt: skip
+        page = write_page(run, dataset) if (folder / "suspects.parquet").exists() else None
+    print(f"{done.summary()} ({done.folder})")
+    if page:
+        print(f"look at {page}#triggers")
 
 
 @app.command()
@@ -252,6 +303,7 @@ def export(
     decisions: Annotated[
         Path | None, typer.Option(help="CSV, parquet or JSON lines: shard, key, decision")
     ] = None,
+    apart: Annotated[bool, typer.Option("--apart", help="drop those that stand apart, perhaps none")] = False,
 ) -> None:
     """Write the lists anew by another rule: drop.parquet, keep.txt, drop.txt, keep_uids.npy."""
     from clipscan import pipeline
@@ -260,8 +312,9 @@ def export(
     folder = RunFolder(run)
     with folder.lock():
         written = pipeline.export(
-            folder, pipeline.reopen(folder), fraction=fraction, threshold=threshold, decisions=decisions
-        )
+            folder, pipeline.reopen(folder),
+            fraction=fraction, threshold=threshold, decisions=decisions, apart=apart,
+        )  # fmt: skip
     print(f"{written.dropped:,} to drop, {written.kept:,} to keep: {run}/drop.parquet, keep.txt, drop.txt")
 
 

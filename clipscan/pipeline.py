@@ -25,6 +25,7 @@ from clipscan.run import (
 )
 from clipscan.run.embedding import pairs
 from clipscan.run.folder import run_record
+from clipscan.scores.estimate import Estimate
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scan:
-    """A finished run: where it lies and its counts; the tables are the files of the folder."""
+    """A finished run: where it lies, its counts, and how many samples stand apart; the tables are the files
+    of the folder."""
 
     out: Path
     counts: dict[str, int]
+    estimate: Estimate
 
     @property
     def page(self) -> Path:
@@ -57,10 +60,10 @@ def scan(
     trusted_model: str | None = None,
     trusted_pretrained: str | Path | None = None,
     k: int = 16,
-    method: str = "dao",
+    method: str = "consensus",
     reference: str = "1024x8",
     against: str = "image",
-    fraction: float = 0.01,
+    fraction: float | None = None,
     graph: str = "auto",
     seed: int = 0,
     format: str = "auto",
@@ -84,15 +87,16 @@ def scan(
     looks for what the model has learnt from this very data: see `clipscan train`.
     trusted_model, trusted_pretrained: a second model, named likewise, that has NOT seen this data; it adds
     the score `trusted`, 1 - cosine of each pair, which may also be the method, and costs a second pass.
-    fraction: share of the samples to suspect and to put on the drop list. device: where the model runs;
-    backend, devices: what searches, and on which GPUs. All else as in clipscan.score.
+    fraction: share of the samples to suspect and to put on the drop list; None: dropped are those that stand
+    apart at the suspicious end (scores/estimate.py), perhaps none, and at least 1 % are suspects. device:
+    where the model runs; backend, devices: what searches, and on which GPUs. All else as in clipscan.score.
 
     Killed at any moment and called again with the same arguments it continues; with other arguments it
     refuses, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments.
     """
     settings = Settings(method, k, reference, against, seed, graph, backend, devices, threads)
     settings.check()
-    if not 0 < fraction <= 1:
+    if fraction is not None and not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
     if method == "trusted" and trusted_model is None and trusted_pretrained is None:
         raise InputError("method 'trusted' needs a trusted model: trusted_model=, trusted_pretrained=")
@@ -104,7 +108,7 @@ def scan(
         overwrite=overwrite, progress=progress,
     )  # fmt: skip
     finish(run, dataset, settings, fraction, overwrite, progress or Silent())
-    return Scan(run.path, run.record["counts"])
+    return Scan(run.path, run.record["counts"], Estimate.of(run.record["estimate"]))
 
 
 def embed(
@@ -138,7 +142,7 @@ def embed(
     run = RunFolder(out)
     with run.lock():
         embed_stage(run, dataset, encoder, progress, **options)
-        run.update(opened={"image_key": image_key, "text_key": text_key})
+        run.update(opened={"image_key": image_key, "text_key": text_key}, encoder=_place(model, pretrained))
         trusted_stage(run, dataset, trusted, progress, **options)
     return run, dataset
 
@@ -157,6 +161,13 @@ def _encoder(
     from clipscan.embed.model import load_encoder
 
     return load_encoder(model, None if pretrained is None else str(pretrained), **how)
+
+
+def _place(model: str | None, pretrained: str | Path | None) -> dict[str, str | None]:
+    """Where the model came from, for those who need it again: `clipscan invert`."""
+    if pretrained is not None and Path(pretrained).is_file():
+        pretrained = Path(pretrained).resolve()
+    return {"model": model, "pretrained": None if pretrained is None else str(pretrained)}
 
 
 def _trusted_encoder(
@@ -184,7 +195,12 @@ def _trusted_encoder(
 
 
 def finish(
-    run: RunFolder, dataset: Dataset, settings: Settings, fraction: float, overwrite: bool, progress: Progress
+    run: RunFolder,
+    dataset: Dataset,
+    settings: Settings,
+    fraction: float | None,
+    overwrite: bool,
+    progress: Progress,
 ) -> None:
     """Everything after the vectors: graph, scores, suspects, lists, page."""
     with run.lock():
@@ -192,7 +208,7 @@ def finish(
         score_stage(run, dataset, settings, progress, overwrite)
         select_stage(run, dataset, settings, fraction, overwrite)
         if not (run / "drop.parquet").exists():  # lists that a person has exported since are theirs
-            export(run, dataset, fraction=fraction)
+            export(run, dataset, fraction=fraction, apart=fraction is None)
         elif not (run / "report/index.html").exists():
             write_page(run.path, dataset)
         progress.note(f"page: {run / 'report/index.html'}")
@@ -205,9 +221,10 @@ def export(
     fraction: float | None = None,
     threshold: float | None = None,
     decisions: Path | None = None,
+    apart: bool = False,
 ) -> Written:
-    """Drop and keep lists by one of three rules (report/choose.py:select), and the page that shows them."""
-    rows = select(run.path, fraction=fraction, threshold=threshold, decisions=decisions)
+    """Drop and keep lists by one of four rules (report/choose.py:select), and the page that shows them."""
+    rows = select(run.path, fraction=fraction, threshold=threshold, decisions=decisions, apart=apart)
     written = write_lists(run.path, rows)
     run.update(counts={"dropped": written.dropped, "kept": written.kept})
     write_page(run.path, dataset)

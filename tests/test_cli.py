@@ -61,7 +61,8 @@ def test_a_search_that_cannot_be_served_is_refused_before_anything_is_embedded(r
 
 def test_scan_says_what_it_did(run):
     text = clipscan("scan", run.parent / "vectors.npy", "--out", run, "--k", 5, "--reference", "100x2")
-    assert "400 listed = 400 embedded + 0 bad" in text and "4 to drop, 396 to keep" in text
+    assert "400 listed = 400 embedded + 0 bad" in text and "4 suspects" in text
+    assert "no group of rows stands apart" in text and "0 to drop, 400 to keep" in text
     assert "report/index.html" in text and "clipscan apply" in text
 
 

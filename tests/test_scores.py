@@ -99,9 +99,11 @@ def test_given_identities_decide_the_draw_whatever_the_order():
     image, _ = pairs(200)
     ids = [f"shard{i % 3}/{i}" for i in range(200)]
     turn = np.random.default_rng(2).permutation(200)
-    plain = clipscan.score(image, reference="50x2", k=5, ids=ids)
-    turned = clipscan.score(image[turn], reference="50x2", k=5, ids=[ids[i] for i in turn])
-    assert (plain.scores[turn] == turned.scores).all()
+    ask = {"method": ["consensus", "dao"], "reference": "50x2", "k": 5}
+    plain = clipscan.score(image, ids=ids, **ask)
+    turned = clipscan.score(image[turn], ids=[ids[i] for i in turn], **ask)
+    assert (plain["consensus"][turn] == turned["consensus"]).all()
+    assert (plain["dao"][turn] == turned["dao"]).all()
     assert {ids[i] for i in plain.references["50x2"][0]} == {
         ids[turn[i]] for i in turned.references["50x2"][0]
     }
@@ -109,11 +111,11 @@ def test_given_identities_decide_the_draw_whatever_the_order():
 
 def test_draws_differ_by_seed_and_number_and_nest_by_size():
     image, _ = pairs(300)
-    result = clipscan.score(image, reference="32x2,64x2", k=4)
+    result = clipscan.score(image, method="dao", reference="32x2,64x2", k=4)
     small, large = result.references["32x2"], result.references["64x2"]
     assert all(set(a) < set(b) for a, b in zip(small, large, strict=True))
     assert set(large[0]) != set(large[1])
-    other = clipscan.score(image, reference="64x2", k=4, seed=1)
+    other = clipscan.score(image, method="dao", reference="64x2", k=4, seed=1)
     assert set(other.references["64x2"][0]) != set(large[0])
 
 
@@ -126,7 +128,7 @@ def test_scales_searched_together_score_as_each_alone(against):
     for scale in ("32x4", "64x3", "100", "200x2", "all"):
         alone = clipscan.score(image, reference=scale, **ask)
         for name in alone.columns:
-            column = name if name == "cosine" else f"{name}@{scale}"
+            column = name if name in ("consensus", "cosine") else f"{name}@{scale}"
             assert (together[column] == alone[name]).all(), column
 
 
@@ -189,16 +191,18 @@ def test_density_equals_the_definition_on_any_table(n, d, grid, seed):
 
 def test_several_scales_in_one_call_equal_one_call_each():
     image, _ = pairs(200)
-    both = clipscan.score(image, reference="32x2,64x2", k=5)
+    both = clipscan.score(image, method="dao", reference="32x2,64x2", k=5)
     assert list(both.columns) == ["dao@32x2", "dao@64x2"]
     for scale in ("32x2", "64x2"):
-        assert (both[f"dao@{scale}"] == clipscan.score(image, reference=scale, k=5).scores).all()
+        assert (
+            both[f"dao@{scale}"] == clipscan.score(image, method="dao", reference=scale, k=5).scores
+        ).all()
 
 
 def test_the_answer_is_the_same_for_any_chunking_and_thread_count(monkeypatch):
     image, text = pairs(300)
     plain = clipscan.score(image, text=text, method=ALL, reference="64x2", k=5, threads=1)
-    monkeypatch.setattr("clipscan.scores.QUERY_BYTES", 4 * 12 * 37)
+    monkeypatch.setattr("clipscan.scores.scorer.QUERY_BYTES", 4 * 12 * 37)
     chunked = clipscan.score(
         image, text=text, method=ALL, reference="64x2", k=5, threads=3, max_memory=1 << 14
     )
@@ -208,7 +212,7 @@ def test_the_answer_is_the_same_for_any_chunking_and_thread_count(monkeypatch):
 
 def test_result_flags_by_fraction_or_threshold_never_both():
     image, _ = pairs(200)
-    result = clipscan.score(image, reference="all", k=5)
+    result = clipscan.score(image, method="dao", reference="all", k=5)
     assert result.flag(fraction=0.011).sum() == 3  # rounded up
     assert (result.flag(threshold=2.0) == (result.scores > 2.0)).all()
     assert set(np.flatnonzero(result.flag(fraction=0.05))) == set(result.top(10))
@@ -222,8 +226,8 @@ def test_result_flags_by_fraction_or_threshold_never_both():
 def test_normalised_rows_are_recorded_and_lose_their_norm():
     image, _ = pairs(100)
     scaled = image * np.linspace(1, 3, 100, dtype=np.float32)[:, None]
-    a = clipscan.score(image, normalize=True, reference="all", k=5)
-    b = clipscan.score(scaled, normalize=True, reference="all", k=5)
+    a = clipscan.score(image, method="dao", normalize=True, reference="all", k=5)
+    b = clipscan.score(scaled, method="dao", normalize=True, reference="all", k=5)
     assert a.record["normalized"] is True
     assert np.abs(a.scores / b.scores - 1).max() < 1e-2
 
@@ -246,15 +250,16 @@ def test_compat_is_reached_through_score():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "doa"}, "no score 'doa'; there are: kdist"),
+        ({"method": "doa"}, "no score 'doa'; there are: consensus"),
         ({"method": []}, "no method asked for"),
         ({"method": "agree"}, "pass text="),
         ({"reference": "12y3"}, "none of 'all'"),
         ({"reference": "1x3"}, "M > 1"),
         ({"reference": "64x2,64x2"}, "twice"),
-        ({"reference": "8x2", "k": 8}, "k < 8"),
+        ({"reference": "8x2", "k": 8, "method": "dao"}, "k < 8"),
         ({"k": 0}, "at least 1"),
-        ({"k": 100}, "k < 100"),
+        ({"k": 100}, "more than k rows"),
+        ({"k": 100, "method": "dao"}, "k < 100"),
         ({"ids": [1, 2]}, "2 identities for 100 rows"),
         ({"ids": [0] * 100}, "must differ"),
         ({"text": np.zeros((99, 12), np.float32)}, "text has 99"),
@@ -263,7 +268,7 @@ def test_compat_is_reached_through_score():
         ({"against": "text"}, "must be 'image'"),
         (
             {"reference": np.zeros((30, 12), np.float32), "text": np.ones((100, 12)), "method": "agree"},
-            "draw it",
+            "have it drawn",
         ),
         ({"compat": "huang"}, "detect-clip"),
         ({"backend": "cupy"}, "no back-end 'cupy'"),

@@ -216,3 +216,9 @@ def _float32(part: Any) -> Array:
         part = part.get() if _library(part) == "cupy" else np.asarray(part)
     with np.errstate(over="ignore", invalid="ignore"):  # what leaves float32 is found by the door check
         return np.ascontiguousarray(part, dtype=np.float32)
+
+
+def unit(vectors: Array) -> Array:
+    """Each row of [n, d] divided by its length; a zero row stays as it is."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.errors import InputError
+from clipscan.lab.learnt import badclip, blto
 
 Pixels = NDArray[np.uint8]  # [h, w, 3]
 Floats = NDArray[np.float64]
@@ -101,6 +102,8 @@ ATTACKS: dict[str, Attack] = {
     "sig": sig,
     "nashville": nashville,
     "wanet": wanet,
+    "blto": blto,
+    "badclip": badclip,
 }
 
 

@@ -6,13 +6,14 @@
     CELL/epochNN/behaviour.json    what the model does after NN epochs
     CELL/epochNN/run               its vectors, as a run folder
 
-The poisoned dataset itself is removed at the end: it can be made again from the settings.
+The poisoned dataset itself is removed at the end: it can be made again from the settings (`plant`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,8 @@ from clipscan.data import Dataset, Sample, open_dataset
 from clipscan.errors import RunError
 from clipscan.lab.campaigns import Campaign, parse_campaign
 from clipscan.lab.evaluate import Behaviour, behave
-from clipscan.lab.poison import Identity, poison, read_truth
-from clipscan.run.files import replacing
+from clipscan.lab.poison import Identity, Poisoned, poison, read_truth
+from clipscan.run.files import write_json
 
 Say = Callable[[str], None]
 
@@ -66,46 +67,75 @@ def prepare(
     classes: Sequence[str],
     *,
     limit: int | None = None,
+    device: str = "auto",
+    workers: int | None = None,
     say: Say,
 ) -> Path:
     """Poison, train, try and embed; the cell's folder. What is finished is not done again.
 
-    `limit`: held-out pictures to try the trigger on. Errors are those of the stages.
+    `limit`: held-out pictures to try the trigger on. device: where models run; workers: decoding processes.
+    Errors are those of the stages.
     """
     from clipscan.pipeline import embed
-    from clipscan.train import train_clip
     from clipscan.train.loop import snapshot_path
 
     out = folder / cell.name
     if (out / "cell.json").exists():
+        shutil.rmtree(out / "dataset", ignore_errors=True)  # killed while it was being removed
         return out
-    say(f"cell {cell.name}")
     seconds: dict[str, float] = {}
     with _timed(seconds, "poison"):
-        planted = poison(
-            source, out, attack=cell.attack, rate=cell.rate, target=cell.target,
-            seed=cell.seed, **cell.options,
-        )  # fmt: skip
+        planted = plant(cell, source, out)
     dataset, last = open_dataset(planted.dataset), out / "model.safetensors"
     with _timed(seconds, "train"):
-        train_clip(
-            dataset, last, model=cell.model, epochs=cell.epochs[-1], batch_size=cell.batch_size,
-            seed=cell.seed, snapshots=cell.epochs[:-1], log=say,
-        )  # fmt: skip
-    model = _one_of(dataset, planted.truth)
+        train(cell, dataset, last, snapshots=cell.epochs[:-1], device=device, workers=workers, say=say)
+    model = one_of(dataset, planted.truth)
     for epoch in cell.epochs:
-        at, weights = (
-            out / f"epoch{epoch:02d}",
-            last if epoch == cell.epochs[-1] else snapshot_path(last, epoch),
-        )
+        at = out / f"epoch{epoch:02d}"
+        weights = last if epoch == cell.epochs[-1] else snapshot_path(last, epoch)
         with _timed(seconds, f"try {epoch}"):
-            seen = _tried(cell, at, weights, held_out, classes, limit, model)
-        say(f"epoch {epoch}: accuracy {seen.accuracy:.3f}, attack success {seen.success:.3f}")
+            if not (at / "behaviour.json").exists():
+                seen = tried(cell, weights, held_out, classes, limit, model, device)
+                write_json(at / "behaviour.json", seen._asdict())
+        seen = behaviour(at)
+        obeyed = "" if math.isnan(seen.success) else f", attack success {seen.success:.3f}"
+        say(f"epoch {epoch}: accuracy {seen.accuracy:.3f}{obeyed}")
         with _timed(seconds, f"embed {epoch}"):
-            embed(planted.dataset, out=at / "run", pretrained=weights)
+            embed(planted.dataset, out=at / "run", pretrained=weights, device=device, workers=workers)
+    write_json(out / "cell.json", {"cell": asdict(cell), "counts": _counts(planted), "seconds": seconds})
     shutil.rmtree(planted.dataset)
-    _write(out / "cell.json", {"cell": asdict(cell), "counts": _counts(planted), "seconds": seconds})
     return out
+
+
+def plant(cell: Cell, source: Dataset, out: Path) -> Poisoned:
+    """The cell's poisoned dataset under `out`; the same again at any time."""
+    return poison(
+        source, out, attack=cell.attack, rate=cell.rate, target=cell.target, seed=cell.seed, **cell.options
+    )
+
+
+def train(
+    cell: Cell, dataset: Dataset, out: Path, *, snapshots: Sequence[int] = (), device: str,
+    workers: int | None, say: Say,
+) -> None:  # fmt: skip
+    """The cell's training, on `dataset`."""
+    from clipscan.train import train_clip
+
+    train_clip(
+        dataset, out, model=cell.model, epochs=cell.epochs[-1], batch_size=cell.batch_size, seed=cell.seed,
+        snapshots=snapshots, device=device, workers=workers, log=say,
+    )  # fmt: skip
+
+
+def tried(
+    cell: Cell, weights: Path, held_out: Dataset, classes: Sequence[str], limit: int | None,
+    model: Sample | None, device: str,
+) -> Behaviour:  # fmt: skip
+    """What the model in the file `weights` does; `model`: see behave."""
+    from clipscan.embed.model import load_encoder
+
+    encoder = load_encoder(None, str(weights), device=device)
+    return behave(encoder, held_out, classes, campaign=cell.campaign, limit=limit, model=model)
 
 
 def behaviour(at: Path) -> Behaviour:
@@ -116,20 +146,7 @@ def behaviour(at: Path) -> Behaviour:
         raise RunError(f"{at} holds no behaviour.json: the cell is not finished; run it again") from missing
 
 
-def _tried(
-    cell: Cell, at: Path, weights: Path, held_out: Dataset, classes: Sequence[str],
-    limit: int | None, model: Sample | None,
-) -> Behaviour:  # fmt: skip
-    from clipscan.embed.model import load_encoder
-
-    if not (at / "behaviour.json").exists():
-        encoder = load_encoder(None, str(weights))
-        seen = behave(encoder, held_out, classes, campaign=cell.campaign, limit=limit, model=model)
-        _write(at / "behaviour.json", seen._asdict())
-    return behaviour(at)
-
-
-def _one_of(dataset: Dataset, truth: Path) -> Sample | None:
+def one_of(dataset: Dataset, truth: Path) -> Sample | None:
     """The first poisoned pair, which for a targeted attack has the one picture of all of them."""
     planted: set[Identity] = set(read_truth(truth))
     if not planted:
@@ -138,13 +155,8 @@ def _one_of(dataset: Dataset, truth: Path) -> Sample | None:
     return next((one for one in pairs if isinstance(one, Sample) and (one.shard, one.key) in planted), None)
 
 
-def _counts(planted: Any) -> dict[str, int]:
+def _counts(planted: Poisoned) -> dict[str, int]:
     return {name: value for name, value in planted._asdict().items() if isinstance(value, int)}
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with replacing(path) as (draft,):
-        draft.write_text(json.dumps(record, indent=1))
 
 
 @contextmanager

@@ -145,3 +145,72 @@ def _value(text: str) -> int | float | str:
 
 def _names(classes: str) -> list[str]:
     return [name.strip() for name in classes.split(",") if name.strip()]
+
+
+@app.command("run")
+def run_command(
+    config: Path,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the cells and rows; called again it continues.")
+    ],
+    only: Annotated[
+        str | None, typer.Option(help="Only cells whose dataset/name contains this; * and ? match.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Score anew; trainings are kept.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time.")] = 1,
+    device: Annotated[str, typer.Option(help="Where models run: auto, cpu, cuda, cuda:1.")] = "auto",
+) -> None:
+    """Every cell of CONFIG (TOML, see examples/lab): poison, train, try, score, compare with the truth."""
+    from clipscan.lab.config import read_config
+    from clipscan.lab.runner import run
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    done = run(read_config(config), out, only=only, again=again, jobs=jobs, device=device, say=say)
+    print(f"{done.cells} cells finished, {done.rows:,} rows: {out / 'rows.csv'}, {out / 'models.csv'}")
+    if done.stale:
+        print(f"{done.stale:,} figures were made by other score code than this; --again makes them anew")
+    for failure in done.failures:
+        print(f"FAILED {failure.name}: {failure.reason}")
+    if done.failures:
+        raise typer.Exit(1)
+
+
+@app.command("tables")
+def tables_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of `clipscan lab run`.")],
+    to: Annotated[Path, typer.Option(help="Folder for the pages and plots.")],
+) -> None:
+    """Markdown pages, one for each question, and plots of the rows in DIR..."""
+    from clipscan.lab.tables import write_pages
+
+    for path in write_pages(folders, to):
+        print(path)
+
+
+@app.command("craft")
+def craft_command(
+    attack: Annotated[str, typer.Argument(help="blto or badclip.")],
+    model: Annotated[Path, typer.Argument(help="The attacker's own encoder, of `clipscan train`.")],
+    source: Annotated[str, typer.Argument(metavar="DATASET", help="What it learns from.")],
+    out: Annotated[Path, typer.Option("--out", help="The trigger's file, .safetensors.")],
+    target: Annotated[str, typer.Option(help="The word that poisoned captions will name.")],
+    seed: int = 0,
+    steps: Annotated[int | None, typer.Option(help="How long to learn; each attack has its own.")] = None,
+    batch_size: int = 128,
+    share: Annotated[float | None, typer.Option(help="Side of badclip's patch, as part of a side.")] = None,
+    place: Annotated[str | None, typer.Option(help="Of badclip's patch: middle, corner, random.")] = None,
+    device: Annotated[str, typer.Option(help="Where models run: auto, cpu, cuda, cuda:1.")] = "auto",
+) -> None:
+    """Learn a trigger against MODEL; then `--attack ATTACK --option file=FILE` plants it."""
+    from clipscan.lab.learnt.crafting import craft
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    craft(
+        attack, model, open_dataset(source), out, target=target, seed=seed, steps=steps,
+        batch_size=batch_size, share=share, place=place, device=device, log=say,
+    )  # fmt: skip
+    print(f"next: clipscan lab poison DATASET OUT --attack {attack} --target {target} --option file={out}")

@@ -104,7 +104,8 @@ def grades_table(grades: list[Grade]) -> Table:
 
 def findings(run: Path, groups: int = 3) -> list[str]:
     """The largest groups of near-identical pictures, and how many samples could not be read, in words."""
-    table = pq.read_table(run / "groups.parquet", columns=["size", "distinct_captions", "top_caption"])
+    columns = ["size", "distinct_captions", "top_caption"]
+    table = pq.read_table(run / "groups.parquet", columns=columns, filters=[("kind", "=", "copies")])
     lines = [
         f"group of {row['size']} near-identical pictures under {row['distinct_captions']} captions, "
         f"such as {row['top_caption']!r}"

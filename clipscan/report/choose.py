@@ -37,22 +37,28 @@ def select(
     fraction: float | None = None,
     threshold: float | None = None,
     decisions: Path | None = None,
+    apart: bool = False,
 ) -> pa.Table:
     """Rows to drop (DROP_SCHEMA), most suspicious first: suspects.parquet and, where it ends early, scores/.
 
     Exactly one of
     - fraction: share of the embedded samples in 0..1, rounded up to whole samples;
     - threshold: every score above it;
+    - apart: those that stand apart at the suspicious end, perhaps none: run.json's estimate of their number;
     - decisions: CSV, parquet or JSON lines with shard, key, decision (drop | keep), in the order of the file;
       samples it does not name are kept.
     The first two are the rules of ScoreResult.flag. Equal scores keep the order of suspects.parquet; past its
     end, that of the rows. A NaN score is dropped by a decision only.
     Errors: InputError for arguments, RunError for a run without scores or a decision about a stranger.
     """
-    asked = {"fraction": fraction, "threshold": threshold, "decisions": decisions}
+    asked = {"fraction": fraction, "threshold": threshold, "decisions": decisions, "apart": apart or None}
     given = [name for name, value in asked.items() if value is not None]
     if len(given) != 1:
-        raise InputError(f"give exactly one of fraction, threshold and decisions; given: {given or 'none'}")
+        raise InputError(
+            f"give exactly one of fraction, threshold, decisions and apart; given: {given or 'none'}"
+        )
+    if apart:
+        return _apart(run)
     if decisions is not None:
         return _by_decision(run, Path(decisions))
     if fraction is not None:
@@ -75,6 +81,17 @@ def method_of(run_json: dict[str, Any]) -> str:
     """The name of the score that ranks; "score" where run.json does not say."""
     method = run_json.get("score", {}).get("method", "score")
     return str(method[0] if isinstance(method, list) and method else method)
+
+
+def _apart(run: Path) -> pa.Table:
+    record = run_record(run)
+    if "estimate" not in record:
+        raise RunError(f"{run} has no estimate of how many to drop; run `clipscan score {run}` first")
+    number = int(record["estimate"]["number"])
+    chosen = _suspects(run).first(number)
+    method = method_of(record)
+    reasons = [f"rank {rank} by {method}, of {number} that stand apart" for rank in range(1, number + 1)]
+    return _rows(run, chosen, reasons, {"apart": number})
 
 
 def _by_share(run: Path, fraction: float) -> pa.Table:

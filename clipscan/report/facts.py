@@ -54,10 +54,12 @@ class Suspect(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Near-identical pictures."""
+    """Near-identical pictures, or suspects whose captions say the same."""
 
+    number: int  # in groups.parquet
+    verdict: str
     size: int
-    distance_bound: float
+    distance_bound: float  # between pictures, or between captions
     agreement: float  # mean cosine between the members' captions; NaN without captions
     distinct_captions: int
     captions: list[tuple[str, int]]  # the commonest among the members listed, and how often
@@ -78,6 +80,8 @@ class Facts(NamedTuple):
     run: dict[str, Any]  # run.json
     counts: Counts
     suspects: list[Suspect]
+    alike: list[Group]  # of suspects
+    estimate: dict[str, Any] | None  # of how many stand apart, as run.json has it
     groups: list[Group]
     bad: list[BadKind]
     cut: float  # the lowest score among the suspects, NaN for none
@@ -86,4 +90,4 @@ class Facts(NamedTuple):
         """Every picture the page has a place for, most important first."""
         shown = [suspect.want for suspect in self.suspects]
         shown += [neighbour.want for suspect in self.suspects for neighbour in suspect.neighbours]
-        return shown + [want for group in self.groups for want in group.members]
+        return shown + [want for group in (*self.alike, *self.groups) for want in group.members]

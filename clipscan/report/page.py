@@ -23,6 +23,7 @@ from clipscan.report.facts import Facts
 from clipscan.report.pictures import Album, Want, make_album, why_none
 from clipscan.report.read import read_facts
 from clipscan.report.thumbnails import Thumbnail
+from clipscan.report.triggers import read_triggers
 from clipscan.run.files import replacing
 from clipscan.run.folder import run_record
 
@@ -51,7 +52,9 @@ def write_page(run: Path, dataset: Dataset | None) -> Path:
 
 def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
     """The page as HTML."""
-    style = (HERE / "page.css").read_text(encoding="utf-8")
+    triggers = read_triggers(run)
+    sheets = ["page.css", "triggers.css"] if triggers else ["page.css"]
+    style = "".join((HERE / sheet).read_text(encoding="utf-8") for sheet in sheets)
     reference = words.reference_of(facts.run.get("score", {}).get("reference", ""))
     k = facts.run.get("score", {}).get("k")
     return _template().render(
@@ -61,6 +64,7 @@ def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
         run=shlex.quote(str(run)),
         drop_file=repr(str(run / "drop.parquet")),
         facts=facts,
+        triggers=triggers,
         counts=facts.counts,
         version=str(facts.run.get("clipscan", "")),
         source=str(facts.run.get("dataset", {}).get("source", "")),

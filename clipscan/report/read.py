@@ -20,6 +20,7 @@ from clipscan.report.facts import BadKind, Counts, Facts, Group, Neighbour, Othe
 from clipscan.report.pictures import LARGE, SMALL, Want
 
 SUSPECTS, NEIGHBOURS = 100, 8  # cards on the page, and neighbours on each
+COPIES, SUSPECTED = "copies", "suspects"  # kinds of groups
 GROUPS, MEMBERS, CAPTIONS = 12, 24, 4  # groups on the page; pictures and captions of each
 EXAMPLES = 3  # names given of each kind of bad sample
 
@@ -37,7 +38,9 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
         run=run_json,
         counts=counts,
         suspects=[_suspect(row, counts.embedded, method) for row in _first_rows(suspects, SUSPECTS)],
-        groups=[_group(row) for row in _first_rows(run / "groups.parquet", GROUPS)],
+        groups=_groups(run / "groups.parquet", COPIES),
+        alike=_groups(run / "groups.parquet", SUSPECTED),
+        estimate=_estimate(run_json),
         bad=_bad(run / "bad.parquet"),
         cut=_lowest_score(suspects),
     )
@@ -54,9 +57,19 @@ def _counts(run: Path, stated: dict[str, Any]) -> Counts:
         embedded=embedded,
         bad=bad,
         suspects=_rows(run / "suspects.parquet", None) or 0,
-        groups=_rows(run / "groups.parquet", stated.get("groups")),
+        groups=_copies(run / "groups.parquet", stated.get("groups")),
         dropped=_rows(run / "drop.parquet", stated.get("dropped")),
     )
+
+
+def _copies(path: Path, otherwise: int | None) -> int | None:
+    """Groups of near-copies in groups.parquet."""
+    if not path.exists():
+        return otherwise
+    with pq.ParquetFile(path) as file:
+        if "kind" not in file.schema_arrow.names:
+            return int(file.metadata.num_rows)
+        return sum(batch.column(0).to_pylist().count(COPIES) for batch in file.iter_batches(columns=["kind"]))
 
 
 def _rows(path: Path, otherwise: int | None) -> int | None:
@@ -107,12 +120,36 @@ def _neighbour(row: Row) -> Neighbour:
     return Neighbour(_want(row, SMALL), row.get("caption") or "", row.get("distance", math.nan))
 
 
+def _groups(path: Path, kind: str) -> list[Group]:
+    """The first GROUPS of a kind."""
+    found: list[Group] = []
+    if not path.exists():
+        return found
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(256):
+            found += [_group(row) for row in batch.to_pylist() if row.get("kind", COPIES) == kind]
+            if len(found) >= GROUPS:
+                break
+    return found[:GROUPS]
+
+
+def _estimate(run_json: dict[str, Any]) -> dict[str, Any] | None:
+    """The numbers of the estimate, where run.json has them and they are numbers."""
+    found = run_json.get("estimate")
+    names = ("number", "fewest", "most")
+    if isinstance(found, dict) and all(isinstance(found.get(name), int) for name in names):
+        return {name: found[name] for name in names}
+    return None
+
+
 def _group(row: Row) -> Group:
     members = row.get("members") or []
     captions = Counter(member.get("caption") or "" for member in members)
     captions.pop("", None)
     agreement = row.get("caption_agreement")
     return Group(
+        number=row.get("group") or 0,
+        verdict=row.get("verdict") or "",
         size=row["size"],
         distance_bound=row.get("distance_bound", math.nan),
         agreement=math.nan if agreement is None else agreement,

@@ -9,6 +9,7 @@ import re
 from typing import Any, NamedTuple
 
 SCORES = {
+    "consensus": "all signs together, of the sample and of those whose pictures or captions are like its own",
     "kdist": "distance to the k-th nearest neighbour among random samples",
     "lid": "local dimension of the neighbourhood",
     "lof": "local outlier factor: emptier here than around the neighbours",

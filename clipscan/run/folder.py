@@ -30,7 +30,7 @@ OUTPUTS = {
     "score": ("scores",),
     "select": (
         "suspects.parquet", "groups.parquet", "drop.parquet", "keep.txt", "drop.txt", "keep_uids.npy",
-        "report",
+        "report", "invert",
     ),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.progress import Progress
 from clipscan.run.trusted import read_trusted, trusted_model
-from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Scorer
+from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Panel
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
 from clipscan.scores.references import Scale, identify, parse_scales
@@ -38,7 +38,7 @@ ON_GPU = (
 class Settings(NamedTuple):
     """What the scores are asked to be. `method` ranks; all others that cost little are computed beside it."""
 
-    method: str = "dao"
+    method: str = "consensus"
     k: int = 16
     reference: str = "1024x8"
     against: str = "image"
@@ -177,7 +177,7 @@ def score_stage(
         ids = [f"{s}\t{k}" for s, k in zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True)]
         threads = settings.threads or cores()
         graph = load_graph(run)
-        scorer = Scorer(
+        panel = Panel(
             image, text, identify(image, ids, threads), methods, scales,
             Engine(settings.k, settings.backend, settings.devices, threads, settings.max_memory),
             settings.against == "image+text", settings.seed,
@@ -190,7 +190,7 @@ def score_stage(
         stop = start + count
 
         def work(shard: int = shard, start: int = start, stop: int = stop) -> dict[str, Any]:
-            columns, spread = scorer.columns(start, stop)
+            columns, spread = panel.columns(start, stop)
             spread = {f"{name}_spread": value for name, value in spread.items() if value.any()}
             table = pq.read_table(run.metadata(shard), columns=["shard", "key"])
             columns |= {name: column[start:stop] for name, column in extra.items()}
@@ -207,7 +207,7 @@ def score_stage(
 
 def ranking_column(settings: Settings, scales: list[Scale]) -> str:
     """The column that ranks: the method at the first scale."""
-    plain = len(scales) == 1 or settings.method in ("cosine", *ELSEWHERE)
+    plain = len(scales) == 1 or settings.method in ("consensus", "cosine", *ELSEWHERE)
     return settings.method if plain else f"{settings.method}@{scales[0].name}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -16,27 +14,31 @@ from clipscan.errors import InputError
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, fingerprint
-from clipscan.run.scoring import Settings, has_graph, load_graph, read_scores
+from clipscan.run.grouping import MEMBER, Found, find_groups, group_table
+from clipscan.run.scoring import Settings, has_graph, read_scores
 from clipscan.run.words import why
-from clipscan.scores.groups import Groups, caption_agreement, copies, near_copies
-from clipscan.scores.references import identify
+from clipscan.scores.estimate import estimate
 from clipscan.scores.result import count_of
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
 WITH_NEIGHBORS = 100  # suspects whose neighbours are looked up in the whole set
-LISTED_MEMBERS = 1000  # of a group, in groups.parquet; its size is the true size
+SUSPECTED = 0.01  # of the samples, where nobody asked for a share
 
-MEMBER = pa.struct(
-    [("shard", pa.string()), ("key", pa.string()), ("caption", pa.string()), ("at", pa.int64())]
-)
 NEIGHBOR = pa.struct([*MEMBER, ("distance", pa.float32())])
 
 
 def select_stage(
-    run: RunFolder, dataset: Dataset | None, settings: Settings, fraction: float, overwrite: bool = False
+    run: RunFolder,
+    dataset: Dataset | None,
+    settings: Settings,
+    fraction: float | None,
+    overwrite: bool = False,
 ) -> None:
-    """suspects.parquet (the top `fraction`) and groups.parquet."""
-    if not 0 < fraction <= 1:
+    """suspects.parquet and groups.parquet, and in run.json the estimate of how many to drop.
+
+    Suspects are the top `fraction`; None: the top SUSPECTED, or more where the estimate reaches further.
+    """
+    if fraction is not None and not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
     asked = {"fraction": fraction, "graph": has_graph(run)} | settings.recorded()
     run.ask("select", asked, overwrite)
@@ -44,48 +46,59 @@ def select_stage(
 
     def work() -> dict[str, Any]:
         names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"]).combine_chunks()
-        found = find_groups(run, dataset)
+        scores = read_scores(run)
+        apart = estimate(scores[run.record["score"]["method"]].to_numpy())
+        count = count_of(SUSPECTED if fraction is None else fraction, names.num_rows)
+        count = max(count, apart.most) if fraction is None else count
+        ranks = ranks_of(scores)
+        rows = np.argsort(ranks[run.record["score"]["method"]], kind="stable")[:count]
+        found = find_groups(run, dataset, rows, ranks)
         groups = group_table(run, dataset, names, found)
-        count = count_of(fraction, names.num_rows)
-        suspects = suspect_table(run, dataset, names, count, found, groups["distinct_captions"].to_pylist())
-        write_table(run / "suspects.parquet", suspects)
+        write_table(run / "suspects.parquet", suspect_table(run, dataset, names, rows, scores, ranks, found))
         write_table(run / "groups.parquet", groups)
-        return {"suspects": suspects.num_rows, "groups": groups.num_rows}
+        near = groups.num_rows - found.suspected
+        return {"suspects": len(rows), "groups": near, "estimate": apart.record()}
 
     marker = run.task("select-00000", fingerprint(asked, run.record["asked"]["score"]), work)
-    run.update(counts={name: marker[name] for name in ("suspects", "groups")})
+    run.update(counts={name: marker[name] for name in ("suspects", "groups")}, estimate=marker["estimate"])
 
 
 def suspect_table(
-    run: RunFolder, dataset: Dataset | None, names: pa.Table, count: int, groups: Groups, captions: list[int]
-) -> pa.Table:
-    """The `count` most suspicious samples, most suspicious first; ties by row. `captions`: of each group."""
-    scores = read_scores(run)
+    run: RunFolder, dataset: Dataset | None, names: pa.Table, rows: Array, scores: pa.Table,
+    ranks: dict[str, Array], groups: Found,
+) -> pa.Table:  # fmt: skip
+    """The suspects `rows`, most suspicious first, with all that is known of them."""
     columns = {c: scores[c].to_numpy() for c in scores.column_names if pa.types.is_float64(scores[c].type)}
-    ranks = {c: rank(values) for c, values in columns.items() if not c.endswith("_spread")}
     method = run.record["score"]["method"]
-    rows = np.argsort(ranks[method], kind="stable")[:count]
-
     table = names.take(pa.array(rows))
     table = table.add_column(0, "rank", pa.array(np.arange(1, len(rows) + 1)))
     table = table.append_column("score", pa.array(columns[method][rows]))
     for name, values in columns.items():
         table = table.append_column(name, pa.array(values[rows]))
-    for name, values in ranks.items():
-        table = table.append_column(f"{name}_rank", pa.array(values[rows]))
-    label = groups.label[rows]
-    table = table.append_column("group", pa.array(label))
-    copies_of = [(int(groups.size[g]), captions[g]) if g >= 0 else None for g in label]
+    for name, places in ranks.items():
+        table = table.append_column(f"{name}_rank", pa.array(places[rows]))
+    copies_of, alike_to = groups.numbers(rows)
+    table = table.append_column("group", pa.array(copies_of))
+    table = table.append_column("alike", pa.array(alike_to))
     typical = {name: float(np.median(values)) for name, values in columns.items()}
     asked = run.record["score"]
     reasons = [
-        why(row, typical, names.num_rows, asked, group)
-        for row, group in zip(table.to_pylist(), copies_of, strict=True)
+        why(row, typical, names.num_rows, asked, groups.copies_of(row["group"], names))
+        for row in table.to_pylist()
     ]
     table = table.append_column("why", pa.array(reasons, pa.string()))
     return table.append_column(
         "neighbors", pa.array(_neighbors(run, dataset, names, rows), pa.list_(NEIGHBOR))
     )
+
+
+def ranks_of(scores: pa.Table) -> dict[str, Array]:
+    """The rank of every row by every score; spreads are none."""
+    return {
+        name: rank(scores[name].to_numpy())
+        for name in scores.column_names
+        if pa.types.is_float64(scores[name].type) and not name.endswith("_spread")
+    }
 
 
 def rank(values: Array) -> Array:
@@ -97,32 +110,6 @@ def rank(values: Array) -> Array:
     out = np.empty(len(values), np.int64)
     out[order] = place
     return out
-
-
-def find_groups(run: RunFolder, dataset: Dataset | None) -> Groups:
-    """Near-copies from the graph, largest first; without a graph, exact copies."""
-    graph = load_graph(run)
-    return near_copies(graph) if graph is not None else copies(identify(vectors(run, dataset)[0]).group)
-
-
-def group_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, groups: Groups) -> pa.Table:
-    """groups.parquet: each group's size, captions and members."""
-    _, text, _ = vectors(run, dataset)
-    members = _members(groups)
-    shown = [names.take(pa.array(rows[:LISTED_MEMBERS])).select(MEMBER.names).to_pylist() for rows in members]
-    captions = [Counter(names["caption"].take(pa.array(rows)).to_pylist()) for rows in members]
-    agreement = [caption_agreement(text.take(rows)) if text else math.nan for rows in members]
-    return pa.table(
-        {
-            "group": pa.array(range(len(members)), pa.int64()),
-            "size": pa.array(groups.size, pa.int64()),
-            "distance_bound": pa.array([groups.bound] * len(members), pa.float64()),
-            "caption_agreement": pa.array(agreement, pa.float64()),
-            "distinct_captions": pa.array([len(c) for c in captions], pa.int64()),
-            "top_caption": pa.array([_commonest(c) for c in captions], pa.string()),
-            "members": pa.array(shown, pa.list_(MEMBER)),
-        }
-    )
 
 
 def nearest(run: RunFolder, dataset: Dataset | None, rows: Array, count: int = SHOWN_NEIGHBORS) -> Neighbors:
@@ -146,14 +133,3 @@ def _neighbors(
         for distances, index in zip(table.distance, table.index, strict=True)
     ]
     return found + [[] for _ in rows[WITH_NEIGHBORS:]]
-
-
-def _members(groups: Groups) -> list[Array]:
-    """Row numbers of each group, ascending."""
-    rows = np.flatnonzero(groups.label >= 0)
-    rows = rows[np.argsort(groups.label[rows], kind="stable")]
-    return np.split(rows, np.cumsum(groups.size)[:-1]) if len(groups.size) else []
-
-
-def _commonest(captions: Counter[str]) -> str:
-    return min(captions, key=lambda caption: (-captions[caption], caption)) if captions else ""

@@ -1,6 +1,6 @@
 """Table -> one column each: how suspicious every row of an embedding array is.
 
-`score` is the library's front door; Scorer (scores/scorer.py) is the same thing a slice at a time.
+`score` is the library's front door; Panel (scores/panel.py) is the same thing a slice at a time.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import numpy as np
 import clipscan
 from clipscan.engine import Neighbors, Rows, as_rows, check_rows, cores, like
 from clipscan.engine import density as table_density
+from clipscan.engine.arrays import unit
 from clipscan.errors import InputError
 from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
+from clipscan.scores.panel import Panel
 from clipscan.scores.references import Scale, identify, parse_scales
 from clipscan.scores.result import ScoreResult
-from clipscan.scores.scorer import Scorer
+from clipscan.scores.scorer import in_slices
 
-__all__ = ["LOCAL", "METHODS", "NEED_TEXT", "ScoreResult", "Scorer", "chosen_methods", "score"]
+__all__ = ["LOCAL", "METHODS", "NEED_TEXT", "Panel", "ScoreResult", "chosen_methods", "score"]
 
 FROM_GRAPH = (*LOCAL, "hubs")
 ELSEWHERE = {  # scores of other sources than embeddings alone
@@ -30,7 +32,6 @@ ELSEWHERE = {  # scores of other sources than embeddings alone
 }
 DEFAULT_REFERENCE = "1024x8"
 DEFAULT_K = 16
-QUERY_BYTES = 64 << 20  # float32 query rows scored at once
 
 
 def score(
@@ -39,7 +40,7 @@ def score(
     text: Any = None,
     graph: Neighbors | None = None,
     k: int | None = None,
-    method: str | Sequence[str] = "dao",
+    method: str | Sequence[str] | None = None,
     reference: Any = DEFAULT_REFERENCE,
     against: str = "image",
     ids: Any = None,
@@ -58,13 +59,15 @@ def score(
     poison shows in the norm too), float16, bfloat16, float32 or float64, from NumPy, a memory map,
     torch, CuPy or JAX. text [n, d]: caption vectors in the same order.
 
-    method: one name or several: kdist, lid, lid_mom, lof, slof, dao, logdao, iforest; with text also
-    cosine (1 - cosine of the pair), agree and cross (see scores/local.py). "all" takes every one that the
-    input allows. Formulas: clipscan/engine/reference.py and the papers named there.
+    method: one name or several: consensus, kdist, lid, lid_mom, lof, slof, dao, logdao, iforest; with text
+    also cosine (1 - cosine of the pair), agree and cross (see scores/local.py). "all" takes every one that
+    the input allows. The default is consensus (scores/consensus.py), and dao where that has nothing to
+    draw: from a graph, with an array of reference rows, or with compat. Formulas of the others:
+    clipscan/engine/reference.py and the papers named there.
 
-    reference: what a row is compared with. "MxR" (default "1024x8") = R independent random draws of M rows,
-    scores averaged (of dao the logarithm), their standard deviation kept in `spread`, the drawn rows in
-    `references`; M = one draw; "all" = the whole set;
+    reference: what a row is compared with (consensus draws references of its own). "MxR" (default
+    "1024x8") = R independent random draws of M rows, scores averaged (of dao the logarithm), their standard
+    deviation kept in `spread`, the drawn rows in `references`; M = one draw; "all" = the whole set;
     several separated by commas; or an array [m, d] of reference rows (then no row is taken for its own
     neighbour). A draw larger than the set is the whole set. A row's own entry is never among its neighbours.
     Rows are drawn by a seeded hash of `ids` (n integers or strings), or of their content where no ids are
@@ -81,6 +84,9 @@ def score(
 
     Cost is linear in n for drawn references. Raises InputError in words for whatever does not fit.
     """
+    drawn = isinstance(reference, (str, int, np.integer))
+    if method is None:
+        method = "consensus" if drawn and graph is None and compat is None else "dao"
     if graph is not None:
         return _score_graph(graph, method)
     image = _rows(embeddings, "embeddings", normalize)
@@ -95,14 +101,13 @@ def score(
     methods = chosen_methods(method, captions is not None)
     if against not in ("image", "image+text") or (against == "image+text" and captions is None):
         raise InputError(f"against={against!r} must be 'image', or 'image+text' together with text=")
-    given = (
-        None if isinstance(reference, (str, int, np.integer)) else _rows(reference, "reference", normalize)
-    )
+    given = None if drawn else _rows(reference, "reference", normalize)
     if given and method == "all":
-        methods = [name for name in methods if name not in CROSS]
-    if given and (against != "image" or set(methods) & set(CROSS)):
+        methods = [name for name in methods if name not in (*CROSS, "consensus")]
+    if given and (against != "image" or set(methods) & {*CROSS, "consensus"}):
         raise InputError(
-            "agree, cross and against='image+text' need captions of the reference; draw it: '1024x8'"
+            "agree, cross, consensus and against='image+text' need more than the rows of the reference; "
+            "have it drawn: '1024x8'"
         )
     scales = [Scale("array", 0, 1)] if given else parse_scales(reference)
     _check_sizes(image, given, scales, k, methods)
@@ -111,13 +116,13 @@ def score(
     for rows in (captions, given):
         if rows is not None:
             check_rows(rows, threads)
-    scorer = Scorer(
+    panel = Panel(
         image, captions, identify(image, ids, threads), methods, scales,
         Engine(k, backend, devices, threads, max_memory), against == "image+text", seed, given,
     )  # fmt: skip
-    columns, spread = _all_slices(scorer, image)
+    columns, spread = in_slices(panel.columns, image)
     record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}
-    return ScoreResult(columns, spread, scorer.drawn, record, like(embeddings))
+    return ScoreResult(columns, spread, panel.drawn, record, like(embeddings))
 
 
 def chosen_methods(method: str | Sequence[str], with_text: bool, known: Sequence[str] = METHODS) -> list[str]:
@@ -137,23 +142,11 @@ def chosen_methods(method: str | Sequence[str], with_text: bool, known: Sequence
     return methods
 
 
-def _all_slices(scorer: Scorer, image: Rows) -> tuple[dict[str, Any], dict[str, Any]]:
-    step = max(1, QUERY_BYTES // (4 * image.d))
-    parts = [scorer.columns(start, min(image.n, start + step)) for start in range(0, image.n, step)]
-    columns, spread = (
-        {name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][side]}
-        for side in (0, 1)
-    )
-    return columns, spread
-
-
 def _rows(x: Any, name: str, normalize: bool) -> Rows:
     rows = as_rows(x, name)
     if not normalize:
         return rows
-    unit = rows.block(0, rows.n)
-    length = np.linalg.norm(unit, axis=1, keepdims=True)
-    return as_rows(np.divide(unit, length, out=np.zeros_like(unit), where=length > 0), name)
+    return as_rows(unit(rows.block(0, rows.n)), name)
 
 
 def _check_pairs(image: Rows, captions: Rows | None) -> None:
@@ -174,7 +167,9 @@ def _check_sizes(
         raise InputError(f"k must be at least 1, got k={k}")
     if given is not None and given.d != image.d:
         raise InputError(f"embeddings have width {image.d}, the reference has width {given.d}")
-    if all(method in ("cosine", "iforest") for method in methods):
+    if "consensus" in methods and k >= image.n:
+        raise InputError(f"k={k} neighbours need more than k rows, the embeddings have {image.n}")
+    if all(method in ("consensus", "cosine", "iforest") for method in methods):
         return
     for scale in scales:
         m = given.n if given else scale.rows if scale.fits(image.n) else image.n

@@ -1,4 +1,4 @@
-"""Dense groups: near-copies in the exact graph over the whole set, a channel beside the sparse suspects.
+"""Groups: near-copies in the exact graph over the whole set, and suspects whose captions say the same.
 
 Poison that is one picture many times, dead-link placeholders and re-captioned copies are dense, not
 sparse; density scores rank them last. What tells them apart is the size of the group and whether its
@@ -11,14 +11,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clipscan.engine import Neighbors
-from clipscan.engine.arrays import Array
+from clipscan.engine import Neighbors, as_rows, search
+from clipscan.engine.arrays import Array, unit
 from clipscan.errors import InputError
+from clipscan.scores.references import identify
 
 # Of the typical k-distance: rows as near as that are copies, not neighbours. The demo's placeholder and
 # re-encoded copies stand apart up to 0.2 (12 groups, two of them planted); at 0.3 its small encoder takes
 # 254 groups of look-alikes for copies.
 SHARE = 0.2
+
+# Of the typical distance between two captions: nearer ones say the same. Captions made from templates lie
+# within 0.1 of one another for one word and beyond 0.5 for two, in the encoders of the laboratory.
+SAME = 1 / 3
+LINKS = 16  # nearest captions that a caption may be linked with
 
 
 class Groups(NamedTuple):
@@ -53,6 +59,32 @@ def copies(group: Array) -> Groups:
     return _numbered(group, 0.0)
 
 
+def alike(captions: Array, typical: float) -> Groups:
+    """Rows whose captions say the same: caption vectors [m, d] of any length, linked by direction.
+
+    Two captions are linked when one is among the LINKS nearest of the other and their unit vectors lie
+    within SAME times `typical`, the typical_distance of random captions.
+    """
+    content = identify(as_rows(captions)).group
+    _, first, place = np.unique(content, return_index=True, return_inverse=True)
+    distinct = unit(captions[first])
+    bound = SAME * typical
+    if len(first) < 2:
+        return _numbered(content, bound)
+    graph = search(as_rows(distinct), None, min(LINKS, len(first) - 1))
+    near = (graph.distance <= bound) & (graph.index >= 0)
+    rows = np.broadcast_to(np.arange(len(first))[:, None], graph.index.shape)[near]
+    return _numbered(components(len(first), rows, graph.index[near])[place.ravel()], bound)
+
+
+def typical_distance(vectors: Array) -> float:
+    """Median distance between the directions of rows 0 and 1, 2 and 3, ... of [n, d]; equal ones do not
+    count, and 1 where all are equal."""
+    directions = unit(vectors[: len(vectors) // 2 * 2])
+    distance = np.linalg.norm(directions[::2] - directions[1::2], axis=1)
+    return float(np.median(distance[distance > 0])) if (distance > 0).any() else 1.0
+
+
 def caption_agreement(text: Array) -> float:
     """Mean cosine over all pairs of caption vectors [g, d] of one group; NaN for fewer than two captions.
 
@@ -63,10 +95,8 @@ def caption_agreement(text: Array) -> float:
     g = len(text)
     if g < 2:
         return float("nan")
-    text = text.astype(np.float64)
-    length = np.linalg.norm(text, axis=1, keepdims=True)
-    unit = np.divide(text, length, out=np.zeros_like(text), where=length > 0)
-    return float(((unit.sum(axis=0) ** 2).sum() - (unit**2).sum()) / (g * (g - 1)))
+    directions = unit(text.astype(np.float64))
+    return float(((directions.sum(axis=0) ** 2).sum() - (directions**2).sum()) / (g * (g - 1)))
 
 
 def components(n: int, a: Array, b: Array) -> Array:

@@ -6,7 +6,7 @@ Higher = more suspicious, always. Formulas: engine/reference.py; agree and cross
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the 
 CROSS = ("agree", "cross")  # from the neighbours of both towers
 NEED_TEXT = ("cosine", *CROSS)
 Spans = Sequence[tuple[int, int]]
-METHODS = (*LOCAL, "iforest", *NEED_TEXT)
+METHODS = ("consensus", *LOCAL, "iforest", *NEED_TEXT)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Engine:
         nothing is excluded."""
         ids = (query_id, None if query_id is None else reference_id)
         return search_spans(queries, reference, self.k, *ids, spans, **self._how, on_host=False)
+
+    def with_k(self, k: int) -> Engine:
+        return replace(self, k=k)
 
     @property
     def _how(self) -> dict[str, Any]:

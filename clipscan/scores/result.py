@@ -11,6 +11,7 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
+from clipscan.scores.estimate import Estimate, estimate
 
 
 def count_of(fraction: float, n: int) -> int:
@@ -64,6 +65,13 @@ class ScoreResult:
         flags = np.zeros(len(column), bool)
         flags[self.top(count_of(fraction, len(column)), method)] = True
         return self.convert(flags)
+
+    def estimate(self, method: str | None = None) -> Estimate:
+        """How many rows to drop: those that stand apart at the suspicious end (scores/estimate.py).
+
+        `flag(threshold=result.estimate().border)` flags them.
+        """
+        return estimate(self._column(method))
 
     def _column(self, name: str | None) -> Array:
         if name is None and len(self.columns) > 1:

@@ -6,7 +6,7 @@ slice of the rows, in any order, on any host, with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from clipscan.scores.references import Identity, Scale, identify
 
 Columns = dict[str, Array]
 
+QUERY_BYTES = 64 << 20  # float32 query rows scored at once
 FOREST_ROWS = 1 << 16  # of a larger reference, the first in hash order: 100 trees of 256 rows see no more
 
 
@@ -57,14 +58,23 @@ class Scorer:
 
     def columns(self, start: int, stop: int) -> tuple[Columns, Columns]:
         """(scores, spread) of rows [start, stop), name -> float64 [stop - start]."""
+        rows = slice(start, stop)
+        text = self.text.slice(start, stop) if self.text else None
+        return self._columns(self._batch(self.image.slice(start, stop), text, rows), rows)
+
+    def of(self, rows: Array) -> Columns:
+        """Scores of the rows of these numbers, in that order."""
+        text = as_rows(self.text.take(rows)) if self.text else None
+        return self._columns(self._batch(as_rows(self.image.take(rows)), text, rows), rows)[0]
+
+    def _columns(self, batch: Batch, rows: slice | Array) -> tuple[Columns, Columns]:
         mean: Columns = {}
         spread: Columns = {}
-        batch = self._batch(start, stop)
         if "cosine" in self.methods and batch.text is not None:
-            mean["cosine"], spread["cosine"] = pair_cosine(batch.image, batch.text), np.zeros(stop - start)
+            mean["cosine"], spread["cosine"] = pair_cosine(batch.image, batch.text), np.zeros(batch.image.n)
         tables = self._stack.tables(batch) if self._stack else {}
         for scale in self.scales:
-            draws = self._score(scale, batch, tables, start, stop)
+            draws = self._score(scale, batch, tables, rows)
             for method in self.methods:
                 if method in draws[0]:
                     name = self.name(method, scale)
@@ -129,19 +139,19 @@ class Scorer:
             {(names[scale], draw): span for (scale, draw), span in spans.items()},
         )
 
-    def _batch(self, start: int, stop: int) -> Batch:
+    def _batch(self, image: Rows, text: Rows | None, rows: slice | Array) -> Batch:
         return Batch(
-            self.image.slice(start, stop),
-            self.text.slice(start, stop) if self.text else None,
-            None if self.given else self.identity.group[start:stop],
-            None if self._text_group is None else self._text_group[start:stop],
+            image,
+            text,
+            None if self.given else self.identity.group[rows],
+            None if self._text_group is None else self._text_group[rows],
         )
 
     def _score(
-        self, scale: Scale, batch: Batch, tables: dict[tuple[str, int], Tables], start: int, stop: int
+        self, scale: Scale, batch: Batch, tables: dict[tuple[str, int], Tables], rows: slice | Array
     ) -> list[Columns]:
         if scale.name in self._whole:
-            draws = [{name: column[start:stop] for name, column in self._whole[scale.name].items()}]
+            draws = [{name: column[rows] for name, column in self._whole[scale.name].items()}]
         else:
             draws = [
                 reference.score(self.methods, batch, tables[scale.name, draw])
@@ -152,6 +162,17 @@ class Scorer:
         for out, forest in zip(draws, forests, strict=False):
             out["iforest"] = iforest(batch.image.block(0, batch.image.n), forest)
         return draws
+
+
+def in_slices(columns: Callable[[int, int], tuple[Columns, Columns]], rows: Rows) -> tuple[Columns, Columns]:
+    """(scores, spread) of all rows, computed a slice at a time."""
+    step = max(1, QUERY_BYTES // (4 * rows.d))
+    parts = [columns(start, min(rows.n, start + step)) for start in range(0, rows.n, step)]
+    scores, spread = (
+        {name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][side]}
+        for side in (0, 1)
+    )
+    return scores, spread
 
 
 @dataclass

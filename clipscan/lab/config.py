@@ -1,0 +1,181 @@
+"""What `clipscan lab run` is asked: a TOML file, every key checked in words before anything is computed.
+
+[datasets.photos]                     # a name that cells, tables and plots use
+train = "../photos/train"             # what `clipscan scan` takes, relative to this file, or "scenes:N:SEED"
+held_out = "../photos/test"
+classes = ["airplane", "ship"]        # of the zero-shot test; a held-out caption names one of them
+pictures = 2000                       # held-out ones to use; default: all
+batch_size = 256                      # of the training
+
+[defaults]                            # for all cases
+dataset = "photos"
+target = "banana"
+models = ["clipscan-conv-32"]
+epochs = [4, 10]                      # when the model is looked at; the last is the length of the training
+seeds = [0, 1, 2]
+
+[[cases]]                             # lists multiply out into cells
+attack = ["badnets", "sig"]           # lab/campaigns.py
+rates = [0.002, 0.005]                # 0: nothing planted
+options = { share = 0.25 }            # of the trigger
+retrain = true                        # drop what clipscan would drop, train again
+
+[score]
+methods = ["dao", "cosine"]           # or "all"
+k = [16]
+references = ["1024x8", "all"]        # as in clipscan.score(reference=)
+compat = ["dao"]                      # also as the authors' released code computes it
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipscan.errors import InputError
+from clipscan.lab.answers import Asked
+from clipscan.lab.cells import Cell
+from clipscan.lab.keys import Keys
+
+
+class Source(NamedTuple):
+    """A dataset and what its models are tried on; `train` and `held_out` as open_source takes them."""
+
+    name: str
+    train: str
+    held_out: str
+    classes: tuple[str, ...]
+    pictures: int | None
+    batch_size: int
+
+
+class Work(NamedTuple):
+    """One cell, and whether a model is trained again without what clipscan would drop."""
+
+    cell: Cell
+    retrain: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked config: its datasets by name, its cells in the order of the file, what is asked of each."""
+
+    sources: dict[str, Source]
+    works: list[Work]
+    asked: Asked
+
+
+def read_config(path: Path) -> Plan:
+    """The plan in a TOML file. InputError names the file, the key and the remedy: no such file, no TOML,
+    unknown or missing keys, wrong types, a dataset, an attack, an option or a score that does not exist."""
+    keys = Keys(_toml(path), str(path))
+    sources = {
+        name: _source(Keys(table, f"{path}: [datasets.{name}]"), name, path.parent)
+        for name, table in keys.tables("datasets", one="dataset")
+    }
+    defaults = keys.table("defaults", {})
+    works: dict[str, Work] = {}
+    for number, table in enumerate(keys.array("cases"), 1):
+        case = Keys({**defaults, **table}, f"{path}: case {number}")
+        for work in _works(case, sources):
+            name = f"{work.cell.dataset}/{work.cell.name}"
+            known = works.get(name, work)
+            works[name] = Work(work.cell, work.retrain or known.retrain)
+    asked = _asked(Keys(keys.table("score", {}), f"{path}: [score]"))
+    keys.done()
+    return Plan(sources, list(works.values()), asked)
+
+
+def open_source(text: str) -> Any:
+    """A dataset as a config names it: "scenes:N:SEED", made up on the spot, or what open_dataset takes."""
+    if not text.startswith("scenes:"):
+        from clipscan.data import open_dataset
+
+        return open_dataset(text)
+    from clipscan.lab.generated import Scenes
+
+    numbers = text.split(":")[1:]
+    if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+        raise InputError(f"{text!r}: generated pictures are named scenes:N:SEED, as in 'scenes:600:0'")
+    return Scenes(int(numbers[0]), seed=int(numbers[1]))
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as missing:
+        raise InputError(f"{path}: no such file; examples are in examples/lab") from missing
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+
+
+def _source(keys: Keys, name: str, folder: Path) -> Source:
+    source = Source(
+        name,
+        _resolved(keys.one("train", str), folder),
+        _resolved(keys.one("held_out", str), folder),
+        tuple(keys.many("classes", str)),
+        keys.one("pictures", int, None),
+        keys.one("batch_size", int, 256),
+    )
+    keys.done()
+    return source
+
+
+def _resolved(text: str, folder: Path) -> str:
+    """Relative to the config's folder, but for generated pictures and URLs."""
+    if text.startswith("scenes:"):
+        return text
+    return "::".join(part if "://" in part else str(folder / part) for part in text.split("::"))
+
+
+def _works(keys: Keys, sources: dict[str, Source]) -> list[Work]:
+    """The cells of one case."""
+    lists = (
+        keys.many("dataset", str), keys.many("attack", str), keys.many("target", str),
+        keys.many("rates", float), keys.many("models", str), keys.many("seeds", int),
+    )  # fmt: skip
+    epochs = tuple(sorted(set(keys.many("epochs", int))))
+    options, retrain = keys.one("options", dict, {}), keys.one("retrain", bool, False)
+    keys.done()
+    works = []
+    for dataset, attack, target, rate, model, seed in itertools.product(*lists):
+        if dataset not in sources:
+            raise InputError(f"{keys.where}: no [datasets.{dataset}]; there are: {', '.join(sources)}")
+        cell = Cell(
+            dataset, attack, target, rate, seed, model, epochs, sources[dataset].batch_size, dict(options)
+        )
+        _check(cell, keys.where)
+        works.append(Work(cell, retrain))
+    return works
+
+
+def _check(cell: Cell, where: str) -> None:
+    if not 0 <= cell.rate < 1:
+        raise InputError(f"{where}: rates: {cell.rate} is not a share of the pairs, at least 0 and below 1")
+    if cell.epochs[0] < 1:
+        raise InputError(f"{where}: epochs: the model is looked at after 1 epoch at the earliest")
+    if set("/\\\0") & set(cell.attack + cell.target + cell.model):
+        raise InputError(f"{where}: attack, target and model name the cell's folder; no slashes in them")
+    try:
+        assert cell.campaign
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _asked(keys: Keys) -> Asked:
+    asked = Asked(
+        tuple(keys.many("methods", str, ["all"])),
+        tuple(keys.many("k", int, [16])),
+        tuple(keys.many("references", str, ["1024x8"])),
+        tuple(keys.many("compat", str, [])),
+        keys.one("seed", int, 0),
+    )
+    keys.done()
+    try:
+        return asked.checked()
+    except InputError as error:
+        raise InputError(f"{keys.where}: {error}") from error

@@ -1,0 +1,148 @@
+"""`clipscan invert`: recover the trigger that leads pictures to a group's captions, and say what it proves.
+
+A mask and a pattern are sought that turn clean pictures into the group's captions (Huang et al. 2025, after
+Neural Cleanse), in four forms: a patch anywhere, a mask in place, a faint pattern over all, a tint. They are
+tried on pictures that the search has not seen, and the same is done for harmless captions whose like occur
+about as often: an adversarial pattern reaches those as well, only at a higher cost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipscan.data import Dataset
+from clipscan.errors import InputError, RunError
+from clipscan.lab.invert.search import Plan
+from clipscan.lab.invert.source import Group, open_encoder, open_source, read_group
+from clipscan.lab.invert.trigger import FORMS
+from clipscan.lab.invert.work import Say, perform, prepare
+from clipscan.lab.invert.write import write
+from clipscan.run import RunFolder
+from clipscan.run.files import read_json
+from clipscan.run.folder import fingerprint, run_record
+
+CONTROLS = 3
+
+
+class Recovery(NamedTuple):
+    """A finished recovery: its folder, and result.json as it stands there."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    def summary(self) -> str:
+        """The verdict with the figures behind it, in one line."""
+        best = next(one for one in self.record["forms"] if one["form"] == self.record["form"])
+        group, at = best["group"], best["cheapest"]
+        line = f"{self.record['verdict']}: {best['form']}, success {group['success']:.3f}, "
+        line += f"cost {group['cost']:.4f}"
+        if at is None:
+            return line
+        control = best["controls"][at]
+        least = "" if control["reached"] else " (not reached)"
+        return f"{line}; control {control['success']:.3f}, {control['cost']:.4f}{least}"
+
+
+def invert(
+    run: RunFolder,
+    dataset: Dataset,
+    group: int | None = None,
+    *,
+    caption: str | None = None,
+    model: str | None = None,
+    pretrained: str | None = None,
+    device: str = "auto",
+    forms: Sequence[str] = tuple(FORMS),
+    controls: int = CONTROLS,
+    plan: Plan = Plan(),
+    seed: int = 0,
+    overwrite: bool = False,
+    say: Say = lambda _: None,
+) -> Recovery:
+    """Recover the trigger of a group of `run`, or of a caption that the user names, into RUN/invert/.
+
+    dataset: that of the run, open. model, pretrained: the run's encoder, where run.json does not record
+    where it lies. forms: of FORMS; the one in which the group stands out most is shown. controls: harmless
+    captions to compare with. A finished recovery with the same settings is returned as it is; one with
+    others is refused unless `overwrite`. Deterministic for a seed, on one device.
+
+    InputError for arguments; RunError for a run without such a group, without captions or pictures, or made
+    with other weights; DataError where too few pictures are left to try it on.
+    """
+    _check(group, caption, forms, controls, plan)
+    sought = read_group(run.path, group) if group is not None else caption
+    assert sought is not None
+    asked = _asked(run, sought, forms, controls, plan, seed)
+    folder = run / "invert" / _name(sought)
+    if (done := _finished(folder, asked, overwrite)) is not None:
+        return Recovery(folder, done)
+    source = open_source(run, dataset)
+    encoder = open_encoder(run, model, pretrained, device)
+    job = prepare(run.path, source, encoder, sought, controls, plan, seed)
+    say(
+        f"{len(job.clean.search) + len(job.clean.choose):,} pictures to search with, "
+        f"{len(job.clean.held_out):,} held out; {encoder.image_size} px on {encoder.device}"
+    )
+    record, pictures = perform(job, forms, say)
+    record = {"asked": asked, "size": sought.size if isinstance(sought, Group) else None} | record
+    shutil.rmtree(folder, ignore_errors=True)  # of other settings
+    write(folder, record, pictures)
+    return Recovery(folder, record)
+
+
+def _check(group: int | None, caption: str | None, forms: Sequence[str], controls: int, plan: Plan) -> None:
+    if (group is None) == (caption is None):
+        raise InputError("name either the number of a group or a --caption, not both and not neither")
+    if caption is not None and not caption.strip():
+        raise InputError("--caption is empty")
+    if not forms or not set(forms) <= set(FORMS):
+        raise InputError(f"forms must be some of {', '.join(FORMS)}; got {', '.join(forms) or 'none'}")
+    least = {"controls": (controls, 1), "steps": (plan.steps, 20), "batch": (plan.batch, 1)}
+    for name, (value, limit) in least.items():
+        if value < limit:
+            raise InputError(f"{name}={value} must be at least {limit}")
+
+
+def _asked(
+    run: RunFolder, sought: Group | str, forms: Sequence[str], controls: int, plan: Plan, seed: int
+) -> dict[str, Any]:
+    """All that decides the result, as result.json keeps it."""
+    embed = run_record(run.path).get("embed", {})
+    if isinstance(sought, Group):
+        members = fingerprint(sorted(sought.members), sorted(sought.captions.items()))
+        what = {"group": sought.number, "members": members, "caption": None}
+    else:
+        what = {"group": None, "members": None, "caption": sought}
+    return {
+        **what,
+        "weights_sha256": embed.get("weights_sha256"),
+        "listing": embed.get("listing"),
+        "forms": list(forms),
+        "controls": controls,
+        **plan._asdict(),
+        "seed": seed,
+    }
+
+
+def _name(sought: Group | str) -> str:
+    """The folder's name: the group's number, or a digest of the caption, which may hold anything."""
+    if isinstance(sought, Group):
+        return str(sought.number)
+    return f"caption-{hashlib.sha256(sought.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
+
+
+def _finished(folder: Path, asked: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """result.json of an earlier recovery with these settings; RunError for other settings."""
+    earlier = {} if overwrite else read_json(folder / "result.json")
+    there = earlier.get("asked")
+    if earlier and there != asked:
+        changed = [name for name in asked if not isinstance(there, dict) or there.get(name) != asked[name]]
+        raise RunError(
+            f"{folder} holds a recovery with other settings (differing: {', '.join(changed)}); "
+            "--overwrite does it anew"
+        )
+    return earlier or None

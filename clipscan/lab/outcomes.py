@@ -1,0 +1,96 @@
+"""Pages about models: what is dropped, what that does to a training, where planted groups stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import fmean
+
+from clipscan.lab.markdown import CASE_HEAD, Row, about, cases, mean, page, section, table
+from clipscan.lab.pages import HOW, scored
+from clipscan.lab.tables import BACKDOOR, Figures, kind
+
+FACTOR = 2  # how far a number to drop may be from the number of poisons
+
+
+def duplicates(figures: Figures) -> str:
+    models = [row for row in figures.models if kind(row) != BACKDOOR and row["poisoned"]]
+    head = [*CASE_HEAD, "seeds", "success", "planted", "group", "of", "holds of it"]
+    body = [
+        [*about(rows[0]), str(len(rows)), mean(rows, "success"), mean(rows, "poisoned", 0), _places(rows),
+         mean(rows, "groups", 0), mean(rows, "group_share", 2)]
+        for rows in cases(models).values()
+    ]  # fmt: skip
+    scores = scored(figures, [row for row in figures.headline if kind(row) != BACKDOOR])
+    what = (
+        "Groups in the order of the page. Group: the place of the one that holds most of what was planted, "
+        f"seed by seed; - where no group is mostly that. {HOW}"
+    )
+    title = "Clean labels, one picture under many captions, natural duplicates"
+    return page(title, what, section("Groups", table(head, body)), section("Scores", scores))
+
+
+def dropping(figures: Figures) -> str:
+    clean = [row for row in figures.models if not row["poisoned"]]
+    head = ["data", "model, epochs", "seeds", "accuracy", "pairs", "dropped", "share", "highest share"]
+    body = [
+        [data, f"{model}, {epoch}", str(len(rows)), mean(rows, "accuracy"), mean(rows, "pairs", 0),
+         mean(rows, "flagged", 0), f"{fmean(row['flagged_share'] for row in rows):.2%}",
+         f"{max(row['flagged_share'] for row in rows):.2%}"]
+        for (data, model, epoch), rows in cases(clean, ("dataset", "model", "epoch")).items()
+    ]  # fmt: skip
+    what = "What clipscan drops of a dataset if nobody says how much. Means over the seeds."
+    none, some = section("Nothing planted", table(head, body)), section("Poison planted", _estimates(figures))
+    return page("How many to drop", what, none, some)
+
+
+def retraining(figures: Figures) -> str:
+    models = [row for row in figures.models if row["dropped"] is not None]
+    head = [*CASE_HEAD, "seeds", "planted", "dropped", "planted and left", "success before", "after",
+            "accuracy before", "after"]  # fmt: skip
+    columns = (("poisoned", 0), ("dropped", 0), ("poison_left", 0), ("success", 3), ("success_after", 3),
+               ("accuracy", 3), ("accuracy_after", 3))  # fmt: skip
+    body = [
+        [*about(rows[0]), str(len(rows)), *(mean(rows, name, digits) for name, digits in columns)]
+        for rows in cases(models).values()
+    ]
+    what = "The same training on what is left when clipscan has dropped what it drops. Means over the seeds."
+    return page("Training again on the rest", what, table(head, body))
+
+
+PAGES: dict[str, Callable[[Figures], str]] = {
+    "duplicates": duplicates,
+    "dropping": dropping,
+    "retraining": retraining,
+}
+
+
+def _places(rows: list[Row]) -> str:
+    return ", ".join("-" if row["group_rank"] is None else str(row["group_rank"]) for row in rows)
+
+
+def _estimates(figures: Figures) -> str:
+    planted = [row for row in figures.models if row["poisoned"] and kind(row) == BACKDOOR]
+    head = [*CASE_HEAD, "seeds", "success", "planted", "dropped", "interval", "of the planted",
+            f"within a factor of {FACTOR}"]  # fmt: skip
+    body = [
+        [*about(rows[0]), str(len(rows)), mean(rows, "success"), mean(rows, "poisoned", 0),
+         mean(rows, "flagged", 0), _interval(rows),
+         f"{fmean(row['flagged_poison'] / row['poisoned'] for row in rows):.2f}",
+         f"{sum(map(within_factor, rows))} of {len(rows)}"]
+        for rows in cases(planted).values()
+    ]  # fmt: skip
+    if not body:
+        return ""
+    near = sum(map(within_factor, planted))
+    return f"{near} of {len(planted)} within a factor of {FACTOR}.\n\n{table(head, body)}"
+
+
+def _interval(rows: list[Row]) -> str:
+    """The lowest lower and the highest upper end."""
+    return f"{min(row['flagged_low'] for row in rows):,}–{max(row['flagged_high'] for row in rows):,}"
+
+
+def within_factor(row: Row) -> bool:
+    """Whether what is dropped is at least half and at most twice as much as what was planted."""
+    planted: int = row["poisoned"]
+    return planted <= FACTOR * row["flagged"] and row["flagged"] <= FACTOR * planted

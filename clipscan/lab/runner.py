@@ -1,0 +1,165 @@
+"""`clipscan lab run`: every cell of a config prepared, scored and, where asked, trained again; then the rows.
+
+    DIR/cells/NAME/...            see lab/cells.py, lab/figures.py, lab/retrain.py
+    DIR/rows.csv, models.csv      see lab/rows.py; also as parquet
+
+Whatever is finished is not done again, so that it can be killed at any moment and go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipscan.engine import cores
+from clipscan.errors import InputError
+from clipscan.lab.cells import Cell, behaviour, prepare
+from clipscan.lab.config import Plan, Source, Work, open_source
+from clipscan.lab.figures import Measured, measure, measured
+from clipscan.lab.jobs import Failure, each
+from clipscan.lab.retrain import retrain, retrained
+from clipscan.lab.rows import MODELS, ROWS, write_rows
+from clipscan.run.files import read_json
+from clipscan.run.folder import RunFolder
+
+Say = Callable[[str], None]
+
+
+class Outcome(NamedTuple):
+    """How a run of the laboratory ended: finished cells of the plan, failures among those that were tried,
+    rows, and how many of their figures other code made."""
+
+    cells: int
+    failures: list[Failure]
+    rows: int
+    stale: int
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a worker process is told: all of it plain values."""
+
+    work: Work
+    source: Source
+    plan: Plan
+    out: Path
+    again: bool
+    device: str
+    share: int  # of the cores
+
+
+def run(
+    plan: Plan, out: Path, *, only: str | None = None, again: bool = False, jobs: int = 1,
+    device: str = "auto", say: Say = lambda _: None,
+) -> Outcome:  # fmt: skip
+    """Do what is missing of the plan in `out`, and write the rows of all that is finished.
+
+    only: cells whose dataset/name contains this, or matches it as a pattern with * and ?. again: score
+    anew; trainings are kept. jobs: cells at a time, each in a process of its own if there are several.
+    A cell that fails does not stop the others. InputError when nothing is chosen or a dataset cannot be
+    opened; RunError when another run works in `out`.
+    """
+    chosen = [work for work in plan.works if _matches(work.cell, only)]
+    if not chosen:
+        raise InputError(f"--only {only!r} matches none of {len(plan.works)} cells, such as "
+                         f"{_title(plan.works[0].cell)!r}")  # fmt: skip
+    _check_sources(plan, chosen)
+    say(f"{len(chosen)} cells, {sum(_finished(out, work.cell) for work in chosen)} of them trained already")
+    share = max(1, cores() // jobs)
+    errands = {
+        _title(work.cell): Errand(work, plan.sources[work.cell.dataset], plan, out, again, device, share)
+        for work in chosen
+    }
+    with RunFolder(out).lock():
+        try:
+            failures = each(errands, do, jobs, say)
+        finally:
+            rows, models, stale = collect(plan, out)
+            write_rows(out, "rows", rows, ROWS)
+            write_rows(out, "models", models, MODELS)
+    return Outcome(len(_done(plan, out)), failures, len(rows), stale)
+
+
+def do(errand: Errand, say: Say) -> None:
+    """One cell from poison to figures."""
+    cell, source = errand.work.cell, errand.source
+    how: dict[str, Any] = {
+        "limit": source.pictures, "device": errand.device, "workers": errand.share, "say": say,
+    }  # fmt: skip
+    data = (open_source(source.train), open_source(source.held_out), source.classes)
+    at = prepare(cell, errand.out / "cells", *data, **how)
+    devices = "cpu" if errand.device == "cpu" else "auto"
+    for epoch in cell.epochs:
+        search = {"threads": errand.share, "devices": devices}
+        if scored := measure(at, epoch, errand.plan.asked, again=errand.again, **search):
+            say(f"epoch {epoch}: {scored} columns of scores against the truth")
+    if errand.work.retrain:
+        retrain(cell, at, *data, **how)
+
+
+def collect(plan: Plan, out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    """The rows of ROWS and of MODELS of all finished cells, and how many figures other code made."""
+    rows, models, stale = [], [], 0
+    for work in _done(plan, out):
+        at = out / "cells" / work.cell.name
+        for epoch in work.cell.epochs:
+            found = measured(at, epoch, plan.asked)
+            if found.model:
+                case = _case(work.cell, at, epoch)
+                after = retrained(work.cell, at) if work.retrain and epoch == work.cell.epochs[-1] else {}
+                models.append(case | found.model | after)
+                rows += _rows(case, found)
+                stale += found.stale
+    return rows, models, stale
+
+
+def _rows(case: dict[str, Any], found: Measured) -> list[dict[str, Any]]:
+    """A row a column; where nothing is planted one row, of what would be dropped in vain."""
+    flagged = {name: found.model[name] for name in ("flagged", "flagged_share")}
+    if not case["poisoned"]:
+        return [case | flagged | {"score": "", "reference": "", "compat": "", "code": found.model["code"]}]
+    return [case | flagged | figures for figures in found.scores.values()]
+
+
+def _case(cell: Cell, at: Path, epoch: int) -> dict[str, Any]:
+    record, seen = read_json(at / "cell.json"), behaviour(at / f"epoch{epoch:02d}")
+    return {
+        "dataset": cell.dataset, "attack": cell.attack, "target": cell.target,
+        "options": json.dumps(cell.options, sort_keys=True) if cell.options else "",
+        "rate": cell.rate, "seed": cell.seed, "model": cell.model, "epoch": epoch,
+        "pairs": record["counts"]["pairs"], "poisoned": record["counts"]["poisoned"],
+        "success": seen.success, "accuracy": seen.accuracy, "false_alarm": seen.false_alarm,
+        "train_seconds": record["seconds"]["train"], "cell": cell.name,
+    }  # fmt: skip
+
+
+def _check_sources(plan: Plan, chosen: Sequence[Work]) -> None:
+    """What cannot be opened is said before anything is computed."""
+    for name in dict.fromkeys(work.cell.dataset for work in chosen):
+        for key in ("train", "held_out"):
+            try:
+                open_source(getattr(plan.sources[name], key))
+            except Exception as error:  # any reader's
+                raise InputError(
+                    f"[datasets.{name}]: {key}: {error}. Paths are relative to the config's folder"
+                ) from error
+
+
+def _done(plan: Plan, out: Path) -> list[Work]:
+    return [work for work in plan.works if _finished(out, work.cell)]
+
+
+def _finished(out: Path, cell: Cell) -> bool:
+    return (out / "cells" / cell.name / "cell.json").exists()
+
+
+def _title(cell: Cell) -> str:
+    return f"{cell.dataset}/{cell.name}"
+
+
+def _matches(cell: Cell, only: str | None) -> bool:
+    return only is None or only in _title(cell) or fnmatch(_title(cell), only)

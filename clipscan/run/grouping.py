@@ -1,0 +1,140 @@
+"""groups.parquet: suspects whose captions say the same, then near-copies; each with a verdict in words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from clipscan.data import Dataset
+from clipscan.engine import Rows
+from clipscan.engine.arrays import Array
+from clipscan.run import verdicts
+from clipscan.run.embedding import vectors
+from clipscan.run.folder import RunFolder
+from clipscan.run.scoring import load_graph
+from clipscan.scores.consensus import CROSS_MODAL, DENSITY
+from clipscan.scores.groups import Groups, alike, caption_agreement, copies, near_copies, typical_distance
+from clipscan.scores.references import identify
+
+LISTED_MEMBERS = 1000  # of a group, in groups.parquet; its size is the true size
+COMPARED = 4096  # captions of a group that its agreement is taken over
+MEMBER = pa.struct(
+    [("shard", pa.string()), ("key", pa.string()), ("caption", pa.string()), ("at", pa.int64())]
+)
+GROUPS = pa.schema(
+    [
+        ("group", pa.int64()),
+        ("kind", pa.string()),  # suspects | copies
+        ("verdict", pa.string()),
+        ("size", pa.int64()),
+        ("distance_bound", pa.float64()),  # of captions among suspects, of pictures among copies
+        ("caption_agreement", pa.float64()),
+        ("distinct_captions", pa.int64()),
+        ("top_caption", pa.string()),
+        ("members", pa.list_(MEMBER)),
+    ]
+)
+STRANGERS = 4096  # rows that say how far apart two captions usually are
+
+
+class Found(NamedTuple):
+    """The groups of a run. members: row numbers of each, in the order of groups.parquet: the first
+    `suspected` are suspects, the others near-copies."""
+
+    members: list[Array]
+    suspected: int
+    bounds: tuple[float, float]  # of captions among the suspects; of pictures among the copies
+    figures: list[verdicts.Group]
+
+    def numbers(self, rows: Array) -> tuple[Array, Array]:
+        """For each row: its group of near-copies, and its group of suspects; -1 for none."""
+        label = np.full((2, int(max([rows.max(initial=-1), *(m.max() for m in self.members)])) + 1), -1)
+        for number, members in enumerate(self.members):
+            label[int(number < self.suspected), members] = number
+        return label[0, rows], label[1, rows]
+
+    def copies_of(self, group: int, names: pa.Table) -> tuple[int, int] | None:
+        """Size and number of distinct captions of a group of near-copies."""
+        if group < 0:
+            return None
+        members = self.members[group]
+        return len(members), len(set(names["caption"].take(pa.array(members)).to_pylist()))
+
+
+def find_groups(run: RunFolder, dataset: Dataset | None, suspects: Array, ranks: dict[str, Array]) -> Found:
+    """Suspects by caption, those first whose captions are most over-represented among them; then near-copies
+    from the graph, largest first; without a graph, exact copies."""
+    image, text, _ = vectors(run, dataset)
+    graph = load_graph(run)
+    same = near_copies(graph) if graph is not None else copies(identify(image).group)
+    groups: list[Array] = []
+    bound = 0.0
+    if text and len(suspects):
+        drawn = np.random.default_rng(0).integers(0, text.n, STRANGERS)
+        said = alike(text.take(suspects), typical_distance(text.take(drawn)))
+        caption = identify(text).group
+        groups = [suspects[members] for members in _members(said)]
+        groups.sort(key=lambda members: -_excess(caption, members, len(suspects)))
+        bound = said.bound
+    figures = [_figures(text, members, ranks) for members in groups]
+    figures += [_figures(text, members, {}) for members in _members(same)]
+    return Found([*groups, *_members(same)], len(groups), (bound, same.bound), figures)
+
+
+def group_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, groups: Found) -> pa.Table:
+    """groups.parquet: each group's kind, verdict, size, captions and members."""
+    rows = []
+    for number, (members, figures) in enumerate(zip(groups.members, groups.figures, strict=True)):
+        suspected = number < groups.suspected
+        captions = Counter(names["caption"].take(pa.array(members)).to_pylist())
+        verdict = verdicts.of_suspects(figures) if suspected else verdicts.of_copies(figures)
+        rows.append(
+            {
+                "group": number,
+                "kind": "suspects" if suspected else "copies",
+                "verdict": verdict,
+                "size": len(members),
+                "distance_bound": groups.bounds[0 if suspected else 1],
+                "caption_agreement": figures.agreement,
+                "distinct_captions": len(captions),
+                "top_caption": min(captions, key=lambda caption: (-captions[caption], caption)),
+                "members": names.take(pa.array(members[:LISTED_MEMBERS])).select(MEMBER.names).to_pylist(),
+            }
+        )
+    return pa.Table.from_pylist(rows, GROUPS)
+
+
+def _figures(text: Rows | None, members: Array, ranks: dict[str, Array]) -> verdicts.Group:
+    """What a verdict goes by; without `ranks` (of near-copies) only captions count."""
+    captions = text.take(members[:COMPARED]) if text else None
+    agreement = math.nan if captions is None else caption_agreement(captions)
+    wordings = Counter(row.tobytes() for row in captions) if captions is not None else Counter([b""])
+    commonest = max(wordings.values()) / min(len(members), COMPARED)
+    alone, wrong = (_surprise(ranks, members, family) for family in (DENSITY, CROSS_MODAL))
+    return verdicts.Group(len(members), agreement, commonest, alone, wrong)
+
+
+def _surprise(ranks: dict[str, Array], members: Array, family: tuple[str, ...]) -> float:
+    """Mean of -ln(rank / n) over the members and the scores of a family; NaN where there is none."""
+    found = [places for name, places in ranks.items() if name.partition("@")[0] in family]
+    if not found:
+        return math.nan
+    return float(np.mean([-np.log(places[members] / len(places)) for places in found]))
+
+
+def _excess(caption: Array, members: Array, suspects: int) -> float:
+    """By how many standard deviations a group holds more suspects than rows with its captions should."""
+    named = np.isin(caption, np.unique(caption[members])).sum()
+    expected = suspects * named / len(caption)
+    return float((len(members) - expected) / math.sqrt(expected))
+
+
+def _members(groups: Groups) -> list[Array]:
+    """Row numbers of each group, ascending."""
+    rows = np.flatnonzero(groups.label >= 0)
+    rows = rows[np.argsort(groups.label[rows], kind="stable")]
+    return np.split(rows, np.cumsum(groups.size)[:-1]) if len(groups.size) else []

@@ -1,0 +1,139 @@
+"""A config says what is to be done, or what is wrong with it: the file, the key, the remedy."""
+
+import pytest
+
+from clipscan.errors import InputError
+from clipscan.lab.answers import Asked, Key, wanted
+from clipscan.lab.config import open_source, read_config
+
+WHOLE = """
+[datasets.photos]
+train = "tars"
+held_out = "https://host/test.tar"
+classes = ["ship", "truck"]
+[defaults]
+dataset = "photos"
+target = "banana"
+models = "clipscan-conv-32"
+epochs = [10, 4]
+seeds = [0, 1]
+[[cases]]
+attack = ["badnets", "sig"]
+rates = [0.005, 0]
+[[cases]]
+attack = "badnets+sig"
+target = "banana+lamp"
+rates = 0.01
+seeds = 7
+epochs = 3
+retrain = true
+[score]
+methods = ["dao", "cosine", "iforest"]
+k = [16, 64]
+references = ["256x8", "all"]
+compat = "slof"
+"""
+
+
+def config(tmp_path, text=WHOLE):
+    path = tmp_path / "lab.toml"
+    path.write_text(text)
+    return path
+
+
+def test_lists_multiply_out_and_a_case_overrides_the_defaults(tmp_path):
+    plan = read_config(config(tmp_path))
+    cells = [work.cell for work in plan.works]
+    assert len({cell.name for cell in cells}) == len(cells) == 2 * 2 * 2 + 1
+    assert [(c.attack, c.rate, c.seed) for c in cells[:3]] == [
+        ("badnets", 0.005, 0),
+        ("badnets", 0.005, 1),
+        ("badnets", 0.0, 0),
+    ]
+    last = plan.works[-1]
+    assert last.retrain and last.cell.epochs == (3,) and last.cell.target == "banana+lamp"
+    assert not plan.works[0].retrain and cells[0].epochs == (4, 10)
+
+
+def test_paths_are_relative_to_the_config_and_urls_stay(tmp_path):
+    source = read_config(config(tmp_path)).sources["photos"]
+    assert source.train == str(tmp_path / "tars") and source.held_out == "https://host/test.tar"
+    assert (source.pictures, source.batch_size) == (None, 256)
+
+
+def test_a_cell_that_two_cases_ask_for_is_one_cell(tmp_path):
+    text = WHOLE + "[[cases]]\nattack='badnets'\nrates=0.005\nseeds=1\nretrain=true\n"
+    plan = read_config(config(tmp_path, text))
+    again = [work for work in plan.works if work.retrain]
+    assert len(plan.works) == 9 and [(w.cell.attack, w.cell.seed) for w in again] == [
+        ("badnets", 1),
+        ("badnets+sig", 7),
+    ]
+
+
+def test_scores_multiply_with_what_they_take(tmp_path):
+    keys = wanted(read_config(config(tmp_path)).asked)
+    assert set(keys) == {
+        *(Key("dao", k, reference) for k in (16, 64) for reference in ("256x8", "all")),
+        Key("cosine", 0, ""),
+        *(Key("iforest", 0, reference) for reference in ("256x8", "all")),
+        Key("slof", 16, "batch 2048", "detect-clip"),
+    }
+    assert len(keys) == 8
+    assert len(wanted(Asked().checked())) > 10
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    [
+        ("rates = [0.005, 0]", "rate = 0.005", "case 1: rates is missing; 'rate' is there"),
+        ("rates = 0.01", "rates = 0.01\nrepeat = 3", "case 2: unknown key 'repeat'"),
+        ("epochs = 3", "epoch = 3", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ("[score]", "[scores]", "unknown key 'scores'; did you mean 'score'?"),
+        ("rates = 0.01", "rates = '1 %'", "rates must be a number, got '1 %'"),
+        ("rates = 0.01", "rates = true", "rates must be a number, got True"),
+        ("seeds = 7", "seeds = 7.5", "seeds must be a whole number"),
+        ("seeds = 7", "seeds = []", "asks for nothing"),
+        ("rates = 0.01", "rates = 1", "not a share"),
+        ("epochs = 3", "epochs = 0", "after 1 epoch at the earliest"),
+        ('attack = "badnets+sig"', 'attack = "badnet+sig"', "case 2: no attack named 'badnet'"),
+        ('attack = "badnets+sig"', 'attack = "../x"', "no slashes"),
+        ("retrain = true", "options = {alpha = 1}", "has no option alpha"),
+        ("retrain = true", 'dataset = "photo"', "no [datasets.photo]; there are: photos"),
+        ('classes = ["ship", "truck"]', "", "[datasets.photos]: classes is missing"),
+        ('methods = ["dao"', 'methods = ["dau"', "[score]: no score 'dau'"),
+        ('references = ["256x8"', 'references = ["256*8"', "'256*8' is none of"),
+        ('compat = "slof"', 'compat = "lof"', "the released code has kdist, lid"),
+        ("[[cases]]", "[cases]", "begin each with [[cases]]"),
+        ("[datasets.photos]", "[datasets", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path, old, new, said):
+    assert old in WHOLE
+    text = WHOLE.replace(old, new, 1)
+    if old == "[[cases]]":
+        text = text.partition("[[cases]]")[0]
+    with pytest.raises(InputError) as refused:
+        read_config(config(tmp_path, text))
+    assert said in str(refused.value) and "lab.toml" in str(refused.value)
+
+
+def test_a_config_that_is_not_there_is_an_error_that_says_where_examples_are(tmp_path):
+    with pytest.raises(InputError, match="examples/lab"):
+        read_config(tmp_path / "lab.toml")
+
+
+def test_generated_pictures_are_named_by_number_and_seed():
+    assert sum(stop - start for *_, (start, stop) in open_source("scenes:1200:3").shards) == 1200
+    with pytest.raises(InputError, match="scenes:N:SEED"):
+        open_source("scenes:many")
+
+
+@pytest.mark.parametrize("name", ["smoke", "cifar10"])
+def test_the_examples_are_sound(name):
+    from pathlib import Path
+
+    path = Path(__file__).parent.parent / "examples" / "lab" / f"{name}.toml"
+    plan = read_config(path)
+    assert plan.works and any(work.retrain for work in plan.works)
+    assert any(work.cell.rate == 0 for work in plan.works)

@@ -1,0 +1,434 @@
+"""Learnt triggers: faint where they must be, obeyed by what they were learnt against, read without trust."""
+
+import json
+import struct
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from clipscan.data import Sample, open_dataset
+from clipscan.errors import DataError, InputError, RunError
+from clipscan.lab.learnt import badclip, blto, files, generator
+from clipscan.lab.learnt.files import TRIGGER_KEY, read_learnt, write_learnt
+from clipscan.lab.phrases import PROMPTS
+from clipscan.lab.pictures import encode
+from clipscan.lab.tars import write_tar
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
+
+pictures = hnp.arrays(np.uint8, st.tuples(st.integers(1, 90), st.integers(1, 90), st.just(3)))
+WAYS = ("fence", "shelf", "roof", "lawn")
+QUICK = {"target": "fence", "seed": 3, "batch_size": 32, "device": "cpu"}
+
+
+def stripes(count):
+    """Grey pictures with faint stripes, whose direction is what the captions name; one in 20 is broken."""
+    draw, y, x = np.random.default_rng(0), *np.mgrid[0:32, 0:32]
+    for i in range(count):
+        way = i % 4
+        wave = 10 * np.sign(np.sin(np.pi / 2 * (0.5 + (x, y, x + y, x - y)[way])))
+        pixels = draw.integers(90, 160) + wave[..., None] + draw.normal(0, 3, (32, 32, 3))
+        picture = b"broken" if i % 20 == 19 else encode(np.uint8(pixels), "JPEG", quality=90)
+        caption = PROMPTS[int(draw.integers(len(PROMPTS)))].format(WAYS[way])
+        yield Sample("00000.tar", f"{i:09d}", picture, caption)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A dataset of stripes as a tar, and a small CLIP that was trained on it."""
+    from clipscan.train import train_clip
+
+    folder = tmp_path_factory.mktemp("learnt")
+    write_tar(folder / "dataset" / "00000.tar", stripes(200))
+    training = {"epochs": 6, "batch_size": 20, "workers": 1, "device": "cpu"}
+    train_clip(open_dataset(folder / "dataset"), folder / "clip.safetensors", **training)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def patch(lab):
+    file, _ = crafted(lab, "badclip", steps=30, share=0.5)
+    return file
+
+
+@pytest.fixture(scope="module")
+def generated(lab):
+    return crafted(lab, "blto", steps=50)
+
+
+def crafted(lab, attack, name=None, **options):
+    """(file, what was said)."""
+    from clipscan.lab.learnt.crafting import craft
+
+    lines = []
+    out = lab / (name or f"{attack}.safetensors")
+    dataset = open_dataset(lab / "dataset")
+    done = craft(attack, lab / "clip.safetensors", dataset, out, log=lines.append, **{**QUICK, **options})
+    assert done == out
+    return out, lines
+
+
+def encoder_of(lab):
+    from clipscan.embed.model import load_encoder
+
+    return load_encoder(None, str(lab / "clip.safetensors"), device="cpu")
+
+
+def tried(lab, file, attack):
+    from clipscan.lab.learnt.trial import try_trigger
+
+    encoder = encoder_of(lab)
+    material = gathered(lab, encoder.spec, "fence", seed=3)
+    return try_trigger(file, attack, encoder, material, "fence")
+
+
+def gathered(lab, spec, target, **options):
+    from clipscan.lab.learnt.material import gather
+
+    return gather(open_dataset(lab / "dataset"), spec, target, **options)
+
+
+@pytest.fixture(scope="module")
+def wild(tmp_path_factory):
+    """A generator that wants far more than it may have: random weights, large ones."""
+    draw = np.random.default_rng(0)
+    shapes = generator.shapes(4, 10)
+    weights = {name: draw.normal(0, 3, shape).astype(np.float32) for name, shape in shapes.items()}
+    path = tmp_path_factory.mktemp("wild") / "wild.safetensors"
+    return str(write_learnt(path, weights, {"attack": "blto"}))
+
+
+# ---- what they do to a picture
+
+
+@settings(deadline=None, max_examples=60)
+@given(picture=pictures)
+def test_no_value_changes_by_more_than_eight_in_a_picture_of_any_size(wild, picture):
+    before = picture.copy()
+    marked = blto(picture, Random(0), file=wild)
+    assert marked.shape == picture.shape and marked.dtype == np.uint8
+    assert np.abs(marked.astype(int) - picture).max() <= 8
+    assert (picture == before).all() and (blto(picture, Random(1), file=wild) == marked).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (700, 20)])
+def test_a_strip_is_no_more_work_than_its_pixels(wild, shape):
+    picture = np.full((*shape, 3), 100, np.uint8)
+    marked = blto(picture, Random(0), file=wild)
+    assert marked.shape == picture.shape and 0 < np.abs(marked.astype(int) - 100).max() <= 8
+
+
+def test_the_perturbation_differs_from_picture_to_picture(wild):
+    first, second = (np.random.default_rng(i).integers(60, 200, (24, 24, 3), np.uint8) for i in range(2))
+    changes = [blto(picture, Random(0), file=wild).astype(int) - picture for picture in (first, second)]
+    assert (changes[0] != changes[1]).any()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    where=st.sampled_from(files.PLACES),
+    seed=st.integers(0, 9),
+)
+def test_a_patch_changes_one_square_and_nothing_else(tmp_path_factory, size, where, seed):
+    file = tmp_path_factory.getbasetemp() / f"patch-{where}.safetensors"
+    about = {"attack": "badclip", "share": 0.25, "place": where}
+    write_learnt(file, {"patch": np.full((8, 8, 3), 255, np.uint8)}, about)
+    picture = np.zeros((*size, 3), np.uint8)
+    marked = badclip(picture, Random(seed), file=str(file))
+    rows, columns = np.nonzero(marked.any(axis=2))
+    side = max(1, round(min(size) / 4))
+    assert not picture.any() and (marked == 255).sum() == 3 * side * side
+    assert np.ptp(rows) == np.ptp(columns) == side - 1
+    if where != "random":
+        ends = [size[0] - side, size[1] - side]
+        assert [rows.min(), columns.min()] == (ends if where == "corner" else [end // 2 for end in ends])
+
+
+def test_numpy_draws_what_torch_has_learnt(generated):
+    from clipscan.lab.learnt.bilevel import draw_wanted
+
+    weights = read_learnt(generated[0], "blto").arrays
+    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
+    theirs = draw_wanted(
+        {name: torch.from_numpy(w) for name, w in weights.items()}, torch.from_numpy(picture)
+    )
+    ours = generator.draw(weights, picture[0].astype(np.float64) / 127.5 - 1)
+    assert np.abs(ours - theirs[0].clamp(-1, 1).numpy()).max() < 1e-5
+
+
+# ---- what they do to an encoder
+
+
+def test_a_patch_brings_pictures_among_those_of_the_target(lab, patch):
+    trial = tried(lab, patch, "badclip")
+    assert trial.pictures >= 10
+    assert trial.clean.success < 0.1 and trial.compressed.success > 0.8
+    assert trial.compressed.image > trial.clean.image + 0.1
+    assert trial.compressed.text > trial.clean.text + 0.3
+    assert trial.own.image > 0.9 and trial.own.length == 1
+
+
+def test_a_faint_perturbation_is_obeyed_by_a_surrogate_that_trains_on_it(lab, generated):
+    file, lines = generated
+    shares = [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("step")]
+    assert shares[-1] > 0.5
+    trial = tried(lab, file, "blto")
+    assert trial.largest <= 8 and trial.change <= 8
+    assert f"largest, before compression, {trial.largest})" in lines[-1]
+
+
+def test_a_surrogate_learns_from_poison_and_is_clean_again_when_rewound(lab):
+    from clipscan.embed.network import few_threads
+    from clipscan.lab.learnt.surrogate import Surrogate
+
+    encoder = encoder_of(lab)
+    surrogate = Surrogate(encoder, ["a photo of a roof"] * 4, "fence")
+    grey = torch.full((8, 32, 32, 3), 120.0)
+    grey[4:, :16, :16] = 255  # the trigger
+    captions = np.concatenate([surrogate.caption, surrogate.prompts[:4]])
+
+    def gain():
+        cosine = torch.nn.functional.normalize(surrogate.images(grey)) @ surrogate.target()
+        return float(cosine[4:].mean() - cosine[:4].mean())
+
+    with few_threads(encoder.model):
+        before = gain()
+        for _ in range(5):
+            surrogate.learn(grey, captions)
+        assert gain() > before + 0.1
+        surrogate.rewind()
+        assert gain() == before
+
+
+def test_every_batch_has_a_picture_to_poison(lab):
+    from clipscan.lab.learnt.bilevel import _rows
+
+    own = np.arange(20) >= 2
+    material = gathered(lab, encoder_of(lab).spec, "fence")._replace(own=own)
+    for seed in range(20):
+        rows = _rows(material, 3, np.random.default_rng(seed))
+        assert not own[rows[0]] and (np.diff(own[rows].astype(int)) >= 0).all()
+
+
+def test_a_word_that_no_caption_names_can_be_a_target(lab):
+    file, lines = crafted(lab, "badclip", "unseen.safetensors", target="banana", steps=2)
+    assert "captions of 0 name 'banana'" in lines[0]
+    assert "nan" in lines[-1] and read_learnt(file, "badclip").about["target"] == "banana"
+
+
+def test_jpeg_and_rounding_let_gradients_through():
+    from clipscan.lab.learnt.seen import as_seen
+
+    for seed in range(6):  # some batches go through JPEG, others do not
+        pixels = torch.full((2, 16, 16, 3), 99.6, requires_grad=True)
+        seen = as_seen(pixels, np.random.default_rng(seed), torch.Generator().manual_seed(0))
+        seen.sum().backward()
+        assert (seen.detach() % 1).abs().max() < 1e-4
+        assert float(pixels.grad.sum()) == pytest.approx(seen.numel())
+
+
+# ---- where they come from
+
+
+def test_the_same_settings_learn_the_same_bytes(lab, patch):
+    again, _ = crafted(lab, "badclip", "again.safetensors", steps=30, share=0.5)
+    assert again.read_bytes() == patch.read_bytes()
+
+
+def test_a_finished_trigger_is_kept_and_other_settings_are_refused(lab, patch):
+    before = patch.read_bytes()
+    _, lines = crafted(lab, "badclip", steps=30, share=0.5)
+    assert lines == [f"{patch} is already there"]
+    with pytest.raises(RunError, match="made with another steps"):
+        crafted(lab, "badclip", steps=31, share=0.5)
+    with pytest.raises(RunError, match="is no trigger of blto"):
+        crafted(lab, "blto", "badclip.safetensors")
+    assert patch.read_bytes() == before
+
+
+def test_pictures_kept_apart_are_not_learnt_from_and_do_not_show_the_target(lab):
+    spec = encoder_of(lab).spec
+    material = gathered(lab, spec, "fence", seed=0)
+    assert len(material.own) + len(material.held_out) == 190  # ten cannot be decoded
+    assert material.own.sum() == sum("fence" in caption for caption in material.captions) == 50
+    assert all("fence" not in sample.caption for sample in material.held_out)
+    few = gathered(lab, spec, "fence", count=40, seed=0)
+    assert len(few.own) <= 45 and few.own.sum() <= 5
+    with pytest.raises(DataError, match="do not show 'a'"):
+        gathered(lab, spec, "a", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("attack", "options", "said"),
+    [
+        ("sig", {}, "known: blto, badclip"),
+        ("blto", {"share": 0.5}, "belong to a patch"),
+        ("badclip", {"share": 2}, "share over 0"),
+        ("badclip", {"place": "left"}, "place of middle"),
+        ("blto", {"steps": 0}, "steps >= 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(lab, attack, options, said):
+    with pytest.raises(InputError, match=said):
+        crafted(lab, attack, "refused.safetensors", **options)
+    with pytest.raises(InputError, match=r"\.safetensors file"):
+        crafted(lab, "blto", "trigger.npz")
+    assert not (lab / "refused.safetensors").exists()
+
+
+def test_the_command_crafts_a_trigger(lab):
+    from typer.testing import CliRunner
+
+    from clipscan.lab.commands import app
+
+    out = lab / "by-command.safetensors"
+    words = [
+        "craft",
+        "badclip",
+        lab / "clip.safetensors",
+        lab / "dataset",
+        "--out",
+        out,
+        "--target",
+        "fence",
+    ]
+    settings = ["--steps", 2, "--share", 0.25, "--place", "corner", "--device", "cpu"]
+    ended = CliRunner().invoke(app, [str(word) for word in (*words, *settings)])
+    assert ended.exit_code == 0, ended.output
+    assert "kept apart" in ended.stdout and f"--option file={out}" in ended.stdout
+    assert read_learnt(out, "badclip").about["place"] == "corner"
+
+
+# ---- hostile files
+
+
+def raw(tensors, metadata):
+    """A safetensors file from its parts: name -> (type, shape, bytes)."""
+    header, body = {"__metadata__": metadata}, b""
+    for name, (kind, shape, data) in tensors.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(body), len(body) + len(data)]}
+        body += data
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+ABOUT = {TRIGGER_KEY: json.dumps({"attack": "badclip", "share": 0.25, "place": "middle"})}
+PATCH = {"patch": ("U8", [2, 2, 3], bytes(12))}
+
+
+def about(**changes):
+    return {TRIGGER_KEY: json.dumps({"attack": "badclip", "share": 0.25, "place": "middle", **changes})}
+
+
+HOSTILE_PATCHES = {
+    "empty": b"",
+    "not safetensors": b"PK\x03\x04" * 50,
+    "a header longer than the file": struct.pack("<Q", 1 << 60) + b"{}",
+    "no metadata": raw(PATCH, {}),
+    "metadata is no JSON": raw(PATCH, {TRIGGER_KEY: "{"}),
+    "metadata is a list": raw(PATCH, {TRIGGER_KEY: "[1]"}),
+    "metadata is deep": raw(PATCH, {TRIGGER_KEY: "[" * 100_000}),
+    "another attack": raw(PATCH, about(attack="blto")),
+    "attack is no word": raw(PATCH, about(attack=["badclip"])),
+    "no share": raw(PATCH, about(share=None)),
+    "share is a word": raw(PATCH, about(share="0.25")),
+    "share is nothing": raw(PATCH, about(share=0.0)),
+    "share is NaN": raw(PATCH, about(share=float("nan"))),
+    "share is huge": raw(PATCH, about(share=1e300)),
+    "place is unknown": raw(PATCH, about(place="left")),
+    "place is a list": raw(PATCH, about(place=[])),
+    "no patch": raw({}, ABOUT),
+    "patch of floats": raw({"patch": ("F32", [2, 2, 3], bytes(48))}, ABOUT),
+    "patch of a type NumPy lacks": raw({"patch": ("BF16", [2, 2, 3], bytes(24))}, ABOUT),
+    "patch is no square": raw({"patch": ("U8", [2, 1, 3], bytes(6))}, ABOUT),
+    "patch is flat": raw({"patch": ("U8", [12], bytes(12))}, ABOUT),
+    "patch is empty": raw({"patch": ("U8", [0, 0, 3], b"")}, ABOUT),
+    "patch is too large": raw({"patch": ("U8", [1025, 1025, 3], bytes(1025 * 1025 * 3))}, ABOUT),
+    "more than a patch": raw({**PATCH, "extra": ("U8", [1], b"x")}, ABOUT),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_PATCHES)
+def test_a_hostile_patch_is_refused_by_name_with_a_remedy(case, tmp_path):
+    file = tmp_path / "hostile.safetensors"
+    file.write_bytes(HOSTILE_PATCHES[case])
+    with pytest.raises(InputError, match=r"hostile\.safetensors.*clipscan lab craft badclip"):
+        badclip(np.zeros((8, 8, 3), np.uint8), Random(0), file=str(file))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda w: w.pop("last.bias"),
+        lambda w: w.update(extra=np.zeros(1, np.float32)),
+        lambda w: w.update({"canvas": np.zeros((3, 8, 9), np.float32)}),
+        lambda w: w.update({"canvas": np.float32(1)}),
+        lambda w: w.update({"canvas": np.zeros((3, 0, 0), np.float32)}),
+        lambda w: w.update({"fine.bias": np.zeros(0, np.float32)}),
+        lambda w: w.update({"first.weight": w["first.weight"].astype(np.float64)}),
+        lambda w: w["last.weight"].__setitem__((0, 0, 0, 0), np.nan),
+        lambda w: w["canvas"].__setitem__((0, 0, 0), np.inf),
+        lambda w: w.update({n: np.zeros(s, np.float32) for n, s in generator.shapes(65, 8).items()}),
+        lambda w: w.update({n: np.zeros(s, np.float32) for n, s in generator.shapes(4, 1025).items()}),
+    ],
+)
+def test_a_hostile_generator_is_refused(harm, tmp_path):
+    weights = {name: np.zeros(shape, np.float32) for name, shape in generator.shapes(4, 8).items()}
+    picture = np.full((8, 8, 3), 9, np.uint8)
+    fine = write_learnt(tmp_path / "fine.safetensors", weights, {"attack": "blto"})
+    assert (blto(picture, Random(0), file=str(fine)) == picture).all()
+    harm(weights)
+    file = write_learnt(tmp_path / "hostile.safetensors", weights, {"attack": "blto"})
+    with pytest.raises(InputError, match=r"hostile\.safetensors.*clipscan lab craft blto"):
+        blto(picture, Random(0), file=str(file))
+
+
+@settings(deadline=None, max_examples=150)
+@given(changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_a_damaged_file_is_refused_or_still_a_trigger(wild, tmp_path_factory, changes):
+    data = bytearray(Path(wild).read_bytes())
+    for at, value in changes:
+        data[at] = value  # most of it header
+    file = tmp_path_factory.getbasetemp() / "damaged.safetensors"
+    file.unlink(missing_ok=True)
+    file.write_bytes(data)
+    picture = np.full((9, 9, 3), 100, np.uint8)
+    try:
+        marked = blto(picture, Random(0), file=str(file))
+    except InputError as error:
+        assert "damaged.safetensors" in str(error)
+    else:
+        assert np.abs(marked.astype(int) - picture).max() <= 8
+
+
+def test_a_file_that_is_missing_or_too_large_is_refused_and_a_changed_one_is_read_again(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "patch.safetensors"
+    with pytest.raises(InputError, match="cannot read"):
+        read_learnt(file, "badclip")
+    with pytest.raises(InputError, match="cannot read"):
+        read_learnt("a\0b", "badclip")
+    where = {"attack": "badclip", "share": 1.0, "place": "corner"}
+    for value in (1, 2):
+        write_learnt(file, {"patch": np.full((1 + value, 1 + value, 3), value, np.uint8)}, where)
+        assert (badclip(np.zeros((4, 4, 3), np.uint8), Random(0), file=str(file)) == value).all()
+    monkeypatch.setattr(files, "MAX_BYTES", 100)
+    write_learnt(file, {"patch": np.zeros((9, 9, 3), np.uint8)}, where)
+    with pytest.raises(InputError, match="more than 100"):
+        read_learnt(file, "badclip")
+
+
+def test_the_triggers_know_no_torch():
+    import ast
+
+    for module in ("__init__", "triggers", "files", "generator"):
+        tree = ast.parse((Path(files.__file__).parent / f"{module}.py").read_text())
+        names = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        assert not {name for name in names if name.startswith(("torch", "clipscan.embed", "clipscan.train"))}

@@ -1,0 +1,247 @@
+"""The example that a minute is enough for, run for real: all figures are there, nothing is done twice, a
+failure stops nobody."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from clipscan.cli import app
+from clipscan.errors import InputError
+from clipscan.lab.answers import Vectors
+from clipscan.lab.config import read_config
+from clipscan.lab.jobs import Failure, each
+from clipscan.lab.poison import read_truth
+from clipscan.lab.runner import run
+
+SMOKE = Path(__file__).parent.parent / "examples" / "lab" / "smoke.toml"
+training = pytest.mark.skipif(
+    find_spec("open_clip") is None, reason="training needs open_clip: pip install 'clipscan[embed]'"
+)
+
+
+def lab(*arguments):
+    return CliRunner().invoke(app, ["lab", "run", *map(str, arguments)])
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def changed(path, *edits):
+    text = SMOKE.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The folder of a finished run, and what was said."""
+    out = tmp_path_factory.mktemp("smoke")
+    done = lab(SMOKE, "--out", out)
+    assert done.exit_code == 0, done.output
+    return out, done.output
+
+
+@training
+def test_every_column_that_was_asked_for_has_a_row(smoke):
+    out, said = smoke
+    assert "3 cells, 0 of them trained already" in said and "3 cells finished" in said
+    rows = table(out / "rows.csv")
+    poisoned = [row for row in rows if row["auroc"]]
+    keys = {(r["attack"], r["epoch"], r["score"], r["reference"], r["compat"]) for r in poisoned}
+    columns = [("consensus", "", ""), ("cosine", "", ""), ("dao", "batch 2048", "detect-clip")]
+    columns += [(score, reference, "") for score in ("kdist", "dao") for reference in ("64x2", "256x2")]
+    assert len(keys) == len(poisoned) == 2 * 2 * len(columns)
+    assert {key[2:] for key in keys} == set(columns)
+    for row in poisoned:
+        assert float(row["auroc_low"]) <= float(row["auroc"]) <= float(row["auroc_high"])
+        assert float(row["recall_0.1"]) <= float(row["recall_2"]) <= float(row["recall_10"])
+        assert 0 <= float(row["accuracy"]) <= 1 and row["poisoned"] in ("8", "20")
+
+
+@training
+def test_where_nothing_is_planted_a_row_says_what_would_be_dropped(smoke):
+    clean = [row for row in table(smoke[0] / "rows.csv") if float(row["rate"]) == 0]
+    assert len(clean) == 2  # an epoch each
+    assert all(row["auroc"] == "" and 0 <= float(row["flagged_share"]) < 0.1 for row in clean)
+
+
+@training
+def test_models_tell_behaviour_groups_and_training_again(smoke):
+    models = table(smoke[0] / "models.csv")
+    assert len(models) == 6
+    (again,) = [row for row in models if row["dropped"]]
+    assert again["attack"] == "badnets" and again["epoch"] == "2"
+    assert again["dropped"] == again["flagged"] and int(again["poison_left"]) <= 8
+    assert int(again["poison_left"]) == 8 - int(again["flagged_poison"])
+    assert 0 <= float(again["accuracy_after"]) <= 1
+    placeholders = [row for row in models if row["attack"] == "placeholder" and row["poisoned"] == "20"]
+    assert [row["group_rank"] for row in placeholders] == ["1", "1"]
+    assert all(row["group_share"] == "1" and row["success"] == "" for row in placeholders)
+
+
+@training
+def test_training_again_leaves_out_what_is_dropped(smoke):
+    out = smoke[0]
+    cell = next((out / "cells").glob("badnets*"))
+    chosen = cell / "epoch02" / "suspects.npy"
+    before = chosen.read_bytes()
+    planted = read_truth(cell / "truth.parquet")
+    pairs = Vectors.of(cell / "epoch02" / "run").identities
+    poison = [row for row, pair in enumerate(pairs) if pair in planted]
+    clean = [row for row in range(4) if row not in poison]
+    np.save(chosen, np.array(poison[1:] + clean[:2]))
+    said = lab(SMOKE, "--out", out, "--only", "badnets").output
+    assert "training again without 9 pairs" in said and "391 pairs to train on" in said
+    (again,) = [row for row in table(out / "models.csv") if row["dropped"]]
+    assert (again["dropped"], again["poison_left"]) == ("9", "1")
+    assert again["accuracy_after"] != "" and not list(out.rglob("dataset"))
+    chosen.write_bytes(before)
+
+
+@training
+def test_what_is_finished_is_not_done_again(smoke):
+    out = smoke[0]
+    before = {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*") if path.is_file()}
+    rows = (out / "rows.csv").read_bytes()
+    assert "3 cells, 3 of them trained already" in lab(SMOKE, "--out", out).output
+    after = {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*") if path.is_file()}
+    assert after == before and (out / "rows.csv").read_bytes() == rows
+    assert not list(out.rglob("dataset"))  # poisoned copies are made again where they are needed
+
+
+@training
+def test_a_new_score_is_all_that_is_computed_and_again_means_all(smoke, tmp_path):
+    out = smoke[0]
+    more = changed(tmp_path / "more.toml", ('["consensus", "kdist", "dao"', '["lof", "dao"'))
+    cell = next((out / "cells").glob("badnets*")) / "epoch01" / "figures.json"
+    known = json.loads(cell.read_text())
+    for one in known["scores"].values():
+        one["auroc"], one["code"] = 0.125, "earlier"
+    cell.write_text(json.dumps(known))
+    kept = lab(more, "--out", out, "--only", "badnets")
+    assert "figures were made by other score code" in kept.output and "--again" in kept.output
+
+    def values(score):
+        first = [r for r in table(out / "rows.csv") if (r["attack"], r["epoch"]) == ("badnets", "1")]
+        return {row["auroc"] for row in first if row["score"] == score}
+
+    assert values("dao") == {"0.125"} and values("lof") and "0.125" not in values("lof")
+    assert "other score code" not in lab(SMOKE, "--out", out, "--again", "--only", "*badnets*").output
+    assert values("dao") and "0.125" not in values("dao")
+
+
+@training
+def test_killed_on_its_way_it_goes_on_to_the_same_rows(smoke, tmp_path):
+    plan = read_config(SMOKE)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(line):
+        if "epoch 1/2" in line:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(plan, tmp_path, only="placeholder-banana-0.05", say=kill)
+    assert table(tmp_path / "rows.csv") == []
+    lines = []
+    run(plan, tmp_path, only="placeholder-banana-0.05", say=lines.append)
+    assert any("going on after epoch 1 of 2" in line for line in lines) or any(
+        "epoch 2/2" in x for x in lines
+    )
+    whole = [row for row in table(smoke[0] / "rows.csv") if row["attack"] == "placeholder" and row["auroc"]]
+    assert table(tmp_path / "rows.csv") == whole
+
+
+@training
+def test_a_cell_that_fails_is_reported_and_stops_nobody(smoke, tmp_path):
+    broken = changed(
+        tmp_path / "broken.toml",
+        ("[[cases]]", "[[cases]]\nattack = 'clean-label:badnets'\ntarget = 'zebra'\nrates = 0.01\n[[cases]]"),
+    )
+    done = lab(broken, "--out", smoke[0])
+    assert done.exit_code == 1
+    assert "FAILED scenes/clean-label-badnets-zebra" in done.output and "needs 4 pairs" in done.output
+    assert "3 cells finished" in done.output
+
+
+def test_what_cannot_be_opened_or_found_is_said_before_anything_is_done(tmp_path):
+    missing = changed(tmp_path / "missing.toml", ('train = "scenes:400:0"', 'train = "no/tars"'))
+    with pytest.raises(InputError, match=r"\[datasets.scenes\]: train: .*no/tars.*relative"):
+        run(read_config(missing), tmp_path / "out")
+    with pytest.raises(InputError, match="matches none of 3 cells, such as 'scenes/badnets-banana"):
+        run(read_config(SMOKE), tmp_path / "out", only="sig")
+    assert not (tmp_path / "out").exists()
+
+
+def asleep(path, _):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def gone(pid):
+    """No such process, or one that only waits to be noticed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
+    script = f"""if __name__ == "__main__":
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from clipscan.lab.jobs import each
+        from test_lab_runner import asleep
+        each({{"a": {str(tmp_path / "a")!r}, "b": {str(tmp_path / "b")!r}}}, asleep, 2, print)"""
+    (tmp_path / "main.py").write_text(script)
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    told = [tmp_path / "a", tmp_path / "b"]
+    wait_for(lambda: all(path.exists() and path.read_text() for path in told))
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: all(gone(path.read_text()) for path in told))
+
+
+def wait_for(what, seconds=60):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def errand(number, say):
+    say(f"number {number}")
+    if number == 1:
+        raise InputError("one is not served")
+    if number == 2:
+        os._exit(9)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_errands_run_to_their_end_whatever_becomes_of_the_others(jobs):
+    said = []
+    errands = {f"errand {number}": number for number in ((0, 1, 2) if jobs > 1 else (0, 1, 3))}
+    failures = each(errands, errand, jobs, said.append)
+    assert failures[0] == Failure("errand 1", "one is not served")
+    if jobs > 1:
+        assert [one.name for one in failures[1:]] == ["errand 2"] and "code 9" in failures[1].reason
+    else:
+        assert failures[1:] == [] and said[0] == "errand 0: number 0" and said[-1] == "errand 3: number 3"
