@@ -279,7 +279,7 @@ def test_copies_are_one_pair_nearly_the_same(tmp_path):
 @pytest.mark.parametrize(
     "attack, target, options, words",
     [
-        ("nosuch", "banana", {}, "known: badnets"),
+        ("nosuch", "banana", {}, "known: badclip, badnets"),
         ("dirty:badnets", "banana", {}, "before the colon"),
         ("badnets+sig+blend", "a+b", {}, "2 targets for 3 triggers"),
         ("badnets", "banana", {"alpha": 1}, "no option alpha"),
