@@ -21,12 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import clipscan
-from clipscan.engine import Neighbors
+from clipscan.engine import Neighbors, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.folder import RunFolder
+from clipscan.run.grouping import members_of, of_suspects
 from clipscan.run.scoring import Settings
+from clipscan.run.selecting import suspected
 from clipscan.scores import DEFAULT_K, METHODS, chosen_methods
 from clipscan.scores.detect_clip import METHODS as RELEASED_METHODS
 from clipscan.scores.detect_clip import K as RELEASED_K
@@ -183,11 +185,14 @@ def suspects(rows: Vectors) -> Suspects:
     return Suspects(rows.ranked.top(found.number), found.fewest, found.most)
 
 
-def groups(rows: Vectors) -> list[Array]:
-    """Row numbers of each group of near-copies, the largest group first."""
-    found = near_copies(rows.graph)
-    members = np.argsort(found.label, kind="stable")[(found.label < 0).sum() :]
-    return np.split(members, np.cumsum(found.size)[:-1]) if len(found.size) else []
+def groups(rows: Vectors) -> list[list[Array]]:
+    """Row numbers of each group, in the two lists of a scan's page: suspects whose captions say the same, and
+    near-copies, the largest first."""
+    near = members_of(near_copies(rows.graph))
+    if rows.text is None:
+        return [near]
+    suspects = rows.ranked.top(suspected(len(rows.image), rows.ranked.estimate()))
+    return [of_suspects(as_rows(rows.text), suspects)[0], near]
 
 
 def _reference(method: str, reference: str) -> str:

@@ -121,19 +121,20 @@ def _stamped(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"code": code()}
 
 
-def _of_model(suspects: answers.Suspects, groups: list[Array], planted: Array) -> dict[str, Any]:
-    """Columns of MODELS: what is flagged, and where among the groups the planted one stands: the one with
-    most of the poison, if most of it is poison."""
-    poison = [int(planted[members].sum()) for members in groups]
+def _of_model(suspects: answers.Suspects, groups: list[list[Array]], planted: Array) -> dict[str, Any]:
+    """Columns of MODELS: what is flagged, and where in its list the planted group stands: the one with most
+    of the poison, if most of it is poison."""
+    ranked = [(place, members) for listed in groups for place, members in enumerate(listed, 1)]
+    poison = [int(planted[members].sum()) for _, members in ranked]
     first = int(np.argmax(poison)) if poison else 0
-    found = bool(poison) and 2 * poison[first] > len(groups[first])
+    found = bool(poison) and 2 * poison[first] > len(ranked[first][1])
     return {
         "flagged": len(suspects.rows),
         "flagged_share": len(suspects.rows) / len(planted),
         "flagged_low": suspects.low,
         "flagged_high": suspects.high,
         "flagged_poison": int(planted[suspects.rows].sum()),
-        "group_rank": first + 1 if found else None,
+        "group_rank": ranked[first][0] if found else None,
         "group_share": float(poison[first] / planted.sum()) if found else None,
-        "groups": len(groups),
+        "groups": len(ranked),
     }

@@ -66,23 +66,26 @@ class Found(NamedTuple):
 
 
 def find_groups(run: RunFolder, dataset: Dataset | None, suspects: Array, ranks: dict[str, Array]) -> Found:
-    """Suspects by caption, those first whose captions are most over-represented among them; then near-copies
-    from the graph, largest first; without a graph, exact copies."""
+    """Suspects by caption, then near-copies from the graph; without a graph, exact copies."""
     image, text, _ = vectors(run, dataset)
     graph = load_graph(run)
     same = near_copies(graph) if graph is not None else copies(identify(image).group)
-    groups: list[Array] = []
-    bound = 0.0
-    if text and len(suspects):
-        drawn = np.random.default_rng(0).integers(0, text.n, STRANGERS)
-        said = alike(text.take(suspects), typical_distance(text.take(drawn)))
-        caption = identify(text).group
-        groups = [suspects[members] for members in _members(said)]
-        groups.sort(key=lambda members: -_excess(caption, members, len(suspects)))
-        bound = said.bound
-    figures = [_figures(text, members, ranks) for members in groups]
-    figures += [_figures(text, members, {}) for members in _members(same)]
-    return Found([*groups, *_members(same)], len(groups), (bound, same.bound), figures)
+    said, bound = of_suspects(text, suspects) if text else ([], 0.0)
+    figures = [_figures(text, members, ranks) for members in said]
+    figures += [_figures(text, members, {}) for members in members_of(same)]
+    return Found([*said, *members_of(same)], len(said), (bound, same.bound), figures)
+
+
+def of_suspects(text: Rows, suspects: Array) -> tuple[list[Array], float]:
+    """Groups of suspects whose captions say the same, those first whose captions are most over-represented
+    among the suspects, and the distance within which captions say the same."""
+    if not len(suspects):
+        return [], 0.0
+    drawn = np.random.default_rng(0).integers(0, text.n, STRANGERS)
+    said = alike(text.take(suspects), typical_distance(text.take(drawn)))
+    caption = identify(text).group
+    groups = [suspects[members] for members in members_of(said)]
+    return sorted(groups, key=lambda members: -_excess(caption, members, len(suspects))), said.bound
 
 
 def group_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, groups: Found) -> pa.Table:
@@ -133,7 +136,7 @@ def _excess(caption: Array, members: Array, suspects: int) -> float:
     return float((len(members) - expected) / math.sqrt(expected))
 
 
-def _members(groups: Groups) -> list[Array]:
+def members_of(groups: Groups) -> list[Array]:
     """Row numbers of each group, ascending."""
     rows = np.flatnonzero(groups.label >= 0)
     rows = rows[np.argsort(groups.label[rows], kind="stable")]

@@ -17,7 +17,7 @@ from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.grouping import MEMBER, Found, find_groups, group_table
 from clipscan.run.scoring import Settings, has_graph, read_scores
 from clipscan.run.words import why
-from clipscan.scores.estimate import estimate
+from clipscan.scores.estimate import Estimate, estimate
 from clipscan.scores.result import count_of
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
@@ -48,8 +48,7 @@ def select_stage(
         names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"]).combine_chunks()
         scores = read_scores(run)
         apart = estimate(scores[run.record["score"]["method"]].to_numpy())
-        count = count_of(SUSPECTED if fraction is None else fraction, names.num_rows)
-        count = max(count, apart.most) if fraction is None else count
+        count = suspected(names.num_rows, apart) if fraction is None else count_of(fraction, names.num_rows)
         ranks = ranks_of(scores)
         rows = np.argsort(ranks[run.record["score"]["method"]], kind="stable")[:count]
         found = find_groups(run, dataset, rows, ranks)
@@ -61,6 +60,11 @@ def select_stage(
 
     marker = run.task("select-00000", fingerprint(asked, run.record["asked"]["score"]), work)
     run.update(counts={name: marker[name] for name in ("suspects", "groups")}, estimate=marker["estimate"])
+
+
+def suspected(n: int, apart: Estimate) -> int:
+    """How many of n samples are suspects where nobody asked for a share."""
+    return max(count_of(SUSPECTED, n), apart.most)
 
 
 def suspect_table(
