@@ -73,10 +73,11 @@ def test_the_page_says_how_many_stand_apart_and_shows_the_verdicts(run):
 @pytest.mark.parametrize(
     ("group", "verdict"),
     [
-        (verdicts.Group(90, 0.9, 0.1, 3.0, 1.0), verdicts.TRIGGER),
-        (verdicts.Group(90, 0.9, 0.1, 1.0, 3.0), verdicts.UNLEARNT),
-        (verdicts.Group(90, 1.0, 1.0, 1.0, 3.0), verdicts.BOILERPLATE),
-        (verdicts.Group(90, 0.9, 0.1, 1.0, math.nan), verdicts.ODD),
+        (verdicts.Group(90, 0.9, 0.1, 3.0, 1.0, 0.9), verdicts.TRIGGER),
+        (verdicts.Group(90, 0.9, 0.1, 1.0, 3.0, 0.9), verdicts.UNLEARNT),
+        (verdicts.Group(90, 1.0, 1.0, 1.0, 3.0, 0.9), verdicts.BOILERPLATE),
+        (verdicts.Group(90, 0.9, 0.1, 1.0, math.nan, 0.9), verdicts.ODD),
+        (verdicts.Group(90, 0.9, 0.1, 3.0, 1.0, 0.1), verdicts.ODD),
     ],
 )
 def test_verdicts_on_suspects(group, verdict):

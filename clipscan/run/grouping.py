@@ -65,13 +65,19 @@ class Found(NamedTuple):
         return len(members), len(set(names["caption"].take(pa.array(members)).to_pylist()))
 
 
-def find_groups(run: RunFolder, dataset: Dataset | None, suspects: Array, ranks: dict[str, Array]) -> Found:
-    """Suspects by caption, then near-copies from the graph; without a graph, exact copies."""
+def find_groups(
+    run: RunFolder, dataset: Dataset | None, suspects: Array, apart: int, ranks: dict[str, Array]
+) -> Found:
+    """Suspects by caption, then near-copies from the graph; without a graph, exact copies. apart: how many of
+    the suspects, from the first, stand apart."""
     image, text, _ = vectors(run, dataset)
     graph = load_graph(run)
     same = near_copies(graph) if graph is not None else copies(identify(image).group)
     said, bound = of_suspects(text, suspects) if text else ([], 0.0)
-    figures = [_figures(text, members, ranks) for members in said]
+    figures = [
+        _figures(text, members, ranks)._replace(apart=float(np.isin(members, suspects[:apart]).mean()))
+        for members in said
+    ]
     figures += [_figures(text, members, {}) for members in members_of(same)]
     return Found([*said, *members_of(same)], len(said), (bound, same.bound), figures)
 

@@ -51,7 +51,7 @@ def select_stage(
         count = suspected(names.num_rows, apart) if fraction is None else count_of(fraction, names.num_rows)
         ranks = ranks_of(scores)
         rows = np.argsort(ranks[run.record["score"]["method"]], kind="stable")[:count]
-        found = find_groups(run, dataset, rows, ranks)
+        found = find_groups(run, dataset, rows, apart.number, ranks)
         groups = group_table(run, dataset, names, found)
         write_table(run / "suspects.parquet", suspect_table(run, dataset, names, rows, scores, ranks, found))
         write_table(run / "groups.parquet", groups)

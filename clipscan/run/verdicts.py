@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 AGREE = 0.8  # mean cosine of the captions of a group, above which they say the same
 MARKED = 2.0  # mean surprise -ln(rank / n) of a group: 1 for samples drawn at random, 2 for the top seventh
+HALF = 0.5  # of a group must stand apart, or it is the tail of the clean pairs
 MOSTLY = 0.8  # share of a group under one wording
 
 TRIGGER = "trigger-like: pictures that stand apart, under captions that say the same"
@@ -25,13 +26,15 @@ COPIES = "near-copies whose captions were not compared"
 class Group(NamedTuple):
     """Figures of a group. agreement: mean cosine of its captions (NaN without captions); commonest: share of
     the members under the commonest caption; alone, mismatched: mean surprise by density and by the
-    cross-modal scores (NaN where there are none)."""
+    cross-modal scores (NaN where there are none); apart: share of the members in the population that stands
+    apart (scores/estimate.py)."""
 
     size: int
     agreement: float
     commonest: float
     alone: float = math.nan
     mismatched: float = math.nan
+    apart: float = 0.0
 
 
 def of_copies(group: Group) -> str:
@@ -43,6 +46,8 @@ def of_copies(group: Group) -> str:
 
 def of_suspects(group: Group) -> str:
     """The verdict on suspects whose captions say the same."""
+    if group.apart < HALF:
+        return ODD
     if group.alone >= MARKED:
         return TRIGGER
     if group.mismatched >= MARKED:
