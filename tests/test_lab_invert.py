@@ -304,6 +304,8 @@ def test_only_a_trigger_that_works_and_costs_less_than_every_control_is_one():
     failed = Comparison("fixed", outcome(0.5, 0.01), [outcome(0.95, 0.5)])
     assert like.cheapest == 1 and like.ratio == pytest.approx(10)
     assert not_so.cheapest == 0 and not_so.ratio == pytest.approx(1)  # the unreached one was no cheaper way
+    hard = Comparison("anywhere", outcome(0.95, 0.05), [outcome(0, c, reached=False) for c in (0.03, 0.2)])
+    assert hard.cheapest == 1 and hard.ratio == pytest.approx(4)  # tried in vain on a fifth of the picture
     assert np.isnan(failed.ratio)
     assert most_telling([not_so, failed, like]) is like
     assert verdict([not_so, failed, like]) == triggers.LIKE == "trigger-like"

@@ -41,22 +41,21 @@ class Comparison(NamedTuple):
 
     @property
     def cheapest(self) -> int | None:
-        """Number of the control that the group is held against: the one that takes least. None without
-        controls; one on which no trigger worked counts only where it is so with all."""
-        order = sorted(range(len(self.controls)), key=lambda i: (not works(self.controls[i]), self._cost(i)))
-        return order[0] if order else None
+        """Number of the control that the group is held against: of those on which a trigger worked the one
+        that takes least; if it worked on none, the one on which the largest mask was tried in vain."""
+        able = [i for i, one in enumerate(self.controls) if works(one)]
+        if able:
+            return min(able, key=lambda i: self.controls[i].cost)
+        return max(range(len(self.controls)), key=lambda i: self.controls[i].cost, default=None)
 
     @property
     def ratio(self) -> float:
-        """Cost of the cheapest control by that of the group. A control that was never reached costs at
-        least what its last mask cost. NaN where the group was not reached, or nothing is compared."""
+        """Cost of that control by the cost of the group: at least so much where the control was not reached.
+        NaN where the group was not reached, or nothing is compared."""
         at = self.cheapest
         if at is None or not works(self.group) or not self.group.cost:
             return math.nan
         return self.controls[at].cost / self.group.cost
-
-    def _cost(self, control: int) -> float:
-        return self.controls[control].cost
 
 
 def works(one: Outcome) -> bool:
