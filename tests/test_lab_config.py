@@ -1,10 +1,12 @@
 """A config says what is to be done, or what is wrong with it: the file, the key, the remedy."""
 
+import numpy as np
 import pytest
 
 from clipscan.errors import InputError
 from clipscan.lab.answers import Asked, Key, wanted
 from clipscan.lab.config import open_source, read_config
+from clipscan.lab.learnt.files import write_learnt
 
 WHOLE = """
 [datasets.photos]
@@ -137,3 +139,32 @@ def test_the_examples_are_sound(name):
     plan = read_config(path)
     assert plan.works and any(work.retrain for work in plan.works)
     assert any(work.cell.rate == 0 for work in plan.works)
+
+
+def learnt_cell(folder, patch):
+    """The one cell of a config beside whose folder a learnt patch lies; None: no such file."""
+    folder.mkdir(exist_ok=True)
+    if patch is not None:
+        write_learnt(
+            folder / "patch.safetensors",
+            {"patch": patch},
+            {"attack": "badclip", "share": 0.25, "place": "middle"},
+        )
+    text = WHOLE.replace('["badnets", "sig"]', '"badclip"').replace("[0.005, 0]", "0.005")
+    text = text.replace("rates = 0.005", 'rates = 0.005\nseeds = 0\noptions = { file = "patch.safetensors" }')
+    return read_config(config(folder, text)).works[0].cell
+
+
+def test_a_learnt_trigger_is_known_by_what_is_in_its_file_not_by_where_it_lies(tmp_path):
+    grey, white = (np.full((4, 4, 3), value, np.uint8) for value in (128, 255))
+    cell = learnt_cell(tmp_path / "a", grey)
+    assert cell.options == {"file": str(tmp_path / "a" / "patch.safetensors")}
+    assert cell.name == learnt_cell(tmp_path / "b", grey).name
+    assert cell.name != learnt_cell(tmp_path / "c", white).name
+
+
+def test_a_learnt_trigger_that_is_missing_is_said_before_anything_is_computed(tmp_path):
+    with pytest.raises(
+        InputError, match=r"case 1: cannot read .*patch\.safetensors.*clipscan lab craft badclip"
+    ):
+        learnt_cell(tmp_path / "a", None)

@@ -31,6 +31,8 @@ from clipscan.run.files import write_json
 
 Say = Callable[[str], None]
 
+FILE = "file"  # the option of a trigger that is read from one
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -49,8 +51,11 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Folder name: what a person wants to know, and a hash of everything."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        """Folder name: what a person wants to know, and a hash of everything; of a trigger's file, of what
+        is in it."""
+        options = {name: _content(name, value) for name, value in self.options.items()}
+        decisive = asdict(self) | {"options": options}
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
         words = f"{self.attack}-{self.target}-{self.rate:g}-{self.model}-{self.seed}".replace(":", "-")
         return f"{words}-{digest}"
 
@@ -84,23 +89,23 @@ def prepare(
         shutil.rmtree(out / "dataset", ignore_errors=True)  # killed while it was being removed
         return out
     seconds: dict[str, float] = {}
-    with _timed(seconds, "poison"):
+    with timed(seconds, "poison"):
         planted = plant(cell, source, out)
     dataset, last = open_dataset(planted.dataset), out / "model.safetensors"
-    with _timed(seconds, "train"):
+    with timed(seconds, "train"):
         train(cell, dataset, last, snapshots=cell.epochs[:-1], device=device, workers=workers, say=say)
     model = one_of(dataset, planted.truth)
     for epoch in cell.epochs:
         at = out / f"epoch{epoch:02d}"
         weights = last if epoch == cell.epochs[-1] else snapshot_path(last, epoch)
-        with _timed(seconds, f"try {epoch}"):
+        with timed(seconds, f"try {epoch}"):
             if not (at / "behaviour.json").exists():
                 seen = tried(cell, weights, held_out, classes, limit, model, device)
                 write_json(at / "behaviour.json", seen._asdict())
         seen = behaviour(at)
         obeyed = "" if math.isnan(seen.success) else f", attack success {seen.success:.3f}"
         say(f"epoch {epoch}: accuracy {seen.accuracy:.3f}{obeyed}")
-        with _timed(seconds, f"embed {epoch}"):
+        with timed(seconds, f"embed {epoch}"):
             embed(planted.dataset, out=at / "run", pretrained=weights, device=device, workers=workers)
     write_json(out / "cell.json", {"cell": asdict(cell), "counts": _counts(planted), "seconds": seconds})
     shutil.rmtree(planted.dataset)
@@ -155,12 +160,17 @@ def one_of(dataset: Dataset, truth: Path) -> Sample | None:
     return next((one for one in pairs if isinstance(one, Sample) and (one.shard, one.key) in planted), None)
 
 
+def _content(option: str, value: Any) -> Any:
+    return hashlib.sha256(Path(value).read_bytes()).hexdigest() if option == FILE else value
+
+
 def _counts(planted: Poisoned) -> dict[str, int]:
     return {name: value for name, value in planted._asdict().items() if isinstance(value, int)}
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Into `seconds`, what the stage inside took."""
     start = time.perf_counter()
     yield
     seconds[stage] = round(time.perf_counter() - start, 1)

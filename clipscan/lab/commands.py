@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,9 +27,6 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", help="A setting of the trigger, NAME=VALUE, e.g. share=0.25; several times."),
 ]
-Classes = Annotated[str, typer.Option(help="Class names, comma-separated; held-out captions must name one.")]
-HeldOut = Annotated[str, typer.Option(help="A dataset that was not trained on.")]
-Rate = Annotated[float, typer.Option(help="Share of the pairs to poison.")]
 
 
 @app.command("poison")
@@ -38,7 +34,7 @@ def poison_command(
     source: str,
     out: Path,
     attack: Attack = "badnets",
-    rate: Rate = 0.005,
+    rate: Annotated[float, typer.Option(help="Share of the pairs to poison.")] = 0.005,
     target: Target = "banana",
     seed: int = 0,
     option: Options = None,
@@ -58,7 +54,9 @@ def poison_command(
 def evaluate_command(
     model: Path,
     held_out: str,
-    classes: Classes,
+    classes: Annotated[
+        str, typer.Option(help="Class names, comma-separated; held-out captions must name one.")
+    ],
     attack: Attack = "badnets",
     target: Target = "banana",
     seed: int = 0,
@@ -85,42 +83,6 @@ def grade_command(run: Path, truth: Path) -> None:
     from clipscan.lab.poison import read_truth
 
     Console().print(grades_table(grade(run, read_truth(truth))))
-
-
-@app.command("experiment")
-def experiment_command(
-    source: str,
-    out: Path,
-    held_out: HeldOut,
-    classes: Classes,
-    attack: Attack = "badnets",
-    rate: Rate = 0.005,
-    target: Target = "banana",
-    seed: int = 0,
-    option: Options = None,
-    model: str = "clipscan-conv-32",
-    epochs: int = 10,
-    batch_size: int = 256,
-) -> None:
-    """Poison SOURCE, train on it, try the trigger, scan, and compare with the truth; all under OUT."""
-    from clipscan.lab.demo import findings, grades_table
-    from clipscan.lab.experiment import conduct
-    from clipscan.lab.poison import poison
-    from clipscan.run.progress import Lines
-
-    options = _options(option)
-    planted = poison(open_dataset(source), out, attack=attack, rate=rate, target=target, seed=seed, **options)
-    print(f"{planted.poisoned:,} of {planted.pairs:,} pairs poisoned", flush=True)
-    result = conduct(
-        planted, open_dataset(held_out), _names(classes), out, target=target, attack=attack, options=options,
-        training={"model": model, "epochs": epochs, "batch_size": batch_size, "seed": seed},
-        say=lambda line: print(line, flush=True), progress=Lines(sys.stdout),
-    )  # fmt: skip
-    Console().print(grades_table(result.grades))
-    for line in findings(out / "run"):
-        print(line)
-    print("seconds: " + ", ".join(f"{stage} {took:.0f}" for stage, took in result.seconds.items()))
-    print(f"peak memory: {result.peak_mb:,} MB; all figures: {out / 'result.json'}")
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ seeds = [0, 1, 2]
 [[cases]]                             # lists multiply out into cells
 attack = ["badnets", "sig"]           # lab/campaigns.py
 rates = [0.002, 0.005]                # 0: nothing planted
-options = { share = 0.25 }            # of the trigger
+options = { share = 0.25 }            # of the trigger; `file` of a learnt one is relative to this file
 retrain = true                        # drop what clipscan would drop, train again
 
 [score]
@@ -37,8 +37,9 @@ from typing import Any, NamedTuple
 
 from clipscan.errors import InputError
 from clipscan.lab.answers import Asked
-from clipscan.lab.cells import Cell
+from clipscan.lab.cells import FILE, Cell
 from clipscan.lab.keys import Keys
+from clipscan.lab.learnt.files import read_learnt
 
 
 class Source(NamedTuple):
@@ -80,7 +81,7 @@ def read_config(path: Path) -> Plan:
     works: dict[str, Work] = {}
     for number, table in enumerate(keys.array("cases"), 1):
         case = Keys({**defaults, **table}, f"{path}: case {number}")
-        for work in _works(case, sources):
+        for work in _works(case, sources, path.parent):
             name = f"{work.cell.dataset}/{work.cell.name}"
             known = works.get(name, work)
             works[name] = Work(work.cell, work.retrain or known.retrain)
@@ -132,8 +133,8 @@ def _resolved(text: str, folder: Path) -> str:
     return "::".join(part if "://" in part else str(folder / part) for part in text.split("::"))
 
 
-def _works(keys: Keys, sources: dict[str, Source]) -> list[Work]:
-    """The cells of one case."""
+def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
+    """The cells of one case; a trigger's file lies relative to `folder`."""
     lists = (
         keys.many("dataset", str), keys.many("attack", str), keys.many("target", str),
         keys.many("rates", float), keys.many("models", str), keys.many("seeds", int),
@@ -141,6 +142,8 @@ def _works(keys: Keys, sources: dict[str, Source]) -> list[Work]:
     epochs = tuple(sorted(set(keys.many("epochs", int))))
     options, retrain = keys.one("options", dict, {}), keys.one("retrain", bool, False)
     keys.done()
+    if FILE in options:
+        options = options | {FILE: str(folder / str(options[FILE]))}
     works = []
     for dataset, attack, target, rate, model, seed in itertools.product(*lists):
         if dataset not in sources:
@@ -161,7 +164,9 @@ def _check(cell: Cell, where: str) -> None:
     if set("/\\\0") & set(cell.attack + cell.target + cell.model):
         raise InputError(f"{where}: attack, target and model name the cell's folder; no slashes in them")
     try:
-        assert cell.campaign
+        for part in cell.campaign.parts:
+            if FILE in part.options:
+                read_learnt(part.options[FILE], str(part.trigger))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

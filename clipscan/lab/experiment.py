@@ -1,11 +1,11 @@
-"""One experiment from end to end: train on poisoned data, try the trigger, scan, compare with the truth.
+"""What the demo does: train on poisoned data, try the trigger, scan, compare with the truth.
 
     OUT/dataset, truth.parquet, poison.json   as `poison` left them
     OUT/model.safetensors                     a CLIP trained on that dataset: it must have seen it
     OUT/run                                   the scan
     OUT/result.json                           every figure, settings and seconds beside it
 
-The demo and the runs on real pictures differ only in what they hand over.
+A finished stage is not done again. The laboratory's grid is another matter: lab/runner.py.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from __future__ import annotations
 import json
 import resource
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clipscan.data import Dataset, open_dataset
 from clipscan.lab.campaigns import parse_campaign
+from clipscan.lab.cells import timed
 from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
 from clipscan.lab.poison import Poisoned, read_truth
 from clipscan.run import Progress
@@ -81,14 +80,14 @@ def conduct(
     settings = {"target": target, "attack": attack, **options, **training, **scanning}
     result = Result(planted, settings)
     dataset, model = open_dataset(planted.dataset), out / "model.safetensors"
-    with _timed(result, "train"):
+    with timed(result.seconds, "train"):
         train_clip(dataset, model, log=say, **training)
-    with _timed(result, "try"):
+    with timed(result.seconds, "try"):
         encoder = load_encoder(None, str(model))
         campaign = parse_campaign(attack, target, options)
         result.behaviour = behave(encoder, held_out, classes, campaign=campaign, limit=limit)
     say(describe(result.behaviour, target))
-    with _timed(result, "scan"):
+    with timed(result.seconds, "scan"):
         scan(planted.dataset, pretrained=model, out=out / "run", progress=progress, **scanning)
     result.seconds |= {
         f"scan: {stage.stage}": round(stage.seconds, 1) for stage in status(out / "run") if stage.seconds
@@ -106,13 +105,6 @@ def describe(behaviour: Behaviour, target: str) -> str:
         f"on {behaviour.pictures:,} held-out pictures: zero-shot accuracy {behaviour.accuracy:.3f}; "
         f'called "{target}" with the trigger {behaviour.success:.3f}, without it {behaviour.false_alarm:.3f}'
     )
-
-
-@contextmanager
-def _timed(result: Result, stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    result.seconds[stage] = round(time.perf_counter() - start, 1)
 
 
 def _longest(seconds: dict[str, float], record: Path) -> dict[str, float]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from clipscan.engine import cores
 from clipscan.errors import InputError
-from clipscan.lab.cells import Cell, behaviour, prepare
+from clipscan.lab.cells import FILE, Cell, behaviour, prepare
 from clipscan.lab.config import Plan, Source, Work, open_source
 from clipscan.lab.figures import Measured, measure, measured
 from clipscan.lab.jobs import Failure, each
@@ -129,12 +129,18 @@ def _case(cell: Cell, at: Path, epoch: int) -> dict[str, Any]:
     record, seen = read_json(at / "cell.json"), behaviour(at / f"epoch{epoch:02d}")
     return {
         "dataset": cell.dataset, "attack": cell.attack, "target": cell.target,
-        "options": json.dumps(cell.options, sort_keys=True) if cell.options else "",
+        "options": _shown(cell.options),
         "rate": cell.rate, "seed": cell.seed, "model": cell.model, "epoch": epoch,
         "pairs": record["counts"]["pairs"], "poisoned": record["counts"]["poisoned"],
         "success": seen.success, "accuracy": seen.accuracy, "false_alarm": seen.false_alarm,
         "train_seconds": record["seconds"]["train"], "cell": cell.name,
     }  # fmt: skip
+
+
+def _shown(options: dict[str, Any]) -> str:
+    """As rows and pages hold them: where a trigger's file lies is nobody's business."""
+    shown = {name: Path(value).name if name == FILE else value for name, value in options.items()}
+    return json.dumps(shown, sort_keys=True) if shown else ""
 
 
 def _check_sources(plan: Plan, chosen: Sequence[Work]) -> None:

@@ -73,6 +73,7 @@ class Recovered(NamedTuple):
     size: int | None
     captions: list[str]
     captions_in_all: int
+    agreeing: float | None  # share of the group's members behind these captions
     verdict: str
     held_out: int | None
     tried: list[Tried]
@@ -152,6 +153,7 @@ def _recovered(folder: Path, album: _Album) -> Recovered | None:
         _count(record.get("size")),
         captions or [best.group.caption],
         max(_count(record.get("captions_in_all")) or 1, len(captions)),
+        _number(record.get("members_agreeing"), 1.0),
         str(verdict),
         _count(_dict(record.get("pictures")).get("held_out")),
         known,

@@ -26,6 +26,7 @@ from clipscan.run.files import read_json
 from clipscan.run.folder import fingerprint, run_record
 
 CONTROLS = 3
+AGREED = 0.9  # share of a group's captions below which the user is told what of them is sought
 
 
 class Recovery(NamedTuple):
@@ -87,6 +88,8 @@ def invert(
         f"{len(job.clean.search) + len(job.clean.choose):,} pictures to search with, "
         f"{len(job.clean.held_out):,} held out; {encoder.image_size} px on {encoder.device}"
     )
+    if job.agreeing < AGREED:
+        say(f"only {job.agreeing:.0%} of the group's captions agree; sought: {job.target.captions[0][:80]!r}")
     record, pictures = perform(job, forms, say)
     record = {"asked": asked, "size": sought.size if isinstance(sought, Group) else None} | record
     shutil.rmtree(folder, ignore_errors=True)  # of other settings

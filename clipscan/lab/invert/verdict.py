@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from clipscan.report.triggers import LIKE, NONE, NOT
 
 WORKS = 0.9  # success on held-out pictures from which a trigger counts as recovered
-# The cheapest control must cost this many times as much. Measured with ten harmless captions each of two
-# datasets (CIFAR-10 and the demo's scenes, `clipscan invert RUN --caption TEXT`), each against every three of
-# the others: above 3 in 1 of 840 choices in one form and one dataset, never elsewhere (largest 3.1). The
-# planted patches: 5.4 to 16.8 and 4.0 to 4.4 in their best form.
+# The cheapest control must cost this many times as much. Chosen on ten harmless captions each of two datasets
+# (CIFAR-10 and the demo's scenes; `clipscan invert RUN --caption TEXT` prints the costs), each held against
+# every three of the others: at most 2.97 in any form. The patches planted there: 5.6 to 16.5 and 3.4 to 6.2
+# in their best form. In other models a photo filter: 3.2; a sinusoid: 1.4, so this rule calls it no trigger.
 RATIO = 3.0
 
 
