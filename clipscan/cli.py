@@ -319,6 +319,36 @@ def export(
 
 
 @app.command()
+def calibrate(
+    run: Run,
+    trusted: Annotated[
+        Path,
+        typer.Argument(help="a run folder of pairs known to be clean, made by embed with the same model"),
+    ],
+    rate: Annotated[float, typer.Option(help="share of clean ones among those to drop, on average")] = 0.05,
+    backend: Backend = "auto",
+    devices: Devices = "auto",
+    threads: Threads = None,
+) -> None:
+    """Which samples to drop at a stated rate of mistakes, by trusted pairs from the same source."""
+    from clipscan import pipeline
+    from clipscan.run import RunFolder
+    from clipscan.run.calibrating import calibrate as run_calibrate
+
+    folder, clean = RunFolder(run), RunFolder(trusted)
+    with folder.lock():
+        done = run_calibrate(
+            folder, pipeline.reopen(folder), clean, pipeline.reopen(clean), rate,
+            backend=backend, devices=devices, threads=threads,
+        )  # fmt: skip
+    print(
+        f"{done.called:,} of {done.rows:,} samples to drop, on average at most {rate:.1%} of them clean "
+        f"({done.trusted:,} trusted pairs, which can convict {done.fewest:,} or more)"
+    )
+    print(f"next: clipscan export {run} --decisions {run / 'calibration.parquet'}")
+
+
+@app.command()
 def apply(
     run: Run,
     to: Annotated[Path, typer.Option(help="a new folder", show_default=False)],

@@ -27,7 +27,7 @@ OUTPUTS = {
     "embed": ("embeddings", "bad.parquet"),
     "trusted": ("trusted",),
     "graph": ("neighbors",),
-    "score": ("scores",),
+    "score": ("scores", "calibration.parquet"),
     "select": (
         "suspects.parquet", "groups.parquet", "drop.parquet", "keep.txt", "drop.txt", "keep_uids.npy",
         "report", "invert",

@@ -1,0 +1,93 @@
+"""Trusted pairs as a yardstick: which rows of a run are poison, at a stated rate of mistakes.
+
+The trusted pairs are a run of their own, embedded by the same model. Both are scored as if they were one
+dataset, so that chance alone decides where a clean row stands among the trusted ones (scores/conformal.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+import clipscan
+from clipscan.data import Dataset
+from clipscan.engine import Rows
+from clipscan.errors import RunError
+from clipscan.run.embedding import metadata, vectors
+from clipscan.run.files import write_table
+from clipscan.run.folder import RunFolder, run_record
+from clipscan.scores import ELSEWHERE
+from clipscan.scores.conformal import discoveries, fewest, p_values
+
+
+class Calibrated(NamedTuple):
+    """Rows of the run and trusted pairs; how many rows are called poison, and how many it takes at least."""
+
+    rows: int
+    trusted: int
+    called: int
+    fewest: int
+
+
+def calibrate(
+    run: RunFolder, dataset: Dataset, trusted: RunFolder, trusted_dataset: Dataset, rate: float, **how: Any
+) -> Calibrated:
+    """RUN/calibration.parquet: shard, key, p, decision ("drop" or "keep") of every row of a scored run, so
+    that on average at most `rate` of those to drop are clean.
+
+    It holds where trusted pairs come from where the dataset's clean ones do; how: threads, devices, backend
+    and max_memory of the search. RunError where the two runs are of different models, or where the run's
+    score cannot be made of vectors alone.
+    """
+    asked = run_record(run.path).get("asked", {}).get("score")
+    if asked is None:
+        raise RunError(f"{run.path} is not scored; run: clipscan score {run.path}")
+    if asked["method"] in ELSEWHERE:
+        raise RunError(
+            f"{run.path} is ranked by {asked['method']!r}, which other pairs do not have; calibrate another "
+            f"score: clipscan score {run.path} --method consensus --overwrite"
+        )
+    _check_model(run, trusted)
+    image, text, counts = vectors(run, dataset)
+    known, known_text, known_counts = vectors(trusted, trusted_dataset)
+    if (text is None) != (known_text is None):
+        raise RunError("one of the two runs has captions and the other has none: no score is fair to both")
+    n, m = sum(counts), sum(known_counts)
+    settings = {name: asked[name] for name in ("k", "against", "seed")}
+    scored = clipscan.score(
+        _joined(image, known),
+        text=text and known_text and _joined(text, known_text),
+        ids=_ids(run, "") + _ids(trusted, "trusted "),
+        method=asked["method"],
+        reference=asked["reference"].partition(",")[0],
+        **settings,
+        **how,
+    ).scores
+    p = p_values(scored[:n], scored[n:])
+    drop = discoveries(p, rate)
+    table = metadata(run, ["shard", "key"])
+    table = table.append_column("p", pa.array(p))
+    table = table.append_column("decision", pa.array(np.where(drop, "drop", "keep")))
+    write_table(run / "calibration.parquet", table)
+    return Calibrated(n, m, int(drop.sum()), fewest(n, m, rate))
+
+
+def _check_model(run: RunFolder, trusted: RunFolder) -> None:
+    made_by = [run_record(one.path).get("embed", {}).get("weights_sha256") for one in (run, trusted)]
+    if made_by[0] != made_by[1]:
+        raise RunError(
+            f"{trusted.path} was not embedded with the model of {run.path}: embed the trusted pairs with the "
+            "same --model and --pretrained"
+        )
+
+
+def _joined(first: Rows, second: Rows) -> Rows:
+    return Rows([*first.parts, *second.parts], first.name)
+
+
+def _ids(run: RunFolder, mark: str) -> list[str]:
+    names = metadata(run, ["shard", "key"])
+    pairs = zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True)
+    return [f"{mark}{shard}\t{key}" for shard, key in pairs]

@@ -1,0 +1,128 @@
+"""Trusted pairs convict poison, and clean pairs no more often than was agreed."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import false_discovery_control
+
+import clipscan
+from clipscan import pipeline
+from clipscan.errors import InputError, RunError
+from clipscan.run import RunFolder, Settings
+from clipscan.run.calibrating import calibrate
+from clipscan.run.progress import Silent
+from clipscan.scores.conformal import discoveries, fewest, p_values
+
+NUMBERS = st.lists(st.floats(-9, 9), min_size=1, max_size=40)
+
+
+@given(NUMBERS, NUMBERS)
+def test_a_p_value_is_the_share_of_trusted_scores_at_least_as_high_counting_itself(scores, trusted):
+    expected = [(1 + sum(t >= s for t in trusted)) / (1 + len(trusted)) for s in scores]
+    np.testing.assert_allclose(p_values(scores, trusted), expected)
+
+
+def test_nan_convicts_nobody():
+    assert p_values([np.nan, 2.0], [1.0, 1.0, 1.0]).tolist() == [1.0, 0.25]
+    assert p_values([2.0], [1.0, np.nan, 1.0]).tolist() == [0.5]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0.01, 0.5))
+def test_discoveries_are_those_of_benjamini_and_hochberg(p, rate):
+    adjusted = false_discovery_control(p, method="bh")
+    clear = np.abs(adjusted - rate) > 1e-9  # the last bit decides on the border itself
+    np.testing.assert_array_equal(discoveries(p, rate)[clear], (adjusted <= rate)[clear])
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1])
+def test_a_rate_that_is_none_is_refused(rate):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        discoveries([0.5], rate)
+
+
+def test_trusted_scores_are_needed():
+    with pytest.raises(InputError, match="m >= 1"):
+        p_values([1.0], [])
+
+
+def run_of(folder, image, text):
+    """An embedded run of precomputed vectors."""
+    for side, rows in (("img", image), ("text", text)):
+        (folder / f"data/{side}_emb").mkdir(parents=True)
+        np.save(folder / f"data/{side}_emb/{side}_emb_0.npy", rows)
+    return pipeline.embed(folder / "data", out=folder / "run")
+
+
+def pairs(rng, n, poisoned=0):
+    """n pairs whose captions stand near their pictures; the first `poisoned` are one far knot."""
+    image = rng.standard_normal((n, 12)).astype(np.float32)
+    text = image + 0.3 * rng.standard_normal((n, 12)).astype(np.float32)
+    image[:poisoned] = 6 + 0.3 * rng.standard_normal((poisoned, 12))
+    text[:poisoned] = -2
+    return image, text
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    """(folder, run, dataset, trusted run, its dataset): 40 of 2,000 poisoned, 1,500 trusted."""
+    folder, rng = tmp_path_factory.mktemp("calibrated"), np.random.default_rng(3)
+    run, dataset = run_of(folder / "suspect", *pairs(rng, 2000, poisoned=40))
+    trusted = run_of(folder / "trusted", *pairs(rng, 1500))
+    pipeline.finish(run, dataset, Settings(threads=1), None, False, Silent())
+    return folder, run, dataset, *trusted
+
+
+def test_the_agreed_rate_of_mistakes_is_kept_on_average():
+    wrong = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        image = np.vstack([pairs(rng, 2000, poisoned=40)[0], pairs(rng, 1500)[0]])
+        scored = clipscan.score(image, ids=np.arange(3500), method="kdist", threads=1).scores
+        called = discoveries(p_values(scored[:2000], scored[2000:]), 0.1)
+        assert called[:40].all()
+        wrong.append(called[40:].sum() / called.sum())
+    assert 0 < np.mean(wrong) < 0.15  # 0.1, and what eight draws leave to chance
+
+
+def test_poison_of_a_run_is_convicted_and_its_clean_pairs_are_like_the_trusted_ones(calibrated):
+    _, run, dataset, trusted, trusted_dataset = calibrated
+    done = calibrate(run, dataset, trusted, trusted_dataset, 0.1, threads=1)
+    table = pq.read_table(run / "calibration.parquet")
+    drop, p = np.array(table["decision"].to_pylist()) == "drop", table["p"].to_numpy()
+    assert done.called == drop.sum() and (done.rows, done.trusted) == (2000, 1500)
+    assert done.fewest == fewest(2000, 1500, 0.1) == 14
+    assert drop[:40].all()
+    assert 0.07 < (p[40:] <= 0.1).mean() < 0.13
+
+
+def test_the_decisions_become_lists(calibrated):
+    _, run, dataset, trusted, trusted_dataset = calibrated
+    done = calibrate(run, dataset, trusted, trusted_dataset, 0.1, threads=1)
+    written = pipeline.export(run, dataset, decisions=run / "calibration.parquet")
+    assert written.dropped == done.called
+
+
+def test_a_clean_run_convicts_nobody(tmp_path):
+    rng = np.random.default_rng(5)
+    run, dataset = run_of(tmp_path / "suspect", *pairs(rng, 600))
+    trusted = run_of(tmp_path / "trusted", *pairs(rng, 600))
+    pipeline.finish(run, dataset, Settings(threads=1), None, False, Silent())
+    assert calibrate(run, dataset, *trusted, 0.05, threads=1).called == 0
+
+
+def test_what_cannot_be_compared_is_refused(calibrated, tmp_path):
+    _, run, dataset, trusted, trusted_dataset = calibrated
+    image, _ = pairs(np.random.default_rng(1), 50)
+    (tmp_path / "data/img_emb").mkdir(parents=True)
+    np.save(tmp_path / "data/img_emb/img_emb_0.npy", image)
+    bare = pipeline.embed(tmp_path / "data", out=tmp_path / "run")
+    with pytest.raises(RunError, match="has captions and the other has none"):
+        calibrate(run, dataset, *bare, 0.1)
+    with pytest.raises(RunError, match="is not scored"):
+        calibrate(trusted, trusted_dataset, run, dataset, 0.1)
+    other = RunFolder(tmp_path / "run")
+    other.update(embed={"weights_sha256": "0" * 64})
+    with pytest.raises(RunError, match="same --model and --pretrained"):
+        calibrate(run, dataset, other, bare[1], 0.1)
