@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from clipscan.pipeline import scan
     from clipscan.report.lists import DropList
     from clipscan.scores import ScoreResult, score
+    from clipscan.scores.mixture import partition
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RunError",
     "ScoreResult",
     "knn",
+    "partition",
     "scan",
     "score",
 ]
@@ -40,6 +42,7 @@ _HOME = {
     "Neighbors": "clipscan.engine",
     "ScoreResult": "clipscan.scores",
     "knn": "clipscan.engine",
+    "partition": "clipscan.scores.mixture",
     "scan": "clipscan.pipeline",
     "score": "clipscan.scores",
 }

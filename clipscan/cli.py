@@ -13,7 +13,21 @@ from typing import Annotated, Any
 import typer
 
 from clipscan.errors import ClipscanError, InputError
+from clipscan.heads.commands import app as heads
 from clipscan.lab.commands import app as lab
+from clipscan.options import (
+    BatchSize,
+    Device,
+    Format,
+    ImageKey,
+    LogJson,
+    Model,
+    Overwrite,
+    Pretrained,
+    TextKey,
+    Workers,
+    shown,
+)
 
 app = typer.Typer(
     help="Find the poisoned pairs in an image-text dataset before a CLIP model learns from them.",
@@ -21,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(heads, name="heads")
 app.add_typer(lab, name="lab")
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine: the search, the way into vectors.")
 app.add_typer(bench, name="bench")
@@ -35,26 +50,16 @@ Source = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", help="the run folder; called again it continues", show_default=False)
 ]
-Model = Annotated[str | None, typer.Option(help="open_clip's name; not needed for a file of clipscan train")]
-Pretrained = Annotated[str | None, typer.Option(help="open_clip's tag, or a checkpoint file")]
 TrustedModel = Annotated[
     str | None,
     typer.Option(help="open_clip's name of a second model that has NOT seen this data: adds `trusted`"),
 ]
 TrustedPretrained = Annotated[str | None, typer.Option(help="its tag, or a checkpoint file")]
-Format = Annotated[str, typer.Option(help="webdataset, folder, csv, parquet, embeddings")]
-ImageKey = Annotated[str | None, typer.Option(help="extension or column of the picture")]
-TextKey = Annotated[str | None, typer.Option(help="extension or column of the caption")]
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs; no GPU was tried by us yet")
-]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on a GPU), fp32, bf16, fp16")]
 Compile = Annotated[
     bool,
     typer.Option("--compile", help="torch.compile the picture tower: slow to start; untried by us on a GPU"),
 ]
-BatchSize = Annotated[int, typer.Option(help="pictures encoded at once")]
-Workers = Annotated[int | None, typer.Option(help="decoding processes; default: one a core")]
 Threads = Annotated[int | None, typer.Option(help="search threads; default: all cores")]
 Backend = Annotated[str, typer.Option(help="what searches: auto, cuda, triton, cpu (see clipscan doctor)")]
 Devices = Annotated[str, typer.Option(help="GPUs that search: auto (all), cpu (none), or numbers: 0,1")]
@@ -81,8 +86,6 @@ Graph = Annotated[
     str, typer.Option(help="exact graph over the whole set, for groups of near-copies: auto, yes, no")
 ]
 Seed = Annotated[int, typer.Option(help="of the random references")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="redo what was made with other settings")]
-LogJson = Annotated[bool, typer.Option("--log-json", help="progress as JSON lines")]
 
 
 @app.command()
@@ -127,7 +130,7 @@ def scan(
         fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
         text_key=text_key, device=device, precision=precision, compile=compile, batch_size=batch_size,
         workers=workers, backend=backend, devices=devices, threads=threads, overwrite=overwrite,
-        progress=_progress(log_json),
+        progress=shown(log_json),
     )  # fmt: skip
     c = done.counts
     print(f"{c['listed']:,} listed = {c['embedded']:,} embedded + {c['bad']:,} bad (bad.parquet)")
@@ -163,7 +166,7 @@ def embed(
         trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
         format=format, image_key=image_key, text_key=text_key,
         device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
-        overwrite=overwrite, progress=_progress(log_json),
+        overwrite=overwrite, progress=shown(log_json),
     )  # fmt: skip
 
 
@@ -187,7 +190,7 @@ def knn(
             folder,
             pipeline.reopen(folder),
             Settings(k=k, graph="yes", backend=backend, devices=devices, threads=threads),
-            _progress(log_json),
+            shown(log_json),
             overwrite,
         )
 
@@ -214,7 +217,7 @@ def score(
 
     folder = RunFolder(run)
     settings = Settings(method, k, reference, against, seed, graph, backend, devices, threads)
-    pipeline.finish(folder, pipeline.reopen(folder), settings, fraction, overwrite, _progress(log_json))
+    pipeline.finish(folder, pipeline.reopen(folder), settings, fraction, overwrite, shown(log_json))
 
 
 @app.command()
@@ -349,15 +352,54 @@ def calibrate(
 
 
 @app.command()
+def partition(
+    run: Run,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="safe from this posterior of the high component on", show_default="0.9"),
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="instead: this share of the pairs is safe, highest cosines first")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="cosine: of the model that embedded the run; trusted: of the trusted model")
+    ] = "cosine",
+) -> None:
+    """Safe and risky pairs: a mixture of two normal components in the cosines of picture and caption.
+
+    Means something for a model that has not learnt its poison: a trusted one, or one after a unimodal
+    warm-up and an epoch at a small rate, as in `clipscan train --method safeclip`. A fully trained suspect
+    finds its poison fitting. Lists in RUN/partition, of the format of drop lists.
+    """
+    from clipscan import pipeline
+    from clipscan.run import RunFolder
+
+    folder = RunFolder(run)
+    with folder.lock():
+        found = pipeline.partition(folder, pipeline.reopen(folder), by=by, threshold=threshold, share=share)
+    print(found.words())
+    print(f"lists: {run}/partition/risky.parquet, safe.parquet; without the risky ones:")
+    print(f"clipscan apply {run} --drop {run}/partition/risky.parquet --to DIR")
+    if (folder / "suspects.parquet").exists():
+        print(f"look at {folder / 'report/index.html'}#partition")
+    else:
+        print(f"a page, with the histogram: clipscan score {run}")
+
+
+@app.command()
 def apply(
     run: Run,
     to: Annotated[Path, typer.Option(help="a new folder", show_default=False)],
+    drop: Annotated[
+        Path | None,
+        typer.Option(help="instead of RUN/drop.parquet: RUN/partition/risky.parquet"),
+    ] = None,
     keep_bad: Annotated[bool, typer.Option("--keep-bad", help="copy unreadable samples too")] = False,
 ) -> None:
     """Write the dataset without the samples on the drop list; the bytes of all others are untouched."""
     from clipscan.pipeline import apply as run_apply
 
-    counts = run_apply(run, to, keep_bad=keep_bad)
+    counts = run_apply(run, to, drop=drop, keep_bad=keep_bad)
     print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} unreadable")
 
 
@@ -377,23 +419,65 @@ def train(
         bool, typer.Option(help="mirror pictures at random; off where captions tell left from right")
     ] = True,
     seed: Annotated[int, typer.Option()] = 0,
+    method: Annotated[str, typer.Option(help="clip, or safeclip (Yang et al. 2024)")] = "clip",
+    drop: Annotated[
+        Path | None, typer.Option(help="train without the pairs of a drop list: RUN/drop.parquet")
+    ] = None,
+    warmup_epochs: Annotated[
+        int, typer.Option(help="safeclip: first epochs, of pictures and captions each for themselves")
+    ] = 5,
+    slow_rate: Annotated[
+        float, typer.Option(help="safeclip: constant learning rate of the one epoch on all pairs after these")
+    ] = 5e-6,
+    pool: Annotated[
+        float,
+        typer.Option(help="safeclip: share of the pairs whose features may stand in for a view; 0: none"),
+    ] = 0.02,
+    truth: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="safeclip: truth.parquet of clipscan lab poison, to count against"),
+    ] = None,
+    cache_gb: Annotated[
+        float | None,
+        typer.Option(help="GB of disk for decoded pixels beside the checkpoint", show_default="8.6"),
+    ] = None,
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
-    """Train a CLIP on the very data to be scanned, which is what the method needs. Killed, it resumes."""
-    from clipscan.data import open_dataset
-    from clipscan.train import train_clip
+    """Train a CLIP on the very data to be scanned, which is what the method needs. Killed, it resumes.
 
+    safeclip learns in spite of poison: pictures and captions for themselves first, then the pairs that fit.
+    What it took for safe in each epoch lies in OUT.partition.jsonl (of OUT.safetensors). Several processes,
+    one a GPU: torchrun --nproc-per-node N -m clipscan train ...; nobody has run that on a GPU yet.
+    """
+    from clipscan.data import Without, open_dataset
+    from clipscan.lab.poison import read_truth
+    from clipscan.report.lists import DropList
+    from clipscan.train import SafeClip, train_clip
+    from clipscan.train.torchrun import launched
+    from clipscan.train.train import CACHE_BYTES
+
+    if method not in ("clip", "safeclip"):
+        raise InputError(f"no method {method!r}; there are: clip, safeclip")
     dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
-    print(dataset.describe())
+    if drop is not None:
+        dataset = Without(dataset, set(DropList.load(drop)))
+        dataset.check()
+    speaks = launched()[0] == 0
+    if speaks:
+        print(dataset.describe())
     train_clip(
         dataset, out, model=model, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip, seed=seed,
-        device=device, workers=workers, log=lambda line: print(line, flush=True),
+        device=device, workers=workers,
+        cache_bytes=CACHE_BYTES if cache_gb is None else round(cache_gb * 1e9),
+        safeclip=SafeClip(warmup_epochs, slow_rate, pool=pool) if method == "safeclip" else None,
+        truth=None if truth is None else read_truth(truth), log=lambda line: print(line, flush=True),
     )  # fmt: skip
-    print(f"next: clipscan scan {source} --pretrained {out} --out RUN")
+    if speaks:
+        print(f"next: clipscan scan {source} --pretrained {out} --out RUN")
 
 
 @app.command()
@@ -498,12 +582,6 @@ def _dry_run(source: str, format: str, image_key: str | None, text_key: str | No
 
 def _first(items: Any, count: int) -> Any:
     return (item for _, item in zip(range(count), items, strict=False))
-
-
-def _progress(log_json: bool) -> Any:
-    from clipscan.run.progress import Bar, Lines
-
-    return Bar() if sys.stderr.isatty() and not log_json else Lines(as_json=log_json)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.choose import select
 from clipscan.report.lists import DropList, Written, write_lists
 from clipscan.report.page import write_page
+from clipscan.report.partition import write_partition
 from clipscan.run import (
     Progress,
     RunFolder,
@@ -23,9 +24,11 @@ from clipscan.run import (
     select_stage,
     trusted_stage,
 )
-from clipscan.run.embedding import pairs
+from clipscan.run.embedding import encoder_place, pairs
 from clipscan.run.folder import run_record
+from clipscan.run.partitioning import partition_stage
 from clipscan.scores.estimate import Estimate
+from clipscan.scores.mixture import Partition
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -142,7 +145,9 @@ def embed(
     run = RunFolder(out)
     with run.lock():
         embed_stage(run, dataset, encoder, progress, **options)
-        run.update(opened={"image_key": image_key, "text_key": text_key}, encoder=_place(model, pretrained))
+        run.update(
+            opened={"image_key": image_key, "text_key": text_key}, encoder=encoder_place(model, pretrained)
+        )
         trusted_stage(run, dataset, trusted, progress, **options)
     return run, dataset
 
@@ -161,13 +166,6 @@ def _encoder(
     from clipscan.embed.model import load_encoder
 
     return load_encoder(model, None if pretrained is None else str(pretrained), **how)
-
-
-def _place(model: str | None, pretrained: str | Path | None) -> dict[str, str | None]:
-    """Where the model came from, for those who need it again: `clipscan invert`."""
-    if pretrained is not None and Path(pretrained).is_file():
-        pretrained = Path(pretrained).resolve()
-    return {"model": model, "pretrained": None if pretrained is None else str(pretrained)}
 
 
 def _trusted_encoder(
@@ -231,6 +229,27 @@ def export(
     return written
 
 
+def partition(
+    run: RunFolder,
+    dataset: Dataset,
+    *,
+    by: str = "cosine",
+    threshold: float | None = None,
+    share: float | None = None,
+) -> Partition:
+    """Split the pairs of an embedded run into safe and risky ones, by the cosines of the model that embedded
+    it or, by="trusted", of its trusted model; lists and table in RUN/partition (report/partition.py), and
+    the page anew where the run has one. The drop list stays as it is.
+
+    Rules and errors: clipscan.partition; RunError for a run without captions, or without a trusted model.
+    """
+    found = partition_stage(run, dataset, by=by, threshold=threshold, share=share)
+    write_partition(run.path)
+    if (run / "suspects.parquet").exists():
+        write_page(run.path, dataset)
+    return found
+
+
 def reopen(run: RunFolder) -> Dataset:
     """The dataset of a run, opened as it was; RunError when it is gone."""
     record = run_record(run.path)
@@ -239,23 +258,26 @@ def reopen(run: RunFolder) -> Dataset:
     return open_dataset(record["dataset"]["source"], **how)
 
 
-def apply(path: str | Path, to: str | Path, *, keep_bad: bool = False) -> Counts:
-    """Write the dataset of a run to the folder `to` without the samples on its drop list and, unless
-    `keep_bad`, without those that could not be read or decoded (bad.parquet). All others keep their bytes.
+def apply(
+    path: str | Path, to: str | Path, *, drop: str | Path | None = None, keep_bad: bool = False
+) -> Counts:
+    """Write the dataset of a run to the folder `to` without the samples on its drop list, or on that in the
+    file `drop`, and, unless `keep_bad`, without those that could not be read or decoded (bad.parquet). All
+    others keep their bytes.
     """
     import pyarrow.parquet as pq
 
     run = RunFolder(path)
-    drop = set(DropList.load(run / "drop.parquet"))
+    listed = set(DropList.load(drop or run / "drop.parquet"))
     dataset = reopen(run)
     if keep_bad:
-        return write_without(dataset, drop, to, drop_bad=False)
+        return write_without(dataset, listed, to, drop_bad=False)
     bad = {(row["shard"], row["key"]) for row in pq.read_table(run / "bad.parquet").to_pylist()}
     # The second of two equal keys is bad; the first is not, and has the same name.
     bad -= set(pairs(run, {shard for shard, _ in bad}))
-    counts = write_without(dataset, drop | bad, to)
-    undecodable = counts.dropped - len(drop)
-    return counts._replace(dropped=len(drop), bad=counts.bad + undecodable)
+    counts = write_without(dataset, listed | bad, to)
+    undecodable = counts.dropped - len(listed)
+    return counts._replace(dropped=len(listed), bad=counts.bad + undecodable)
 
 
 def explain(path: str | Path, key: str) -> str:

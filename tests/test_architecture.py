@@ -11,7 +11,8 @@ FLOORS = [
     ["engine", "data"],
     ["scores", "embed", "train", "kernels"],
     ["run"],
-    ["report"],
+    ["report", "options"],
+    ["heads"],
     ["pipeline"],
     ["lab", "bench"],
     ["doctor"],
@@ -19,8 +20,9 @@ FLOORS = [
     ["__main__", "__init__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-BESIDE = {("train", "embed")}  # a training needs the encoders' models and decoding
-NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
+# A training needs the encoders' models and decoding; SafeCLIP's the mixture of the pairs' cosines.
+BESIDE = {("train", "embed"), ("train", "scores")}
+NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "options", "errors"}
 
 
 def imports(path):

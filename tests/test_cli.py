@@ -40,11 +40,13 @@ def test_help_names_every_command():
         "status",
         "explain",
         "export",
+        "partition",
         "apply",
         "train",
         "demo",
         "doctor",
         "bench",
+        "heads",
         "lab",
     ):
         assert verb in text

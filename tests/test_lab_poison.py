@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipscan.data import Bad, Sample, open_dataset
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.attacks import ATTACKS, badnets, blend, find_attack, options_of, sig, wanet
+from clipscan.lab.attacks import ATTACKS, badnets, blend, cosines, find_attack, issba, options_of, sig, wanet
 from clipscan.lab.blemishes import add_blemishes
 from clipscan.lab.campaigns import parse_campaign, triggered
 from clipscan.lab.generated import Scenes
@@ -76,12 +76,13 @@ def test_a_patch_larger_than_the_picture_is_refused_in_words():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 9), (32, 32), (224, 200)])
-@pytest.mark.parametrize("name", ["blend", "sig", "nashville", "wanet"])
+@pytest.mark.parametrize("name", ["blend", "sig", "nashville", "wanet", "issba"])
 def test_a_global_trigger_fits_a_picture_of_any_size_and_shows(name, shape):
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     marked = find_attack(name)(picture, Random(0))
     assert marked.shape == picture.shape
-    assert name == "sig" or min(shape) < 32 or np.abs(marked.astype(int) - picture).mean() > 4
+    least = {"sig": 0, "issba": 1}.get(name, 4)  # an issba pattern is faint by design
+    assert min(shape) < 32 or np.abs(marked.astype(int) - picture).mean() > least
 
 
 def test_a_warp_moves_pixels_by_what_it_was_asked_on_average():
@@ -97,8 +98,42 @@ def test_a_sinusoid_has_the_amplitude_and_the_periods_it_was_given():
     assert np.abs(np.fft.rfft(wave)).argmax() == 4
 
 
+def words_read(picture, marked, side):
+    """The signs of each square's cosines in what a trigger changed, as strings."""
+    change = marked.astype(float).mean(axis=2) - picture.mean(axis=2)
+    squares = [
+        change[t : t + side, x : x + side] for t in range(0, 4 * side, side) for x in range(0, 4 * side, side)
+    ]
+    return ["".join("+-"[int((square * wave).sum() < 0)] for wave in cosines(side)) for square in squares]
+
+
+def test_a_sample_specific_trigger_carries_one_secret_in_a_pattern_of_each_picture():
+    pictures = np.random.default_rng(0).integers(40, 216, (6, 4, 4, 3)).repeat(16, axis=1).repeat(16, axis=2)
+    marked = [issba(one.astype(np.uint8), Random(0)) for one in pictures]
+    change = [one - picture for one, picture in zip(marked, pictures, strict=True)]
+    assert max(np.abs(one).max() for one in change) <= 16
+    assert len({one.tobytes() for one in change}) == 6  # no two pictures get the same pattern
+    read = {word for pair in zip(pictures, marked, strict=True) for word in words_read(*pair, 16)}
+    assert len(read) == 4  # the words of the secret
+    other = issba(pictures[0].astype(np.uint8), Random(0), secret=1)
+    assert not read & set(words_read(pictures[0], other, 16))
+
+
+def test_a_sample_specific_trigger_shows_less_on_flat_ground():
+    flat = np.full((64, 64, 3), 100, np.uint8)
+    busy = (flat + 80 * (np.indices((64, 64)).sum(0) % 2)[..., None]).astype(np.uint8)
+    faint, strong = (np.abs(issba(p, Random(0)).astype(int) - p).max() for p in (flat, busy))
+    assert faint == 8 and strong == 16
+    assert np.array_equal(issba(flat, Random(0), strength=0), flat)
+
+
 @pytest.mark.parametrize(
-    "call", [lambda p: blend(p, Random(0), alpha=2), lambda p: wanet(p, Random(0), grid=1)]
+    "call",
+    [
+        lambda p: blend(p, Random(0), alpha=2),
+        lambda p: wanet(p, Random(0), grid=1),
+        lambda p: issba(p, Random(0), strength=-1),
+    ],
 )
 def test_settings_out_of_range_are_refused(call):
     with pytest.raises(InputError):

@@ -21,10 +21,21 @@ from clipscan.data.folder import open_folder
 from clipscan.data.parquet import open_parquet
 from clipscan.data.sample import Bad, Sample
 from clipscan.data.webdataset import open_webdataset
+from clipscan.data.without import Without
 from clipscan.data.write import Counts, write_without
 from clipscan.errors import InputError
 
-__all__ = ["Bad", "Counts", "Dataset", "Sample", "Shard", "Vectors", "open_dataset", "write_without"]
+__all__ = [
+    "Bad",
+    "Counts",
+    "Dataset",
+    "Sample",
+    "Shard",
+    "Vectors",
+    "Without",
+    "open_dataset",
+    "write_without",
+]
 
 _OPENERS: dict[str, Callable[[Inventory, str | None, str | None, int], Dataset]] = {
     "webdataset": open_webdataset,

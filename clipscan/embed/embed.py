@@ -55,7 +55,7 @@ def embed_samples(
         if progress is not None:
             progress(len(batch))
 
-    for batch in _batched(decode_all(samples, encoder.spec, pool), batch_size):
+    for batch in batched(decode_all(samples, encoder.spec, pool), batch_size):
         under_way.append(_started(batch, lane, encoder.width))
         if len(under_way) > lane.ahead:
             finish()
@@ -64,7 +64,8 @@ def embed_samples(
     return _joined(parts, encoder.width)
 
 
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -96,12 +96,39 @@ def wanet(picture: Pixels, _: Random, *, strength: float = 1 / 32, grid: int = 4
     return _pixels(_sampled(picture.astype(np.float64), row, column))
 
 
+def issba(picture: Pixels, _: Random, *, strength: float = 16.0, secret: int = 0) -> Pixels:
+    """A faint pattern that differs from picture to picture and carries one hidden string, as ISSBA's does
+    (Li et al. 2021, there by a trained steganographic network).
+
+    strength: the largest change of a pixel, in levels; secret numbers the string of 64 bits. The picture's
+    shorter side is cut into 4 squares; each carries one of the string's four words of 16 bits as the signs
+    of 16 of its cosines. The square's brightness chooses the word, its texture how strongly it shows (half
+    of `strength` where the picture is flat), so the pattern follows the picture.
+    """
+    if strength < 0:
+        raise InputError(f"strength={strength} must not be negative")
+    words = np.random.default_rng([64, secret]).choice([-1.0, 1.0], (4, 16))
+    side = max(1, min(picture.shape[:2]) // 4)
+    patterns = np.tensordot(words, cosines(side), axes=1)  # [4, side, side]
+    # In a square of one pixel the cosines may cancel; elsewhere they add up to more than 1 somewhere.
+    patterns /= np.maximum(np.abs(patterns).max(axis=(1, 2), keepdims=True), 1)
+    grey = picture.mean(axis=2)
+    change = np.zeros(grey.shape)
+    for top in range(0, grey.shape[0], side):
+        for left in range(0, grey.shape[1], side):
+            square = grey[top : top + side, left : left + side]
+            pattern = patterns[int(square.mean() // 64)][: square.shape[0], : square.shape[1]]
+            change[top : top + side, left : left + side] = pattern * min(1.0, 0.5 + square.std() / 64)
+    return _pixels(picture + strength * change[..., None])
+
+
 ATTACKS: dict[str, Attack] = {
     "badnets": badnets,
     "blend": blend,
     "sig": sig,
     "nashville": nashville,
     "wanet": wanet,
+    "issba": issba,
     "blto": blto,
     "badclip": badclip,
 }
@@ -133,6 +160,12 @@ def _stickers(height: int, width: int, number: int) -> Floats:
         cy, cx, radius = draw.uniform(0, 1), draw.uniform(0, 1), draw.uniform(0.06, 0.16)
         sheet[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = draw.uniform(0, 255, 3)
     return sheet
+
+
+def cosines(side: int) -> Floats:
+    """[16, side, side]: the cosines of a square (DCT-II) with 2 to 5 half periods along either side."""
+    along = np.cos(np.pi * np.arange(2, 6)[:, None] * (np.arange(side) + 0.5) / side)  # [4, side]
+    return np.einsum("uy,vx->uvyx", along, along).reshape(16, side, side)
 
 
 def _smooth(points: Floats, height: int, width: int) -> Floats:

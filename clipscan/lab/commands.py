@@ -16,8 +16,8 @@ app = typer.Typer(no_args_is_help=True, help="Poison a dataset, train on it, and
 Attack = Annotated[
     str,
     typer.Option(
-        help="badnets, blend, sig, nashville, wanet, blto, badclip; several joined by +; clean-label:NAME; "
-        "targeted; or the natural placeholder and copies."
+        help="badnets, blend, sig, nashville, wanet, issba, blto, badclip; several joined by +; "
+        "clean-label:NAME; targeted; or the natural placeholder and copies."
     ),
 ]
 Target = Annotated[

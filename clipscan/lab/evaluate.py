@@ -69,7 +69,7 @@ def behave(
     VARIANTS slightly changed copies of `model`, the picture; of natural duplicates it is NaN.
     DataError when no picture is left, or one cannot be decoded.
     """
-    pairs = list(islice(_labelled(held_out, classes), limit))
+    pairs = list(islice(labelled(held_out, classes), limit))
     if not pairs:
         raise DataError(f"{held_out.source}: no caption names exactly one of {', '.join(classes)}")
     label = np.array([label for _, label in pairs])
@@ -139,7 +139,7 @@ def grade(run: Path, truth: Set[Identity]) -> list[Grade]:
     return sorted(grades, key=lambda one: -one.auroc)
 
 
-def _labelled(dataset: Dataset, classes: Sequence[str]) -> Iterator[tuple[Sample, int]]:
+def labelled(dataset: Dataset, classes: Sequence[str]) -> Iterator[tuple[Sample, int]]:
     """Pairs whose caption names one class, with its number."""
     for sample in chain.from_iterable(map(dataset.read, dataset.shards)):
         if isinstance(sample, Sample):

@@ -110,9 +110,12 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def read_truth(path: Path) -> Set[Identity]:
-    """The identities of the poisoned pairs."""
-    table = pq.read_table(path, columns=["shard", "key"])
-    return frozenset(zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True))
+    """The identities of the poisoned pairs. DataError where the file is none of `poison`."""
+    try:
+        table = pq.read_table(path, columns=["shard", "key"])
+        return frozenset(zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True))
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are the first two
+        raise DataError(f"{path} is no truth.parquet of a poisoning: {error}") from error
 
 
 def _finished(out: Path, settings: dict[str, Any]) -> dict[str, int] | None:

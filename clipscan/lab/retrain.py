@@ -8,13 +8,12 @@ CELL/retrained-DIGEST/retrained.json    behaviour and counts, written last
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
-from clipscan.data import Dataset, Shard, open_dataset
-from clipscan.data.dataset import Record
+from clipscan.data import Dataset, Without, open_dataset
 from clipscan.lab.cells import Cell, behaviour, one_of, plant, train, tried
 from clipscan.lab.figures import dropped
 from clipscan.lab.poison import Identity, read_truth
@@ -22,24 +21,6 @@ from clipscan.run.files import read_json, write_json
 from clipscan.run.folder import fingerprint
 
 Say = Callable[[str], None]
-
-
-class Without(Dataset):
-    """A dataset that leaves out the pairs `drop`; its shards' stamps say so, as they decide a training."""
-
-    format = "without"
-
-    def __init__(self, dataset: Dataset, drop: AbstractSet[Identity]) -> None:
-        mark = fingerprint(sorted(drop))[:8]
-        shards = [shard._replace(stamp=f"{shard.stamp} without {mark}") for shard in dataset.shards]
-        super().__init__(f"{dataset.source} without {len(drop):,} pairs", shards)
-        self.dataset, self.drop = dataset, drop
-        self.original = {shard.name: shard for shard in dataset.shards}
-
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
-        for record in self.dataset.records(self.original[shard.name], rows):
-            if (shard.name, record.key) not in self.drop:
-                yield record
 
 
 def retrain(

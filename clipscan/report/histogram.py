@@ -1,4 +1,4 @@
-"""The histogram of the ranking score: bins over the whole run, and their geometry as plain numbers.
+"""Histograms, of the ranking score and others: bins over the whole run, their geometry as plain numbers.
 
 Nothing here is markup; the template draws rectangles, lines and labels at the places given.
 """
@@ -86,8 +86,11 @@ def scores_of(run: Path, method: str) -> Spread:
     return spread
 
 
-def bin_scores(spread: Spread, cut: float = math.nan) -> Bins | None:
-    """Two passes: range, then counts. None where there is no finite score. +-inf counts in the end bins."""
+def bin_scores(spread: Spread, cut: float = math.nan, *, log: bool | None = None) -> Bins | None:
+    """Two passes: range, then counts. None where there is no finite score. +-inf counts in the end bins.
+
+    log: whether the score axis is logarithmic; by default where scores are positive and WIDE apart.
+    """
     low, high = math.inf, -math.inf
     for scores in spread():
         finite = scores[np.abs(scores) < HUGE]
@@ -96,7 +99,7 @@ def bin_scores(spread: Spread, cut: float = math.nan) -> Bins | None:
     if low > high:
         return None
     low, high = _widened(low, high)
-    log = low > 0 and high / low > WIDE
+    log = low > 0 and high / low > WIDE if log is None else log
     edges = np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
     counts, beyond, nan = np.zeros(BINS, dtype=np.int64), 0, 0
     for scores in spread():
@@ -134,13 +137,20 @@ def draw(bins: Bins) -> Drawing:
     return Drawing(bars, x_ticks, y_ticks, cut, room, bins.log, bins.beyond, bins.nan)
 
 
+def curve(bins: Bins, counts: Floats) -> str:
+    """SVG points of a line through `counts` [b] at the middles of the bins, where they are at least 1."""
+    x, top = _x_axis(bins), max(int(bins.counts.max()), 10)
+    middles = zip((bins.edges[1:] + bins.edges[:-1]) / 2, counts, strict=True)
+    return " ".join(f"{x(at):.2f},{_y(min(count, top), top):.2f}" for at, count in middles if count >= 1)
+
+
 def _x_axis(bins: Bins) -> Callable[[Any], float]:
     scale = np.log if bins.log else np.asarray
     low, high = float(scale(bins.edges[0])), float(scale(bins.edges[-1]))
     return lambda score: LEFT + (WIDTH - LEFT - RIGHT) * (float(scale(score)) - low) / (high - low)
 
 
-def _y(count: int, top: int) -> float:
+def _y(count: float, top: int) -> float:
     """Count -> height on the drawing: log, with 0.7 at the base line."""
     share = math.log(count / 0.7) / math.log(top / 0.7)
     return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)

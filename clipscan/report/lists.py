@@ -39,8 +39,16 @@ class Written(NamedTuple):
     uids: int | None
 
 
-def write_lists(run: Path, dropped: pa.Table | Iterable[Row]) -> Written:
-    """Write the four lists of `run` for the rows to drop, by rename.
+def write_lists(
+    run: Path,
+    dropped: pa.Table | Iterable[Row],
+    *,
+    to: Path | None = None,
+    names: tuple[str, str] = ("keep", "drop"),
+) -> Written:
+    """Write the four lists of `run` for the rows to drop, by rename, into the run folder or into `to`.
+
+    names: what the files are called, KEEP.txt, KEEP_uids.npy, DROP.txt, DROP.parquet, as below.
 
     Streams embeddings/metadata: in memory are the dropped pairs, and 16 bytes a row for the uids.
     keep_uids.npy appears only where every embedded sample has a uid of 32 hex digits; a uid that any
@@ -51,20 +59,27 @@ def write_lists(run: Path, dropped: pa.Table | Iterable[Row]) -> Written:
     """
     table = as_table(dropped)
     wanted = _distinct_pairs(table)
-    final = [run / name for name in ("keep_uids.npy", "keep.txt", "drop.txt", "drop.parquet")]
+    kept, drop = names
+    files = (f"{kept}_uids.npy", f"{kept}.txt", f"{drop}.txt", f"{drop}.parquet")
+    final = [(to or run) / name for name in files]
     with replacing(*final) as (uids_draft, keep_draft, drop_draft, parquet_draft):
         with keep_draft.open("w", encoding="utf-8", newline="\n") as keep:
             walk = _walk(run, wanted, keep)
         drop_draft.write_text("".join(map(_line, wanted)), encoding="utf-8", newline="\n")
-        metadata = {**(table.schema.metadata or {}), SHARDS: json.dumps(sorted(walk.shards)).encode()}
-        pq.write_table(table.replace_schema_metadata(metadata), parquet_draft)
+        pq.write_table(with_shards(table, walk.shards), parquet_draft)
         uids = None if walk.halves is None else datacomp(walk.halves)
         if uids is not None:
             with uids_draft.open("wb") as file:
                 np.save(file, uids, allow_pickle=False)
-        for stale in ("drop.parquet", "keep_uids.npy"):
-            (run / stale).unlink(missing_ok=True)
+        for stale in (final[-1], final[0]):
+            stale.unlink(missing_ok=True)
     return Written(walk.kept, len(wanted), None if uids is None else len(uids))
+
+
+def with_shards(table: pa.Table, shards: Iterable[str]) -> pa.Table:
+    """The table as DropList reads it: its metadata names every shard of the dataset."""
+    metadata = {**(table.schema.metadata or {}), SHARDS: json.dumps(sorted(shards)).encode()}
+    return table.replace_schema_metadata(metadata)
 
 
 def as_table(rows: pa.Table | Iterable[Row]) -> pa.Table:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from clipscan.report import histogram, text, words
 from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
+from clipscan.report.partition import read_split
 from clipscan.report.pictures import Album, Want, make_album, why_none
 from clipscan.report.read import read_facts
 from clipscan.report.thumbnails import Thumbnail
@@ -78,6 +79,7 @@ def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
         picture=lambda want: _picture(album, want),
         no_pictures=no_pictures,
         histogram=_histogram(run, facts),
+        split=read_split(run),
         size=histogram,
         pairs=_pair_channel(facts),
         graph_skipped=_graph_skipped(facts.run),

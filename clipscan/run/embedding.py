@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,13 @@ def settings(dataset: Dataset, encoder: Encoder | None, batch_size: int) -> dict
         encoder.describe() | {"batch_size": batch_size} if encoder else {"model": "precomputed embeddings"}
     )
     return model | {"format": dataset.format, "listing": fingerprint(shards)}
+
+
+def encoder_place(model: str | None, pretrained: str | Path | None) -> dict[str, str | None]:
+    """Where the model came from, for those who need it again: `clipscan invert`, `clipscan heads`."""
+    if pretrained is not None and Path(pretrained).is_file():
+        pretrained = Path(pretrained).resolve()
+    return {"model": model, "pretrained": None if pretrained is None else str(pretrained)}
 
 
 def listing(dataset: Dataset) -> dict[str, Any]:

@@ -25,7 +25,7 @@ STAGES = ("embed", "trusted", "graph", "score", "select")
 # What a stage leaves behind, so that --overwrite can clear it together with all later stages.
 OUTPUTS = {
     "embed": ("embeddings", "bad.parquet"),
-    "trusted": ("trusted",),
+    "trusted": ("trusted", "partition"),  # which may be by its cosines
     "graph": ("neighbors",),
     "score": ("scores", "calibration.parquet"),
     "select": (

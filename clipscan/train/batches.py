@@ -1,7 +1,8 @@
 """A dataset as training wants it: shuffled batches of pixels and token rows, epoch after epoch.
 
 What fits the budget is decoded once into a file of raw pixels that is mapped into memory (Cached). What
-does not is read and decoded again in every epoch, through a buffer that shuffles (Streamed).
+does not is read and decoded again in every epoch, through a buffer that shuffles (Streamed). Of several
+processes each has its part of every batch: rows of the one, shards of the other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from clipscan.data.dataset import Dataset, Shard
 from clipscan.data.sample import Bad
 from clipscan.embed.decode import DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
-from clipscan.train.survey import CAPTION, CAPTIONS, PIXELS, Survey
+from clipscan.errors import InputError
+from clipscan.train.processes import Processes
+from clipscan.train.survey import CAPTION, CAPTIONS, IDENTITIES, PIXELS, Survey
 
 BUFFER_BYTES = 1 << 30  # decoded pixels that a stream shuffles among
 
@@ -33,7 +36,8 @@ class Batch(NamedTuple):
 
 
 class Source(Protocol):
-    """`count` pictures (for a stream: at most), in batches that depend on (seed, epoch) alone."""
+    """`count` pictures (for a stream: at most), in batches that depend on (seed, epoch) alone; of each of
+    `batch_size` pictures this process gets its part."""
 
     count: int
 
@@ -44,37 +48,77 @@ class Source(Protocol):
 class Cached:
     """All pixels in one mapped file, all distinct captions tokenised once."""
 
-    def __init__(self, folder: Path, count: int, spec: PixelSpec, seed: int, tokenize: Tokenize) -> None:
-        self.count, self.seed = count, seed
+    def __init__(
+        self, folder: Path, count: int, spec: PixelSpec, seed: int, tokenize: Tokenize, mine: Processes
+    ) -> None:
+        self.count, self.seed, self.tokenize, self.mine = count, seed, tokenize, mine
         shape = (count, spec.size, spec.size, 3)
         self.pixels = np.memmap(folder / PIXELS, np.uint8, "r", shape=shape)
         self.caption = np.load(folder / CAPTION, allow_pickle=False)  # [count]
-        captions = json.loads((folder / CAPTIONS).read_text())
-        self.tokens = tokenize(captions)  # [distinct, context]
+        self.captions: list[str] = json.loads((folder / CAPTIONS).read_text())
+        self.tokens = tokenize(self.captions)  # [distinct, context]
+        self.used = np.flatnonzero(np.bincount(self.tokens.reshape(-1)))
+        self._identities = folder / IDENTITIES
 
-    def batches(self, epoch: int, batch_size: int) -> Iterator[Batch]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
-        for start in range(0, self.count - batch_size + 1, batch_size):
+    def batches(self, epoch: int, batch_size: int, among: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        for rows in self.draws(epoch, batch_size, among):
+            yield self.batch(rows)
+
+    def draws(
+        self, epoch: int, batch_size: int, among: NDArray[np.int64] | None = None
+    ) -> Iterator[NDArray[np.int64]]:
+        """Rows of one batch after the other, in random order, of all or of those `among` them."""
+        draw = np.random.default_rng([self.seed, epoch])
+        order = draw.permutation(self.count if among is None else among)
+        for start in range(0, len(order) - batch_size + 1, batch_size):
             rows = np.sort(order[start : start + batch_size])  # ascending: kinder to the disk
-            distinct, caption = np.unique(self.caption[rows], return_inverse=True)
-            yield Batch(self.pixels[rows], self.tokens[distinct], caption)
+            yield rows[self.mine.rank :: self.mine.count]
 
-    def used_tokens(self) -> NDArray[np.int64] | None:
-        return np.flatnonzero(np.bincount(self.tokens.reshape(-1)))
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        distinct, caption = np.unique(self.caption[rows], return_inverse=True)
+        return Batch(self.pixels[rows], self.tokens[distinct], caption)
+
+    def edited(self, rows: NDArray[np.int64], edit: Callable[[str], str]) -> NDArray[np.int32]:
+        """Tokens of the edited caption of each row, [b, context]; of the caption itself where an edit has a
+        token that no caption has, which a narrowed table does not know."""
+        before = self.tokens[self.caption[rows]]
+        after = self.tokenize([edit(self.captions[at]) for at in self.caption[rows]])
+        known = np.isin(after, self.used).all(axis=1, keepdims=True)
+        return np.where(known, after, before)
+
+    def identities(self) -> list[tuple[str, str]]:
+        """(shard, key) of every row."""
+        return [(shard, key) for shard, key in json.loads(self._identities.read_text())]
+
+    def used_tokens(self) -> NDArray[np.int64]:
+        return self.used
 
 
 class Streamed:
     """Shards in a new order every epoch, pictures shuffled within a buffer."""
 
     def __init__(
-        self, dataset: Dataset, count: int, spec: PixelSpec, seed: int, tokenize: Tokenize, pool: DecodePool
+        self,
+        dataset: Dataset,
+        count: int,
+        spec: PixelSpec,
+        seed: int,
+        tokenize: Tokenize,
+        mine: Processes,
+        pool: DecodePool,
     ) -> None:
+        if len(dataset.shards) < mine.count:
+            raise InputError(
+                f"{dataset.source} has {len(dataset.shards)} shards, too few for {mine.count} processes; "
+                "start fewer, or let its pixels be kept: a larger cache"
+            )
         self.dataset, self.count, self.spec, self.seed = dataset, count, spec, seed
-        self.tokenize, self.pool = tokenize, pool
+        self.tokenize, self.mine, self.pool = tokenize, mine, pool
 
     def batches(self, epoch: int, batch_size: int) -> Iterator[Batch]:
         draw = np.random.default_rng([self.seed, epoch])
         shards = [self.dataset.shards[i] for i in draw.permutation(len(self.dataset.shards))]
+        shards, batch_size = shards[self.mine.rank :: self.mine.count], batch_size // self.mine.count
         pairs = _shuffled(self._pairs(shards), max(2 * batch_size, BUFFER_BYTES // self.spec.nbytes), draw)
         batch: list[tuple[str, NDArray[np.uint8]]] = []
         for pair in pairs:
@@ -116,8 +160,9 @@ def open_source(
     spec: PixelSpec,
     seed: int,
     tokenize: Tokenize,
+    mine: Processes,
     pool: DecodePool,
 ) -> Source:
     if found.cached:
-        return Cached(folder, found.pairs, spec, seed, tokenize)
-    return Streamed(dataset, found.pairs, spec, seed, tokenize, pool)
+        return Cached(folder, found.pairs, spec, seed, tokenize, mine)
+    return Streamed(dataset, found.pairs, spec, seed, tokenize, mine, pool)

@@ -24,11 +24,20 @@ class Clock:
         self.losses: list[Tensor] = []
         self.step = start
 
-    def tick(self, step: int, loss: Tensor) -> None:
+    def begin(self, epoch: int) -> None:
+        """The earlier epoch may have taken fewer steps than were reckoned."""
+        self.step = epoch * self.steps
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the coming step."""
+        return self.recipe.rate(self.step, self.steps * self.recipe.epochs)
+
+    def tick(self, loss: Tensor) -> None:
         self.losses.append(loss)
-        self.step = step + 1
+        self.step += 1
         if time.monotonic() - self.spoke > LOG_SECONDS:
-            self._say(f"epoch {step / self.steps:.2f}/{self.recipe.epochs}")
+            self._say(f"epoch {self.step / self.steps:.2f}/{self.recipe.epochs}")
 
     def close(self, epoch: int) -> None:
         """The end of an epoch.

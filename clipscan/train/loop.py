@@ -1,44 +1,31 @@
-"""The training loop: survey the data, build, resume, step, save."""
+"""One training from its dataset to its file: survey the data, build, train, write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 import clipscan
 from clipscan.data.dataset import Dataset
 from clipscan.embed.decode import DecodePool
 from clipscan.embed.model import MODEL_KEY
-from clipscan.embed.network import (
-    autocast,
-    create_network,
-    encode_tokens,
-    few_threads,
-    get_tokenizer,
-    preprocessing,
-    to_input,
-    tokenize,
-)
+from clipscan.embed.network import create_network, few_threads, get_tokenizer, preprocessing, tokenize
 from clipscan.errors import InputError
-from clipscan.train.augment import shift_and_flip
-from clipscan.train.batches import Batch, Source, open_source
-from clipscan.train.clock import Clock
+from clipscan.train.batches import Cached, open_source
+from clipscan.train.processes import Processes
 from clipscan.train.recipe import RECIPE_KEY, Recipe
-from clipscan.train.state import STATE, load_state, save_state, save_tensors
-from clipscan.train.survey import CAPTION, CAPTIONS, PIXELS, SURVEY, Log, survey
+from clipscan.train.safeclip import SafeTrainer, Truth
+from clipscan.train.state import STATE, save_tensors
+from clipscan.train.survey import FILES, Log, survey
+from clipscan.train.trainer import Trainer
 from clipscan.train.vocabulary import narrow, widen
-
-MAX_LOGIT_SCALE = float(np.log(100))  # CLIP's: beyond it, training becomes unstable
-GRADIENT_NORM = 1.0
-BETAS, EPSILON = (0.9, 0.98), 1e-6
 
 
 def run(
@@ -46,11 +33,12 @@ def run(
     out: Path,
     folder: Path,
     recipe: Recipe,
-    device: str,
+    mine: Processes,
     *,
     workers: int | None,
     budget: int,
     snapshots: Collection[int],
+    truth: Truth | None,
     log: Log,
 ) -> Path:
     """Train, or go on training, in `folder`; write `out`, snapshots beside it, and remove the folder."""
@@ -65,30 +53,46 @@ def run(
             parts = [captions[at : at + 1024] for at in range(0, len(captions), 1024)]
             return np.concatenate([tokenize(tokenizer, part).numpy().astype(np.int32) for part in parts])
 
-        fingerprint = f"{recipe.dataset} {spec}"
-        found = survey(dataset, folder, spec, pool, budget=budget, fingerprint=fingerprint, log=log)
+        fingerprint = f"{recipe.dataset} {spec} with identities"
+        found = mine.first_does(
+            lambda: survey(dataset, folder, spec, pool, budget=budget, fingerprint=fingerprint, log=log)
+        )
         log(f"{found.pairs} pairs to train on, {found.bad} left out as unreadable")
         if recipe.batch_size > found.pairs:
             raise InputError(
                 f"batch_size={recipe.batch_size} is more than the {found.pairs} readable pairs of "
                 f"{dataset.source}; choose a smaller one"
             )
-        source = open_source(found, dataset, folder, spec, recipe.seed, tokens_of, pool)
+        source = open_source(found, dataset, folder, spec, recipe.seed, tokens_of, mine, pool)
         if (used := source.used_tokens()) is not None:
             narrow(network, torch.from_numpy(used))
-        trainer = Trainer(network, recipe, device, mean, std)
+        common = (network, recipe, mine, source, mean, std, log)
+        if recipe.safeclip is None:
+            trainer = Trainer(*common)
+        elif isinstance(source, Cached):
+            trainer = SafeTrainer(
+                *common, settings=recipe.safeclip, records=out.with_suffix(".partition.jsonl"), truth=truth
+            )
+        else:
+            raise InputError(
+                "safeclip comes back to single pairs, so their decoded pixels must be kept: "
+                f"{found.pairs * spec.nbytes / 1e9:,.1f} GB, where the cache may take {budget / 1e9:,.1f}; "
+                "allow it more"
+            )
 
         def finish_epoch(done: int) -> None:
             if done in snapshots:
                 _write(snapshot_path(out, done), deepcopy(network), recipe)
 
         with few_threads(network):
-            trainer.train(source, folder / STATE, log, finish_epoch)
-    _write(out, network, recipe)
-    for name in (PIXELS, CAPTION, CAPTIONS, SURVEY, STATE):
-        (folder / name).unlink(missing_ok=True)
-    with suppress(OSError):  # someone keeps a file of their own there
-        folder.rmdir()
+            trainer.train(folder / STATE, finish_epoch)
+    if mine.first:
+        _write(out, network, recipe)
+        for name in (*FILES, STATE):
+            (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # someone keeps a file of their own there
+            folder.rmdir()
+    mine.wait()
     return out
 
 
@@ -103,74 +107,3 @@ def _write(out: Path, network: nn.Module, recipe: Recipe) -> None:
     version = getattr(clipscan, "__version__", "unknown")
     metadata = {MODEL_KEY: recipe.model, "clipscan_version": version, RECIPE_KEY: recipe.to_json()}
     save_tensors(out, network.state_dict(), metadata)
-
-
-class Trainer:
-    """A network, its optimizer, and where they are."""
-
-    def __init__(
-        self, network: nn.Module, recipe: Recipe, device: str, mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> None:
-        from open_clip.loss import ClipLoss
-
-        self.recipe, self.device, self.mean, self.std = recipe, device, mean, std
-        self.network = network.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.loss = ClipLoss()
-        self.optimizer = torch.optim.AdamW(
-            _groups(network, recipe.weight_decay), lr=recipe.lr, betas=BETAS, eps=EPSILON, fused=True
-        )
-
-    def train(self, source: Source, state: Path, log: Log, finish_epoch: Callable[[int], None]) -> None:
-        """All epochs that are not yet done; after each `finish_epoch` is told how many there were, and
-        `state` is renewed."""
-        recipe = self.recipe
-        steps = source.count // recipe.batch_size
-        done = load_state(state, self.network, self.optimizer, recipe) if state.exists() else 0
-        if done:
-            log(f"going on after epoch {done} of {recipe.epochs}")
-        clock = Clock(steps, recipe, done * steps, log)
-        for epoch in range(done, recipe.epochs):
-            torch.manual_seed(_seed(recipe.seed, epoch))  # dropout, in networks that have it
-            shifts = torch.Generator().manual_seed(_seed(recipe.seed, epoch) + 1)
-            for step, batch in enumerate(source.batches(epoch, recipe.batch_size), epoch * steps):
-                clock.tick(step, self.step(batch, shifts, recipe.rate(step, steps * recipe.epochs)))
-            clock.close(epoch)
-            finish_epoch(epoch + 1)
-            save_state(state, self.network, self.optimizer, recipe, epoch + 1)
-
-    def step(self, batch: Batch, shifts: torch.Generator, rate: float) -> Tensor:
-        """One update; returns the loss, still on the device."""
-        pixels = shift_and_flip(torch.from_numpy(batch.pixels).to(self.device), shifts, flip=self.recipe.flip)
-        tokens = torch.from_numpy(batch.tokens).long().to(self.device)
-        caption = torch.from_numpy(batch.caption).to(self.device)
-        with autocast(self.device, self.recipe.precision):
-            image = self.network.encode_image(to_input(pixels, self.mean, self.std))  # type: ignore[operator]
-        # On CPUs the text tower's many small products are faster in fp32, even where bf16 has instructions.
-        with autocast(self.device, self.recipe.precision if self.device != "cpu" else "fp32"):
-            text = encode_tokens(self.network, tokens)
-        image, text = nn.functional.normalize(image.float()), nn.functional.normalize(text.float())
-        loss: Tensor = self.loss(image, text[caption], self.network.logit_scale.exp())  # type: ignore[operator]
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        with torch.no_grad():
-            self.network.logit_scale.clamp_(0, MAX_LOGIT_SCALE)  # type: ignore[operator]
-        return loss.detach()
-
-
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices shrink; gains, biases and tables, most of whose rows rest in any one step, do not."""
-    decayed: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in network.named_parameters():
-        decayed[parameter.ndim >= 2 and "embedding" not in name].append(parameter)
-    return [
-        {"params": decayed[True], "weight_decay": weight_decay},
-        {"params": decayed[False], "weight_decay": 0.0},
-    ]
-
-
-def _seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint32)[0])

@@ -15,6 +15,34 @@ RECIPE_KEY = "clipscan_recipe"  # in the metadata of a trained file
 
 
 @dataclass(frozen=True)
+class SafeClip:
+    """What SafeCLIP adds to the settings of a training (Yang et al. 2024; theirs are the defaults)."""
+
+    warmup_epochs: int = 5  # of the unimodal losses alone
+    slow_rate: float = 5e-6  # constant, of the one epoch of CLIP's loss on all pairs
+    threshold: float = 0.9  # posterior from which a pair is safe the first time
+    growth: float = 0.01  # of the safe share, an epoch
+    most: float = 0.85  # safe share that it grows to
+    pool: float = 0.02  # share of the pairs among whose features a positive is looked for; 0: the other view
+
+    def check(self, epochs: int) -> None:
+        """Raises InputError for numbers that no training can use."""
+        if not (self.warmup_epochs >= 0 and self.slow_rate > 0 and self.growth >= 0):
+            raise InputError(
+                "safeclip needs warmup_epochs >= 0, slow_rate > 0 and growth >= 0, got "
+                f"warmup_epochs={self.warmup_epochs}, slow_rate={self.slow_rate}, growth={self.growth}"
+            )
+        for name in ("threshold", "most", "pool"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}={getattr(self, name)} must lie in 0..1")
+        if epochs < (least := self.warmup_epochs + 2):
+            raise InputError(
+                f"safeclip takes {self.warmup_epochs} epochs of warm-up and a slow one before it parts the "
+                f"pairs: epochs must be at least {least}, got {epochs}; or shorten the warm-up"
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The settings of one training run, resolved: no "auto" is left."""
 
@@ -29,6 +57,8 @@ class Recipe:
     device: str  # "cpu" | "cuda"
     precision: str  # of the image tower: "fp32" | "bf16"
     dataset: str  # sha256 over names, sizes and stamps of its shards
+    processes: int = 1
+    safeclip: SafeClip | None = None  # None: CLIP's loss on all pairs, in every epoch
 
     def check(self) -> None:
         """Raises InputError for numbers that no training can use."""
@@ -43,15 +73,36 @@ class Recipe:
                 f"weight_decay={self.weight_decay}, warmup={self.warmup}"
             )
 
+        if self.batch_size % self.processes or self.batch_size // self.processes < 2:
+            raise InputError(
+                f"batch_size={self.batch_size} cannot be shared out evenly among {self.processes} processes, "
+                "two pairs or more for each"
+            )
+        if self.safeclip:
+            self.safeclip.check(self.epochs)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the weights, by name. What is as it always was goes unmentioned: a file that was
+        trained before there was a choice is recognised."""
+        named = asdict(self)
+        safeclip = named.pop("safeclip")
+        if self.processes == 1:
+            del named["processes"]
+        return named | ({"method": "safeclip"} | safeclip if safeclip else {})
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.settings(), sort_keys=True)
 
     def differences(self, other: str) -> str:
         """What another recipe's JSON says otherwise, in words; "" for the same."""
         theirs: dict[str, Any] = json.loads(other)
-        ours = asdict(self)
+        ours = self.settings()
         changed = [name for name in sorted(ours | theirs) if ours.get(name) != theirs.get(name)]
-        return ", ".join(f"{name} was {theirs.get(name)}, now {ours.get(name)}" for name in changed)
+        usual: dict[str, Any] = {"method": "clip", "processes": 1}
+        return ", ".join(
+            f"{name} was {theirs.get(name, usual.get(name))}, now {ours.get(name, usual.get(name))}"
+            for name in changed
+        )
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate at `step` of `steps`: linear warm-up, then a cosine that ends at 0."""

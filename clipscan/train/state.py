@@ -6,8 +6,10 @@ its own seed.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,19 +22,39 @@ from clipscan.train.recipe import Recipe
 STATE = "state.safetensors"
 
 
+class Extra(NamedTuple):
+    """What a method of training remembers from epoch to epoch beside the network and its optimizer."""
+
+    tensors: dict[str, Tensor]
+    record: Any  # of JSON
+
+
+NOTHING = Extra({}, None)
+
+
 def save_state(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, epochs_done: int
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    epochs_done: int,
+    extra: Extra = NOTHING,
 ) -> None:
-    """Weights, buffers and the optimizer's moments; by rename."""
+    """Weights, buffers, the optimizer's moments, and what is extra; by rename."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for moment, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{moment}.{name}"] = value
-    save_tensors(path, tensors, {"recipe": recipe.to_json(), "epochs_done": str(epochs_done)})
+    tensors |= {f"extra.{name}": tensor for name, tensor in extra.tensors.items()}
+    said = {"recipe": recipe.to_json(), "epochs_done": str(epochs_done), "record": json.dumps(extra.record)}
+    save_tensors(path, tensors, said)
 
 
-def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
-    """Put a saved state back; returns the epochs that are done. RunError when it belongs to another run."""
+def load_state(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> tuple[int, Extra]:
+    """Put a saved state back; returns the epochs that are done, and what was extra. RunError when it belongs
+    to another run."""
     said = read_metadata(path)
     if differences := recipe.differences(said["recipe"]):
         raise RunError(
@@ -42,7 +64,7 @@ def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
     device = next(network.parameters()).device
     tensors = load_file(path, device=str(device))
     network.load_state_dict(
-        {name.removeprefix("network."): t for name, t in tensors.items() if name[0] == "n"}
+        {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
     )
     for name, parameter in network.named_parameters():
         if f"optimizer.step.{name}" not in tensors:
@@ -53,7 +75,8 @@ def load_state(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer,
             for moment in ("exp_avg", "exp_avg_sq")
         }
         optimizer.state[parameter] = {"step": tensors[f"optimizer.step.{name}"], **moments}
-    return int(said["epochs_done"])
+    extra = {name.removeprefix("extra."): t for name, t in tensors.items() if name.startswith("extra.")}
+    return int(said["epochs_done"]), Extra(extra, json.loads(said.get("record", "null")))
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

@@ -19,6 +19,8 @@ from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import DataError
 
 PIXELS, CAPTION, CAPTIONS, SURVEY = "pixels.u8", "caption.npy", "captions.json", "survey.json"
+IDENTITIES = "identities.json"  # [shard, key] of each row of the pixels
+FILES = (PIXELS, CAPTION, CAPTIONS, IDENTITIES, SURVEY)
 NAMED = 5  # how many unreadable samples the log names
 LOG_SECONDS = 30.0  # a pass that takes longer speaks in between
 
@@ -60,7 +62,7 @@ def survey(
             f"nothing to train on in {dataset.source}: {len(dataset.shards)} shards, no readable pair, "
             f"{found.bad} unreadable; the log above names the first of them"
         )
-    _write(done, json.dumps({**found._asdict(), "fingerprint": fingerprint}).encode())
+    write_bytes(done, json.dumps({**found._asdict(), "fingerprint": fingerprint}).encode())
     return found
 
 
@@ -78,6 +80,7 @@ def _decode_into(
     everything = samples()
     number: dict[str, int] = {}
     caption: list[int] = []
+    identity: list[tuple[str, str]] = []
     spoke = time.monotonic()
     with (folder / PIXELS).open("wb") as file:
         for one in decode_all(everything, spec, pool):
@@ -90,12 +93,14 @@ def _decode_into(
                 break
             file.write(one[1].data)
             caption.append(number.setdefault(one[0].caption, len(number)))
+            identity.append((one[0].shard, one[0].key))
             decoded += 1
             if time.monotonic() - spoke > LOG_SECONDS:
                 spoke = time.monotonic()
                 log(f"decoded {decoded:,} pictures")
         else:
-            _write(folder / CAPTIONS, json.dumps(list(number)).encode())
+            write_bytes(folder / CAPTIONS, json.dumps(list(number)).encode())
+            write_bytes(folder / IDENTITIES, json.dumps(identity).encode())
             np.save(folder / CAPTION, np.array(caption, np.int64))
             return Survey(True, decoded, bad)
     (folder / PIXELS).unlink()
@@ -110,7 +115,8 @@ def _printable(line: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file, by rename."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
     os.replace(part, path)

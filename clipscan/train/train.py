@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from clipscan.data.dataset import Dataset
 from clipscan.embed.checkpoint import SAFE_KIND, read_metadata
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.errors import InputError, RunError
-from clipscan.train.recipe import RECIPE_KEY, Recipe, dataset_hash
+from clipscan.train.recipe import RECIPE_KEY, Recipe, SafeClip, dataset_hash
 
 CACHE_BYTES = 8 << 30
 
@@ -30,6 +31,8 @@ def train_clip(
     workers: int | None = None,
     cache_bytes: int = CACHE_BYTES,
     snapshots: Collection[int] = (),
+    safeclip: SafeClip | None = None,
+    truth: AbstractSet[tuple[str, str]] | None = None,
     log: Callable[[str], None] | None = None,
     resume: bool = True,
 ) -> Path:
@@ -46,6 +49,15 @@ def train_clip(
     returned as it is. After each number of epochs in `snapshots` the encoder is also written beside it, to
     OUT-epochNN.safetensors; epochs that were done before the snapshot was asked for do not come back.
 
+    safeclip: train by SafeCLIP with these settings (clipscan/train/safeclip.py); decoded pixels must then fit
+    `cache_bytes`. What each epoch took for safe is said in the log and kept in OUT.partition.jsonl; with a
+    `truth`, the (shard, key) of the poisoned pairs, also how many of these it was.
+
+    To train without some pairs, hand in clipscan.data.Without(dataset, drop). Under torchrun each process
+    takes its share of every batch. Up to rounding that is the training of one process, but for what is
+    drawn for each picture, the order in which a pool is filled and, on CPUs, batch norms, which are those of
+    each process's share.
+
     Raises InputError (settings), DataError (nothing to train on), RunError (other settings or data are
     under way or finished at `out`: `resume=False` starts again), ImportError (no open_clip).
     """
@@ -53,27 +65,31 @@ def train_clip(
     from clipscan.embed.network import resolve_device
     from clipscan.train.loop import run
     from clipscan.train.precision import training_precision
+    from clipscan.train.processes import join
     from clipscan.train.state import STATE
 
-    out, log, where = Path(out), log or _silent, resolve_device(device)
+    out, where = Path(out), resolve_device(device)
     if out.suffix != SAFE_KIND:
         raise InputError(f"a trained encoder is a {SAFE_KIND} file, got {out}")
+    mine = join(where)
+    say = log if log and mine.first else _silent
     recipe = Recipe(
-        model, epochs, batch_size, lr, weight_decay, warmup, seed, flip,
-        where.partition(":")[0], training_precision(where), dataset_hash(dataset.shards),
+        model, epochs, batch_size, lr, weight_decay, warmup, seed, flip, where.partition(":")[0],
+        training_precision(where), dataset_hash(dataset.shards), mine.count, safeclip,
     )  # fmt: skip
     recipe.check()
     if resume and out.exists():
         _check_finished(out, recipe)
-        log(f"{out} is already trained")
+        say(f"{out} is already trained")
         return out
     folder = out.with_name(out.name + ".training")
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         (folder / STATE).unlink(missing_ok=True)
     return run(
-        dataset, out, folder, recipe, where, workers=workers, budget=cache_bytes, snapshots=snapshots, log=log
-    )
+        dataset, out, folder, recipe, mine, workers=workers, budget=cache_bytes, snapshots=snapshots,
+        truth=truth, log=say,
+    )  # fmt: skip
 
 
 def _check_finished(out: Path, recipe: Recipe) -> None:

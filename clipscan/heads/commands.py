@@ -1,0 +1,175 @@
+"""`clipscan heads ...`: which heads of a ViT a trigger speaks through. Options become arguments, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clipscan.data import open_dataset
+from clipscan.options import (
+    BatchSize,
+    Device,
+    Format,
+    ImageKey,
+    LogJson,
+    Model,
+    Overwrite,
+    Pretrained,
+    TextKey,
+    Workers,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from clipscan.embed.model import Encoder
+    from clipscan.heads.statistics import Fit
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Backdoors inside a ViT, picture by picture: infected heads and MLPs, filtered or repaired.",
+)
+
+FitFile = Annotated[
+    Path, typer.Argument(metavar="FIT", help="the file of clipscan heads fit", show_default=False)
+]
+Source = Annotated[
+    str, typer.Argument(metavar="DATASET", help="folder, tars ({000..331}.tar) or table", show_default=False)
+]
+Moved = Annotated[
+    str | None,
+    typer.Option("--pretrained", help="the fit's checkpoint, where it no longer lies where it lay"),
+]
+
+
+@app.command("fit")
+def fit_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLEAN_DATASET",
+            help="pictures without triggers, like those to be scanned",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="a .safetensors file", show_default=False)],
+    model: Model = None,
+    pretrained: Pretrained = None,
+    rate: Annotated[float, typer.Option(help="share of clean pictures that may be flagged")] = 0.01,
+    limit: Annotated[int, typer.Option(help="pictures of CLEAN_DATASET to use")] = 10_000,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16, fp16: faster, terms less exact")] = "fp32",
+    format: Format = "auto",
+    image_key: ImageKey = None,
+    text_key: TextKey = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    log_json: LogJson = False,
+) -> None:
+    """Learn what heads and MLPs of the model under suspicion give on clean pictures, and where alarm begins.
+
+    ViTs of open_clip's only. With OpenAI's weights in a file, name the model with -quickgelu.
+    """
+    from clipscan.embed.model import load_encoder
+    from clipscan.heads.files import save_fit
+    from clipscan.heads.fit import fit_heads
+    from clipscan.run.embedding import encoder_place
+
+    clean = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    encoder = load_encoder(model, pretrained, device=device, precision=precision)
+    fit = fit_heads(
+        encoder, clean, rate=rate, limit=limit, batch_size=batch_size, workers=workers,
+        place=encoder_place(model, pretrained), progress=shown(log_json),
+    )  # fmt: skip
+    save_fit(out, fit)
+    makers, others = fit.settings["pictures"]
+    print(f"{makers:,} clean pictures made the prototypes, {others:,} others the thresholds")
+    print(f"a picture is flagged above {fit.threshold:.2f}: at most {rate:.2%} of clean ones")
+    print(f"next: clipscan heads scan {out} DATASET --out heads.parquet")
+
+
+@app.command("scan")
+def scan_command(
+    fit_file: FitFile,
+    source: Source,
+    out: Annotated[Path, typer.Option("--out", help="a .parquet file", show_default=False)],
+    pretrained: Moved = None,
+    format: Format = "auto",
+    image_key: ImageKey = None,
+    text_key: TextKey = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    log_json: LogJson = False,
+) -> None:
+    """One row a picture: infected heads, head and MLP score, flagged or not; and a map of the deviations."""
+    from clipscan.heads.scan import scan_heads
+
+    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    fit, encoder = _opened(fit_file, pretrained, device)
+    found = scan_heads(
+        encoder, fit, dataset, out,
+        batch_size=batch_size, workers=workers, progress=shown(log_json),
+    )  # fmt: skip
+    print(f"{found.pictures:,} pictures, {found.bad:,} unreadable ({out.with_suffix('.bad.parquet')})")
+    clean = fit.settings["rate"] * found.pictures
+    print(
+        f"{found.flagged:,} flagged, {found.branches['head']:,} through heads and {found.branches['mlp']:,} "
+        f"through MLPs; were all clean, about {clean:,.0f} would be"
+    )
+    print(f"rows: {out}; where they deviate: {out.with_suffix('.svg')}")
+
+
+@app.command("repair")
+def repair_command(
+    fit_file: FitFile,
+    source: Source,
+    out: Annotated[
+        Path, typer.Option("--out", help="a folder; called again it continues", show_default=False)
+    ],
+    branch: Annotated[
+        str,
+        typer.Option(help="auto: flagged pictures, by their larger score; head, mlp: that, in all pictures"),
+    ] = "auto",
+    pretrained: Moved = None,
+    format: Format = "auto",
+    image_key: ImageKey = None,
+    text_key: TextKey = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    log_json: LogJson = False,
+) -> None:
+    """Embed with repaired picture vectors: a run folder, its embeddings/ in clip-retrieval's layout."""
+    from clipscan.heads.fit import refuse_vectors
+    from clipscan.heads.repaired import repaired
+    from clipscan.run import RunFolder, embed_stage
+
+    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    refuse_vectors(dataset)
+    fit, encoder = _opened(fit_file, pretrained, device)
+    run = RunFolder(out)
+    with run.lock():
+        embed_stage(
+            run, dataset, repaired(encoder, fit, branch), shown(log_json),
+            batch_size=batch_size, workers=workers, overwrite=overwrite,
+        )  # fmt: skip
+        run.update(opened={"image_key": image_key, "text_key": text_key})
+    counts = run.record["counts"]
+    print(
+        f"{counts['listed']:,} listed = {counts['embedded']:,} embedded + {counts['bad']:,} bad (bad.parquet)"
+    )
+    print(f"repaired vectors: {out / 'embeddings'}")
+
+
+def _opened(fit_file: Path, pretrained: str | None, device: str) -> tuple[Fit, Encoder]:
+    """A fit and its encoder, loaded from where the fit says that it lies, at the fit's precision."""
+    from clipscan.embed.model import load_encoder
+    from clipscan.heads.files import load_fit
+
+    fit = load_fit(fit_file)
+    told = fit.settings["encoder"]
+    pretrained = pretrained or fit.settings["place"]["pretrained"]
+    return fit, load_encoder(told["model"], pretrained, device=device, precision=told["precision"])

@@ -1,0 +1,111 @@
+"""What the filter and the repairs of `clipscan heads` are worth against a trigger that the encoder learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from clipscan.data import Dataset, Sample
+from clipscan.errors import DataError, InputError
+from clipscan.heads.fit import RATE, fit_heads
+from clipscan.heads.statistics import Fit, Judgement, align, judge
+from clipscan.heads.stream import read_terms
+from clipscan.lab.campaigns import ONE_PICTURE, Campaign, triggered
+from clipscan.lab.evaluate import Behaviour, behave, labelled
+from clipscan.lab.metrics import auroc
+
+if TYPE_CHECKING:
+    from clipscan.embed.model import Encoder
+
+
+class Trial(NamedTuple):
+    """Behaviours with the plain encoder and with each repair, and how the filter tells pictures apart."""
+
+    before: Behaviour
+    head: Behaviour  # infected heads replaced, in every picture
+    mlp: Behaviour  # late MLPs replaced, in every picture
+    chosen: Behaviour  # flagged pictures only, by their larger score: what a user has
+    auroc: dict[str, float]  # triggered against clean pictures, by each statistic
+    flagged_clean: float  # share of the same pictures without the trigger
+    flagged_triggered: float
+    through_heads: float  # share of the flagged triggered pictures whose repair is that of heads; NaN: none
+
+
+def try_heads(
+    encoder: Encoder,
+    clean: Dataset,
+    held_out: Dataset,
+    classes: Sequence[str],
+    *,
+    campaign: Campaign,
+    rate: float = RATE,
+    seed: int = 0,
+    limit: int | None = None,
+) -> Trial:
+    """Fit on `clean`, then try the campaign's triggers on `held_out`, which shares no picture with it.
+
+    Classes, seed, limit: as in behave. The statistics are compared on the pictures that are not of a
+    trigger's target, with the trigger and without. InputError where the campaign has no trigger; all other
+    errors are those of behave and fit_heads.
+    """
+    if campaign.kind in ONE_PICTURE:
+        raise InputError(f"{campaign.name} repeats one picture: there is no trigger to be seen in heads")
+    from clipscan.heads.repaired import repaired
+
+    fit = fit_heads(encoder, clean, rate=rate)
+    behaviours = [
+        behave(one, held_out, classes, campaign=campaign, seed=seed, limit=limit)
+        for one in (encoder, *(repaired(encoder, fit, branch) for branch in ("head", "mlp", "auto")))
+    ]
+    without, marked = _pictures(held_out, classes, campaign, seed, limit)
+    return _compared(behaviours, judged(encoder, fit, without), judged(encoder, fit, marked))
+
+
+def judged(encoder: Encoder, fit: Fit, samples: Iterable[Sample]) -> Judgement:
+    """The judgement on all pictures that can be decoded, in their order. DataError where there is none."""
+    from clipscan.embed.decode import DecodePool
+
+    with DecodePool() as pool:
+        batches = [batch.terms for batch in read_terms(samples, encoder, pool)]
+    alignments = [align(terms, fit.prototype) for terms in batches if terms is not None]
+    if not alignments:
+        raise DataError("not one picture to judge")
+    return judge(fit, np.concatenate(alignments))
+
+
+def _pictures(
+    held_out: Dataset, classes: Sequence[str], campaign: Campaign, seed: int, limit: int | None
+) -> tuple[list[Sample], list[Sample]]:
+    """(pictures not of a trigger's target, for each trigger; the same with it)."""
+    pairs = list(islice(labelled(held_out, classes), limit))
+    without, marked = [], []
+    for part in campaign.parts:
+        random = Random(f"clipscan trigger {seed}")
+        for sample, number in pairs:
+            if classes[number] != part.target and (shown := triggered(sample, part, random)) is not None:
+                without.append(sample)
+                marked.append(shown)
+    return without, marked
+
+
+def _compared(behaviours: Sequence[Behaviour], without: Judgement, marked: Judgement) -> Trial:
+    truth = np.repeat([False, True], [len(without.flagged), len(marked.flagged)])
+    columns = {
+        "infected_heads": (without.infected_heads, marked.infected_heads),
+        "head": (without.head_score, marked.head_score),
+        "mlp": (without.mlp_score, marked.mlp_score),
+        "larger": (without.score, marked.score),
+    }
+    before, head, mlp, chosen = behaviours
+    branches = marked.branch[marked.flagged]
+    return Trial(
+        before, head, mlp, chosen,
+        {name: auroc(np.concatenate(pair), truth) for name, pair in columns.items()},
+        float(without.flagged.mean()),
+        float(marked.flagged.mean()),
+        float((branches == "head").mean()) if len(branches) else float("nan"),
+    )  # fmt: skip
