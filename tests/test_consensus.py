@@ -7,40 +7,58 @@ import pytest
 
 import clipscan
 from clipscan.engine import as_rows
-from clipscan.scores import consensus
+from clipscan.scores import captions, consensus
 from clipscan.scores.local import Engine
 from clipscan.scores.panel import Panel
 from clipscan.scores.references import Scale, identify, parse_scales
 
 
-def pairs(n=300, d=12, seed=0, captions=40):
+def pairs(n=300, d=12, seed=0, distinct=40):
     draw = np.random.default_rng(seed)
-    text = draw.normal(size=(captions, d)).astype(np.float32)
-    return draw.normal(size=(n, d)).astype(np.float32), text[draw.integers(0, captions, n)]
+    text = draw.normal(size=(distinct, d)).astype(np.float32)
+    return draw.normal(size=(n, d)).astype(np.float32), text[draw.integers(0, distinct, n)]
 
 
 def by_definition(image, text, k, seed=0):
-    """The four steps of the docstring, in float64, where the company is everybody."""
+    """The five steps of the docstring, in float64, where the company is everybody."""
     n = len(image)
     sizes = ",".join(f"{size * k}x{consensus.DRAWS}" for size in consensus.SIZES)
     mean = {}
     for family in (consensus.DENSITY, consensus.CROSS_MODAL)[: 1 if text is None else 2]:
         ask = {"method": family, "reference": sizes, "k": k, "seed": seed}
         signs = clipscan.score(image, text=text, **ask).columns
-        mean[family] = np.mean([[surprise(x, column) for x in column] for column in signs.values()], axis=0)
+        means = np.mean([[surprise(x, column) for x in column] for column in signs.values()], axis=0)
+        mean[family] = np.array([surprise(x, means) for x in means])
     alone = mean[consensus.DENSITY]
     joint = direction(image) / apart(image, seed)
     if text is not None:
         joint = np.hstack([joint, consensus.CAPTION_SCALE * direction(text) / apart(text, seed, image)])
-    near = [np.argsort(distances(joint, i), kind="stable")[: consensus.NEIGHBORS] for i in range(n)]
+    near = [np.argsort(distances(joint, i), kind="stable")[: captions.NEIGHBORS] for i in range(n)]
     sums = [alone + consensus.PAIR_WEIGHT * np.array([alone[rows].mean() for rows in near])]
     if text is not None:
-        either = (alone**4 + mean[consensus.CROSS_MODAL] ** 4) ** 0.25
+        crowd = np.maximum(0, crowding(image, text, alone, seed) - math.log(consensus.CROWDED))
+        crowded = alone + consensus.CROWD_WEIGHT * crowd
+        either = (crowded**4 + mean[consensus.CROSS_MODAL] ** 4) ** 0.25
         company = np.array([alike(text, i, either) for i in range(n)])
         excess = np.maximum(0, company - np.quantile(company, consensus.USUAL))
         sums.append(either + consensus.CAPTION_WEIGHT * excess)
     low, median, high = (np.quantile(sums, q, axis=1)[:, None] for q in (0.1, 0.5, 0.9))
     return ((sums - median) / (high - low)).max(axis=0)
+
+
+def crowding(image, text, alone, seed):
+    """ln of how many times as many rows are as alone in a row's area as everywhere, the mean of the draws."""
+    identity, found = identify(as_rows(image)), []
+    for draw in range(captions.DRAWS):
+        anchors = identity.sample(Scale("", captions.AREAS, captions.DRAWS), draw, seed)
+        area = [np.argmin(np.linalg.norm(direction(text[anchors]) - one, axis=1)) for one in direction(text)]
+        for i, here in enumerate(area):
+            others = np.array([alone[j] for j, there in enumerate(area) if there == here and j != i])
+            expected = (len(others) + 1) * math.exp(-alone[i])
+            found.append(
+                math.log(((others >= alone[i]).sum() + captions.PRIOR) / (expected + captions.PRIOR))
+            )
+    return np.mean(np.reshape(found, (captions.DRAWS, -1)), axis=0)
 
 
 def surprise(value, column):
@@ -70,7 +88,7 @@ def alike(text, i, own):
     met = np.zeros(len(text), bool)
     for caption in np.argsort(np.linalg.norm(distinct - direction(text)[i], axis=1), kind="stable"):
         met |= inverse.ravel() == caption
-        if met.sum() > consensus.NEIGHBORS:
+        if met.sum() > captions.NEIGHBORS:
             break
     met[i] = False
     return own[met].mean()

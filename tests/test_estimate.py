@@ -23,6 +23,28 @@ def test_one_population_has_nobody_to_drop(kind):
     assert max(flagged) <= 0.005 * 20_000 and np.mean(np.array(flagged) > 0) <= 0.1
 
 
+@pytest.mark.parametrize("kind", ["exponential", "normal", "uniform", "constant"])
+def test_a_tail_that_falls_off_fast_enough_has_nobody_to_drop(kind):
+    draws = (CLEAN[kind](np.random.default_rng(seed), 20_000) for seed in range(20))
+    assert [estimate(draw, exponential=True) for draw in draws] == [NOBODY] * 20
+
+
+@pytest.mark.parametrize("share", [0.002, 0.005, 0.02])
+def test_a_shoulder_without_a_valley_is_counted_within_a_factor_of_two(share):
+    draw = np.random.default_rng(4)
+    count = round(share * 50_000)
+    scores = np.concatenate([draw.exponential(size=50_000), 11 + 3 * draw.normal(size=count)])
+    found = estimate(scores, exponential=True)
+    assert count / 2 <= found.number <= 2 * count
+    assert found.fewest <= found.number <= found.most
+
+
+def test_a_population_that_bends_the_line_itself_is_found_by_its_valley():
+    draw = np.random.default_rng(6)
+    scores = np.concatenate([draw.exponential(size=20_000), 25 + draw.normal(size=2000)])
+    assert 1900 <= estimate(scores, exponential=True).number <= 2100
+
+
 @pytest.mark.parametrize("count", [60, 250, 2500])
 @pytest.mark.parametrize("kind", ["exponential", "normal"])
 def test_a_population_that_stands_apart_is_counted(kind, count):
@@ -61,8 +83,8 @@ def test_scores_must_be_one_column():
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=200))
-def test_any_column_has_an_estimate_within_its_bounds(scores):
-    found = estimate(scores)
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=200), st.booleans())
+def test_any_column_has_an_estimate_within_its_bounds(scores, exponential):
+    found = estimate(scores, exponential=exponential)
     assert 0 <= found.fewest <= found.number <= found.most <= len(scores)
     assert found == NOBODY or found.number == sum(one >= found.border for one in scores)

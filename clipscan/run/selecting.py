@@ -17,7 +17,7 @@ from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.grouping import MEMBER, Found, find_groups, group_table
 from clipscan.run.scoring import Settings, has_graph, read_scores
 from clipscan.run.words import why
-from clipscan.scores.estimate import Estimate, estimate
+from clipscan.scores.estimate import EXPONENTIAL, Estimate, estimate
 from clipscan.scores.result import count_of
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
@@ -47,10 +47,11 @@ def select_stage(
     def work() -> dict[str, Any]:
         names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"]).combine_chunks()
         scores = read_scores(run)
-        apart = estimate(scores[run.record["score"]["method"]].to_numpy())
+        method = run.record["score"]["method"]
+        apart = estimate(scores[method].to_numpy(), exponential=method in EXPONENTIAL)
         count = suspected(names.num_rows, apart) if fraction is None else count_of(fraction, names.num_rows)
         ranks = ranks_of(scores)
-        rows = np.argsort(ranks[run.record["score"]["method"]], kind="stable")[:count]
+        rows = np.argsort(ranks[method], kind="stable")[:count]
         found = find_groups(run, dataset, rows, apart.number, ranks)
         groups = group_table(run, dataset, names, found)
         write_table(run / "suspects.parquet", suspect_table(run, dataset, names, rows, scores, ranks, found))

@@ -6,16 +6,19 @@ of poison. But whoever plants a backdoor plants many pairs whose captions say th
 by its own signs and by those of its neighbours:
 
 1. Signs. Eight draws of three sizes, 8k, 32k and 128k rows (128, 512 and 2,048 at k = 16: p R / k stays
-   below 0.4 at one of them up to p = 5 %), give kdist and dao, and with captions agree and cross.
-2. Surprise of a sign = -ln of the share of all rows that score as high: 0 for the lowest, ln n for the
-   highest. Alone = mean surprise of the density signs, mismatched = that of the cross-modal signs,
-   either = (alone^4 + mismatched^4)^(1/4), close to the larger of the two.
-3. Two companies. Among rows with captions like its own: either + CAPTION_WEIGHT x what their mean `either`
+   below 0.4 at one of them up to p = 5 %), give kdist, dao, lof and slof, and with captions agree and cross.
+2. Surprise of a value = -ln of the share of all rows that are as high: 0 for the lowest, ln n for the
+   highest. Alone = surprise of the mean surprise of the density signs, mismatched = likewise of the
+   cross-modal ones.
+3. Crowd. Where rows as alone as this one are more than CROWDED times as common among captions like its own
+   as they are everywhere, alone grows by CROWD_WEIGHT x ln of what exceeds that: one odd ship is an odd
+   ship, two hundred are a backdoor. Either = (crowded^4 + mismatched^4)^(1/4), close to the larger of both.
+4. Two companies. Among rows with captions like its own: either + CAPTION_WEIGHT x what their mean `either`
    exceeds the usual by, the USUAL quantile of such means. Among rows whose captions and pictures are both
    like its own: alone + PAIR_WEIGHT x their mean `alone`. The first finds a target that nobody else names,
    learnt or not, the second a learnt one among clean pairs of its name. Without captions there are density
    signs and nearest pictures only.
-4. consensus = the larger of the two, each with its median at 0 and its 10th and 90th percentile 1 apart.
+5. consensus = the larger of the two, each with its median at 0 and its 10th and 90th percentile 1 apart.
 
 Surprises and company are taken among at most COMPANY rows, drawn as references are (up to that number: all
 of them), so that the cost stays linear in n. How it was chosen and what it misses: docs/results.
@@ -30,15 +33,16 @@ import numpy as np
 
 from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import Array, unit
+from clipscan.scores.captions import NEIGHBORS, Areas, Captions
 from clipscan.scores.groups import typical_distance
 from clipscan.scores.local import Engine
-from clipscan.scores.references import Identity, Scale, identify
+from clipscan.scores.references import Identity, Scale
 from clipscan.scores.scorer import Columns, Scorer, in_slices
 
-DENSITY, CROSS_MODAL = ("kdist", "dao"), ("agree", "cross")
+DENSITY, CROSS_MODAL = ("kdist", "dao", "lof", "slof"), ("agree", "cross")
 SIZES, DRAWS = (8, 32, 128), 8  # reference rows in units of k; draws of each
 COMPANY = 1 << 16
-NEIGHBORS = 16  # rows of a company
+CROWDED, CROWD_WEIGHT = 1.5, 4.0
 CAPTION_WEIGHT, PAIR_WEIGHT = 6.0, 2.0
 USUAL = 0.8  # poison, above it, may be a fifth of all rows
 # Captions a third as far apart as two random ones count as much as pictures that are strangers.
@@ -48,7 +52,7 @@ SAMPLED = 4096  # rows, by twos, that say how far apart strangers are
 
 
 class Own(NamedTuple):
-    """Mean surprises of rows, [n] each; `either` is `alone` where there are no captions."""
+    """Surprises of rows, [n] each; `either` is `alone` where there are no captions."""
 
     alone: Array
     either: Array
@@ -84,9 +88,16 @@ class Consensus:
         self.rows = np.arange(n) if self._whole else self.identity.sample(company, 0, self.seed)
         signs = in_slices(self._signs.columns, self.image)[0] if self._whole else self._signs.of(self.rows)
         self._known = {name: np.sort(values) for name, values in signs.items()}
-        self._own = self._surprises(signs)
+        self._means = [np.sort(mean) for mean in self._mean_surprises(signs)]
         self._place = np.full(n, -1)  # of each row in the company
         self._place[self.rows] = np.arange(len(self.rows))
+        alone, _ = self._surprises(signs)
+        self._areas = (
+            Areas.among(self.text, self.rows, alone, self.identity, self.engine, self.seed)
+            if self.text
+            else None
+        )
+        self._own = self._own_by(signs, self.rows)
         self._groups = self.identity.group if self._whole else self.identity.of_sample(self.rows)
         self._strangers()
         self._company = as_rows(self._joint(self.rows))
@@ -132,14 +143,29 @@ class Consensus:
         place = self._place[rows]
         if (place >= 0).all():
             return Own(*(column[place] for column in self._own))
-        return self._surprises(self._signs.of(rows))
+        return self._own_by(self._signs.of(rows), rows)
 
-    def _surprises(self, signs: Columns) -> Own:
+    def _own_by(self, signs: Columns, rows: Array) -> Own:
+        """Of the numbered rows, by their signs."""
+        alone, mismatched = self._surprises(signs)
+        if self._areas is None:
+            return Own(alone, alone)
+        crowding = self._areas.crowding(rows, alone, self._place[rows] >= 0)
+        crowded = alone + CROWD_WEIGHT * np.maximum(0.0, crowding - np.log(CROWDED))
+        return Own(alone, (crowded**4 + mismatched**4) ** 0.25)
+
+    def _surprises(self, signs: Columns) -> tuple[Array, Array]:
+        """(alone, mismatched), [n] each; mismatched is 0 where there are no captions."""
+        alone, mismatched = self._mean_surprises(signs)
+        return surprise(alone, self._means[0]), surprise(mismatched, self._means[1])
+
+    def _mean_surprises(self, signs: Columns) -> tuple[Array, Array]:
+        """Of the density signs and of the cross-modal ones."""
         alone, mismatched = np.zeros((2, len(next(iter(signs.values())))))
         for total, family in ((alone, DENSITY), (mismatched, CROSS_MODAL)):
             found = [surprise(v, self._known[name]) for name, v in signs.items() if _plain(name) in family]
             total += np.mean(found, axis=0) if found else 0.0
-        return Own(alone, (alone**4 + mismatched**4) ** 0.25)
+        return alone, mismatched
 
     def _strangers(self) -> None:
         """How far apart two random rows are, by picture and by caption: the units of the joint space."""
@@ -175,48 +201,6 @@ def mean_of(values: Array, index: Array) -> Array:
     there = index >= 0
     total = np.where(there, values[index], 0.0).sum(axis=1)
     return total / np.maximum(there.sum(axis=1), 1)
-
-
-@dataclass
-class Captions:
-    """The distinct captions of the company, each with the number and the own surprise of its rows."""
-
-    text: Rows
-    group: Array  # [n] which caption each row of the dataset has
-    slot: Array  # group -> its place among the distinct captions of the company, -1 for none
-    vectors: Rows  # [u, d] the distinct captions, of unit length
-    count: Array  # [u]
-    total: Array  # [u]
-    engine: Engine
-
-    @classmethod
-    def among(cls, text: Rows, rows: Array, own: Array, engine: Engine) -> Captions:
-        group = identify(text, threads=engine.threads).group
-        distinct, first, inverse, count = np.unique(
-            group[rows], return_index=True, return_inverse=True, return_counts=True
-        )
-        slot = np.full(group.max() + 1, -1)
-        slot[distinct] = np.arange(len(distinct))
-        vectors = as_rows(unit(text.take(rows[first])))
-        return cls(text, group, slot, vectors, count, np.bincount(inverse.ravel(), own), engine)
-
-    def of(self, rows: Array, own: Array) -> Array:
-        """Mean own surprise of the rows with the nearest captions, as many captions as it takes to meet
-        NEIGHBORS rows. own: that of the numbered rows which belong to the company, to be left out; else NaN.
-        """
-        captions, first, inverse = np.unique(self.group[rows], return_index=True, return_inverse=True)
-        queries = as_rows(unit(self.text.take(rows[first])))
-        # A row is met at most once in its own caption, so NEIGHBORS + 1 captions hold NEIGHBORS others.
-        engine = self.engine.with_k(min(NEIGHBORS + 1, self.vectors.n))
-        index = engine.between(queries, self.vectors, None, None).index  # [captions here, k]
-        count = self.count[index]
-        met = np.cumsum(count, axis=1) - count <= NEIGHBORS  # the captions before it held too few
-        total = (self.total[index] * met).sum(axis=1)[inverse]
-        others = (count * met).sum(axis=1)[inverse]
-        # Another caption of the same direction may come before its own, which is then not always met.
-        at_home = ((index == self.slot[captions][:, None]) & met).any(axis=1)[inverse]
-        itself = at_home & ~np.isnan(own)
-        return (total - np.where(itself, own, 0.0)) / np.maximum(others - itself, 1)
 
 
 def _plain(name: str) -> str:

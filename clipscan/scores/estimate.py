@@ -1,8 +1,11 @@
 """How many rows to drop: the size of a second population at the suspicious end of a score.
 
-Scores of one population thin out towards the top: a window further up never holds more rows than one
-below it, chance aside. Where a window is followed by a fuller one, something else begins: a valley, and
-behind it rows that belong together. Their number is the estimate, the valley's middle the border.
+Of a score that is made of surprises, as consensus is, one population has a tail that falls off at least
+exponentially: what its bulk does, TAIL, can be drawn on. Where EXCESS times as many rows are found as that
+line leaves, a second population begins. More than a twentieth of all rows would bend the line itself, and
+other scores have tails of any kind. There a valley is looked for: scores of one population thin out towards
+the top, so that a window further up never holds more rows than one below it, chance aside; where it does,
+something else begins.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ from numpy.typing import ArrayLike
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 
+EXPONENTIAL = ("consensus",)  # scores with such a tail
+TAIL = (0.8, 0.95)  # quantiles between which the line is drawn
+EXCESS = 5.0
+FEWEST = 12  # rows that are a population
 FOOT = 0.2  # the valley is looked for among this share of the rows, the highest
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of a window, in units of the typical height above the foot
 STEPS = 8  # windows are looked at every eighth of their width
@@ -27,8 +34,9 @@ CERTAIN = 3.5  # standard deviations by which a later window must be fuller
 
 
 class Estimate(NamedTuple):
-    """The number of rows in the second population; fewest and most where the border is moved up or down by
-    one window; the border itself, +inf where there is no such population."""
+    """The number of rows in the second population; fewest and most where twice or half the excess is asked
+    for, or the border of a valley is moved by one window; the border itself, +inf where there is no such
+    population."""
 
     number: int
     fewest: int
@@ -54,9 +62,12 @@ class Estimate(NamedTuple):
 NOBODY = Estimate(0, 0, 0, float("inf"))
 
 
-def estimate(scores: ArrayLike) -> Estimate:
-    """Rows above the valley of n scores (higher = more suspicious); NaN counts as lowest.
+def estimate(scores: ArrayLike, *, exponential: bool = False) -> Estimate:
+    """Rows of a second population among n scores (higher = more suspicious); NaN counts as lowest.
 
+    exponential: the tail of one population is known to fall off at least so (EXPONENTIAL). The border is the
+    lowest score, FAR from the bulk, above which lie EXCESS times as many rows as expected, at least FEWEST;
+    a valley counts only with more rows above it than the line's upper end leaves.
     A valley is the emptiest window before a fuller one: by (later - here) / sqrt(later + here + 1) >=
     CERTAIN standard deviations, and DEEP times as full. Of several the lowest counts, so long as it is FAR
     from the bulk: what lies behind it may be more than one population. Those that no valley sets apart, of
@@ -73,15 +84,47 @@ def estimate(scores: ArrayLike) -> Estimate:
     low, median, high, foot = np.quantile(ascending, [0.1, 0.5, 0.9, 1 - FOOT])
     scale = float(np.median(ascending[ascending >= foot]) - foot)
     start = max(float(foot), float(median + FAR * (high - low)))
+    if exponential and (beyond := _beyond(ascending, start)) is not None:
+        return beyond
     found = [one for width in WIDTHS if (one := _valley(ascending, start, width * scale)) is not None]
     if not found:
         return NOBODY
     border, width = min(found)
+    if exponential and _above(ascending, border) <= (1 - TAIL[1]) * len(ascending):
+        return NOBODY
+    return Estimate(
+        _above(ascending, border),
+        _above(ascending, border + width),
+        _above(ascending, border - width),
+        border,
+    )
 
-    def above(limit: float) -> int:
-        return int((values >= limit).sum())
 
-    return Estimate(above(border), above(border + width), above(border - width), border)
+def _above(ascending: Array, limit: float) -> int:
+    return len(ascending) - int(np.searchsorted(ascending, limit, side="left"))
+
+
+def _beyond(ascending: Array, start: float) -> Estimate | None:
+    """The rows above `start` that are too many for an exponential tail; None where none are."""
+    low, high = np.quantile(ascending, TAIL)
+    slope = (high - low) / np.log((1 - TAIL[0]) / (1 - TAIL[1]))
+    if not slope > 0:
+        return None
+    n, first = len(ascending), int(np.searchsorted(ascending, start, side="right"))
+    held = n - np.arange(first, n)  # rows at or above each of these scores
+    expected = n * (1 - TAIL[1]) * np.exp(-(ascending[first:] - high) / slope)
+
+    def border(excess: float) -> float:
+        there = np.flatnonzero((held >= excess * expected) & (held >= FEWEST))
+        if not len(there):
+            return np.inf
+        at = first + int(there[0])
+        return float(ascending[at] + ascending[max(at - 1, 0)]) / 2
+
+    if not np.isfinite(found := border(EXCESS)):
+        return None
+    fewest, most = (_above(ascending, border(excess)) for excess in (2 * EXCESS, EXCESS / 2))
+    return Estimate(_above(ascending, found), fewest, most, found)
 
 
 def _valley(ascending: Array, start: float, width: float) -> tuple[float, float] | None:

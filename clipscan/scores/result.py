@@ -11,7 +11,7 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
-from clipscan.scores.estimate import Estimate, estimate
+from clipscan.scores.estimate import EXPONENTIAL, Estimate, estimate
 
 
 def count_of(fraction: float, n: int) -> int:
@@ -71,7 +71,8 @@ class ScoreResult:
 
         `flag(threshold=result.estimate().border)` flags them.
         """
-        return estimate(self._column(method))
+        column = self._column(method)
+        return estimate(column, exponential=(method or next(iter(self.columns))) in EXPONENTIAL)
 
     def _column(self, name: str | None) -> Array:
         if name is None and len(self.columns) > 1:
