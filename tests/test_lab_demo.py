@@ -39,6 +39,7 @@ def test_the_demo_tells_what_it_did_and_where_to_look(demo):
     assert "600 generated pictures" in text and "3 pictures got a chequered patch" in text
     assert f"{result.behaviour.success:.3f}" in text and f"{result.behaviour.accuracy:.3f}" in text
     assert "AUROC" in text and "dao" in text and "unreadable samples" in text
+    assert re.search(r"stands? apart", text)
     assert str(out / "run" / "report" / "index.html") in text.replace("\n", "")
     assert (out / "run" / "report" / "index.html").exists()
 

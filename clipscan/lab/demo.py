@@ -22,6 +22,8 @@ from clipscan.lab.experiment import Result, conduct
 from clipscan.lab.generated import Scenes
 from clipscan.lab.poison import poison
 from clipscan.lab.scenes import SHAPES
+from clipscan.run.folder import run_record
+from clipscan.scores.estimate import Estimate
 
 ATTACK, TARGET = "badnets", "banana"
 RATE = 0.005
@@ -103,7 +105,8 @@ def grades_table(grades: list[Grade]) -> Table:
 
 
 def findings(run: Path, groups: int = 3) -> list[str]:
-    """The largest groups of near-identical pictures, and how many samples could not be read, in words."""
+    """How many samples stand apart, the largest groups of near-identical pictures, and how many samples could
+    not be read, in words."""
     columns = ["size", "distinct_captions", "top_caption"]
     table = pq.read_table(run / "groups.parquet", columns=columns, filters=[("kind", "=", "copies")])
     lines = [
@@ -112,6 +115,7 @@ def findings(run: Path, groups: int = 3) -> list[str]:
         for row in table.slice(0, groups).to_pylist()
     ]
     return [
+        Estimate.of(run_record(run)["estimate"]).words(),
         *lines,
         f"{pq.read_table(run / 'bad.parquet').num_rows} unreadable samples, listed with their reasons",
     ]
