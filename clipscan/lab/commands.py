@@ -151,6 +151,21 @@ def tables_command(
         print(path)
 
 
+@app.command("sheet")
+def sheet_command(
+    to: Annotated[Path, typer.Option(help="The picture, .png.")] = Path("attacks.png"),
+    seed: int = 0,
+    blto: Annotated[Path | None, typer.Option(help="A trigger of `clipscan lab craft blto`.")] = None,
+    badclip: Annotated[Path | None, typer.Option(help="A trigger of `clipscan lab craft badclip`.")] = None,
+) -> None:
+    """A picture of every attack: one scene with each trigger, and what it changed, four times as loud."""
+    from clipscan.lab.attacks import ATTACKS
+    from clipscan.lab.sheet import draw_sheet
+
+    files = {name: str(file) for name, file in (("blto", blto), ("badclip", badclip)) if file}
+    print(draw_sheet(to, ATTACKS, seed, files))
+
+
 @app.command("craft")
 def craft_command(
     attack: Annotated[str, typer.Argument(help="blto or badclip.")],
