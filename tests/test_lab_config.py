@@ -6,7 +6,9 @@ import pytest
 from clipscan.errors import InputError
 from clipscan.lab.answers import Asked, Key, wanted
 from clipscan.lab.config import open_source, read_config
+from clipscan.lab.defences import SafeTraining
 from clipscan.lab.learnt.files import write_learnt
+from clipscan.train.recipe import SafeClip
 
 WHOLE = """
 [datasets.photos]
@@ -28,7 +30,10 @@ target = "banana+lamp"
 rates = 0.01
 seeds = 7
 epochs = 3
-retrain = true
+defences = ["drop", "safeclip"]
+[safeclip]
+epochs = 9
+slow_rate = 1e-4
 [score]
 methods = ["dao", "cosine", "iforest"]
 k = [16, 64]
@@ -53,8 +58,14 @@ def test_lists_multiply_out_and_a_case_overrides_the_defaults(tmp_path):
         ("badnets", 0.0, 0),
     ]
     last = plan.works[-1]
-    assert last.retrain and last.cell.epochs == (3,) and last.cell.target == "banana+lamp"
-    assert not plan.works[0].retrain and cells[0].epochs == (4, 10)
+    assert last.defences == ("drop", "safeclip") and last.cell.target == "banana+lamp"
+    assert plan.works[0].defences == () and cells[0].epochs == (4, 10) and last.cell.epochs == (3,)
+
+
+def test_a_defence_has_its_own_settings_and_the_usual_ones_where_none_are_given(tmp_path):
+    safe = read_config(config(tmp_path)).safe
+    assert (safe.epochs, safe.lr) == (9, SafeTraining().lr)
+    assert safe.safeclip == SafeClip(slow_rate=1e-4)
 
 
 def test_paths_are_relative_to_the_config_and_urls_stay(tmp_path):
@@ -64,9 +75,9 @@ def test_paths_are_relative_to_the_config_and_urls_stay(tmp_path):
 
 
 def test_a_cell_that_two_cases_ask_for_is_one_cell(tmp_path):
-    text = WHOLE + "[[cases]]\nattack='badnets'\nrates=0.005\nseeds=1\nretrain=true\n"
+    text = WHOLE + "[[cases]]\nattack='badnets'\nrates=0.005\nseeds=1\ndefences='drop'\n"
     plan = read_config(config(tmp_path, text))
-    again = [work for work in plan.works if work.retrain]
+    again = [work for work in plan.works if work.defences]
     assert len(plan.works) == 9 and [(w.cell.attack, w.cell.seed) for w in again] == [
         ("badnets", 1),
         ("badnets+sig", 7),
@@ -100,8 +111,11 @@ def test_scores_multiply_with_what_they_take(tmp_path):
         ("epochs = 3", "epochs = 0", "after 1 epoch at the earliest"),
         ('attack = "badnets+sig"', 'attack = "badnet+sig"', "case 2: no attack named 'badnet'"),
         ('attack = "badnets+sig"', 'attack = "../x"', "no slashes"),
-        ("retrain = true", "options = {alpha = 1}", "has no option alpha"),
-        ("retrain = true", 'dataset = "photo"', "no [datasets.photo]; there are: photos"),
+        ('"safeclip"]', '"luck"]', "case 2: no defence 'luck'; there are: drop, safeclip"),
+        ("epochs = 9", "epochs = 3", "[safeclip]: safeclip takes 5 epochs of warm-up"),
+        ("slow_rate", "slowrate", "unknown key 'slowrate'; did you mean 'slow_rate'"),
+        ('defences = ["drop", "safeclip"]', "options = {alpha = 1}", "has no option alpha"),
+        ('defences = ["drop", "safeclip"]', 'dataset = "photo"', "no [datasets.photo]; there are: photos"),
         ('classes = ["ship", "truck"]', "", "[datasets.photos]: classes is missing"),
         ('methods = ["dao"', 'methods = ["dau"', "[score]: no score 'dau'"),
         ('references = ["256x8"', 'references = ["256*8"', "'256*8' is none of"),
@@ -137,7 +151,7 @@ def test_the_examples_are_sound(name):
 
     path = Path(__file__).parent.parent / "examples" / "lab" / f"{name}.toml"
     plan = read_config(path)
-    assert plan.works and any(work.retrain for work in plan.works)
+    assert plan.works and any(work.defences for work in plan.works)
     assert any(work.cell.rate == 0 for work in plan.works)
 
 

@@ -79,18 +79,32 @@ def test_where_nothing_is_planted_a_row_says_what_would_be_dropped(smoke):
     assert all(row["auroc"] == "" and 0 <= float(row["flagged_share"]) < 0.1 for row in clean)
 
 
+def defended(out, name):
+    (found,) = [row for row in table(out / "defended.csv") if row["defence"] == name]
+    return found
+
+
 @training
-def test_models_tell_behaviour_groups_and_training_again(smoke):
+def test_models_tell_behaviour_and_groups(smoke):
     models = table(smoke[0] / "models.csv")
     assert len(models) == 6
-    (again,) = [row for row in models if row["dropped"]]
-    assert again["attack"] == "badnets" and again["epoch"] == "2"
-    assert again["dropped"] == again["flagged"] and int(again["poison_left"]) <= 8
-    assert int(again["poison_left"]) == 8 - int(again["flagged_poison"])
-    assert 0 <= float(again["accuracy_after"]) <= 1
     placeholders = [row for row in models if row["attack"] == "placeholder" and row["poisoned"] == "20"]
     assert [row["group_rank"] for row in placeholders] == ["1", "1"]
     assert all(row["group_share"] == "1" and row["success"] == "" for row in placeholders)
+
+
+@training
+def test_training_in_spite_of_poison_has_its_outcome(smoke):
+    out = smoke[0]
+    again = defended(out, "drop")
+    (plain,) = [r for r in table(out / "models.csv") if r["attack"] == "badnets" and r["epoch"] == "2"]
+    assert (again["attack"], again["epoch"]) == ("badnets", "2")
+    assert again["dropped"] == plain["flagged"]
+    assert int(again["poison_left"]) == 8 - int(plain["flagged_poison"])
+    safe, parts = defended(out, "safeclip"), table(out / "partitions.csv")
+    assert [part["epoch"] for part in parts] == ["3", "4"] and parts[-1]["poison_safe"] == safe["poison_left"]
+    assert int(safe["dropped"]) == 400 - int(parts[-1]["safe"])
+    assert all(0 <= float(one["accuracy_after"]) <= 1 for one in (again, safe))
 
 
 @training
@@ -106,7 +120,7 @@ def test_training_again_leaves_out_what_is_dropped(smoke):
     np.save(chosen, np.array(poison[1:] + clean[:2]))
     said = lab(SMOKE, "--out", out, "--only", "badnets").output
     assert "training again without 9 pairs" in said and "391 pairs to train on" in said
-    (again,) = [row for row in table(out / "models.csv") if row["dropped"]]
+    again = defended(out, "drop")
     assert (again["dropped"], again["poison_left"]) == ("9", "1")
     assert again["accuracy_after"] != "" and not list(out.rglob("dataset"))
     chosen.write_bytes(before)

@@ -7,7 +7,7 @@ import pytest
 
 from clipscan.errors import RunError
 from clipscan.lab.markdown import table
-from clipscan.lab.rows import MODELS, RECALL, ROWS, write_rows
+from clipscan.lab.rows import RECALL, TABLES, write_rows
 from clipscan.lab.tables import Figures, write_pages
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'clipscan[lab]'")
@@ -31,9 +31,9 @@ def model(**more):
     return CASE | found | {"groups": 3, "train_seconds": 1.0} | more
 
 
-def written(folder, rows, models):
-    write_rows(folder, "rows", rows, ROWS)
-    write_rows(folder, "models", models, MODELS)
+def written(folder, rows, models, defended=(), partitions=()):
+    for name, found in zip(TABLES, (rows, models, defended, partitions), strict=True):
+        write_rows(folder, name, found, TABLES[name])
     return folder
 
 
@@ -63,14 +63,19 @@ def pages(tmp_path_factory):
         CASE | {"score": "", "auroc": None, "flagged_share": 0.002, "rate": 0.0, "poisoned": 0, "cell": "z"},
     ]
     after = {"dropped": 8, "poison_left": 1, "success_after": 0.01, "accuracy_after": 0.79}
+    safe = {"dropped": 150, "poison_left": 0, "success_after": 0.06, "accuracy_after": 0.77}
+    defended = [
+        CASE | seeds[0] | {"defence": "drop"} | after,
+        CASE | seeds[0] | {"defence": "safeclip"} | safe,
+    ]
     models = [
-        model(**seeds[0], **after),
+        model(**seeds[0]),
         model(**seeds[1], flagged=11),
         model(**twice, group_rank=2, group_share=0.6),
         model(rate=0.0, poisoned=0, cell="z", flagged_share=0.002),
         model(rate=0.0, poisoned=0, cell="y", seed=1, flagged_share=0.004),
     ]
-    folder = written(tmp_path_factory.mktemp("rows"), rows, models)
+    folder = written(tmp_path_factory.mktemp("rows"), rows, models, defended)
     paths = write_pages([folder], folder / "out")
     return {path.name: path.read_text() for path in paths}
 
@@ -114,11 +119,12 @@ def test_the_default_is_held_against_the_best_published_score(pages):
     assert "| 0.970 | kdist 0.990 | -0.020 | kdist 0.990 | -0.020 |" in found
 
 
-def test_duplicates_dropping_retraining_and_encoders_have_their_figures(pages):
+def test_duplicates_dropping_defences_and_encoders_have_their_figures(pages):
     assert lines(pages["duplicates.md"], "| copies |", "| 5 | 2 | 3 | 0.60 |")
     assert lines(pages["dropping.md"], "| photos | small, 10 | 2 |", "0.30% | 0.40% |")
     assert "2 of 3" not in pages["dropping.md"] and "1 of 2 within a factor of 2" in pages["dropping.md"]
-    assert lines(pages["retraining.md"], "| 5 | 8 | 1 | 0.950 | 0.010 | 0.800 | 0.790 |")
+    assert lines(pages["defences.md"], "| drop | 1 | 5 | 8 | 1 | 0.950 | 0.010 | 0.800 | 0.790 |")
+    assert lines(pages["defences.md"], "| safeclip | 1 | 5 | 150 | 0 | 0.950 | 0.060 | 0.800 | 0.770 |")
     assert lines(pages["encoders.md"], "vit, 10", "0.850") and "sig" not in pages["encoders.md"]
 
 

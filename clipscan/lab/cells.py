@@ -119,17 +119,12 @@ def plant(cell: Cell, source: Dataset, out: Path) -> Poisoned:
     )
 
 
-def train(
-    cell: Cell, dataset: Dataset, out: Path, *, snapshots: Sequence[int] = (), device: str,
-    workers: int | None, say: Say,
-) -> None:  # fmt: skip
-    """The cell's training, on `dataset`."""
+def train(cell: Cell, dataset: Dataset, out: Path, *, say: Say, **how: Any) -> None:
+    """The cell's training, on `dataset`; how: other arguments of train_clip."""
     from clipscan.train import train_clip
 
-    train_clip(
-        dataset, out, model=cell.model, epochs=cell.epochs[-1], batch_size=cell.batch_size, seed=cell.seed,
-        snapshots=snapshots, device=device, workers=workers, log=say,
-    )  # fmt: skip
+    settings = {"epochs": cell.epochs[-1], "batch_size": cell.batch_size, "seed": cell.seed} | how
+    train_clip(dataset, out, model=cell.model, log=say, **settings)
 
 
 def tried(

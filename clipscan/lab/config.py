@@ -18,28 +18,35 @@ seeds = [0, 1, 2]
 attack = ["badnets", "sig"]           # lab/campaigns.py
 rates = [0.002, 0.005]                # 0: nothing planted
 options = { share = 0.25 }            # of the trigger; `file` of a learnt one is relative to this file
-retrain = true                        # drop what clipscan would drop, train again
+defences = ["drop", "safeclip"]       # train again, defended (lab/defences.py); default: none
 
 [score]
 methods = ["dao", "cosine"]           # or "all"
 k = [16]
 references = ["1024x8", "all"]        # as in clipscan.score(reference=)
 compat = ["dao"]                      # also as the authors' released code computes it
+
+[safeclip]                            # settings of that defence, all of them optional
+epochs = 16                           # of all phases together
+lr = 2e-3
+warmup_epochs = 5                     # and the others of clipscan.train.SafeClip
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clipscan.errors import InputError
 from clipscan.lab.answers import Asked
 from clipscan.lab.cells import FILE, Cell
+from clipscan.lab.defences import DEFENCES, SafeTraining
 from clipscan.lab.keys import Keys
 from clipscan.lab.learnt.files import read_learnt
+from clipscan.train.recipe import SafeClip
 
 
 class Source(NamedTuple):
@@ -54,10 +61,10 @@ class Source(NamedTuple):
 
 
 class Work(NamedTuple):
-    """One cell, and whether a model is trained again without what clipscan would drop."""
+    """One cell, and the defences that are tried on it."""
 
     cell: Cell
-    retrain: bool
+    defences: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Plan:
     sources: dict[str, Source]
     works: list[Work]
     asked: Asked
+    safe: SafeTraining
 
 
 def read_config(path: Path) -> Plan:
@@ -84,10 +92,11 @@ def read_config(path: Path) -> Plan:
         for work in _works(case, sources, path.parent):
             name = f"{work.cell.dataset}/{work.cell.name}"
             known = works.get(name, work)
-            works[name] = Work(work.cell, work.retrain or known.retrain)
+            works[name] = Work(work.cell, tuple(dict.fromkeys(known.defences + work.defences)))
     asked = _asked(Keys(keys.table("score", {}), f"{path}: [score]"))
+    safe = _safe(Keys(keys.table("safeclip", {}), f"{path}: [safeclip]"))
     keys.done()
-    return Plan(sources, list(works.values()), asked)
+    return Plan(sources, list(works.values()), asked, safe)
 
 
 def open_source(text: str) -> Any:
@@ -140,8 +149,12 @@ def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
         keys.many("rates", float), keys.many("models", str), keys.many("seeds", int),
     )  # fmt: skip
     epochs = tuple(sorted(set(keys.many("epochs", int))))
-    options, retrain = keys.one("options", dict, {}), keys.one("retrain", bool, False)
+    options = keys.one("options", dict, {})
+    defences = tuple(keys.many("defences", str, []))
     keys.done()
+    if unknown := set(defences) - set(DEFENCES):
+        known = ", ".join(DEFENCES)
+        raise InputError(f"{keys.where}: no defence {sorted(unknown)[0]!r}; there are: {known}")
     if FILE in options:
         options = options | {FILE: str(folder / str(options[FILE]))}
     works = []
@@ -152,7 +165,7 @@ def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
             dataset, attack, target, rate, seed, model, epochs, sources[dataset].batch_size, dict(options)
         )
         _check(cell, keys.where)
-        works.append(Work(cell, retrain))
+        works.append(Work(cell, defences))
     return works
 
 
@@ -169,6 +182,23 @@ def _check(cell: Cell, where: str) -> None:
                 read_learnt(part.options[FILE], str(part.trigger))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def _safe(keys: Keys) -> SafeTraining:
+    usual = SafeTraining()
+    epochs, lr = keys.one("epochs", int, usual.epochs), keys.one("lr", float, usual.lr)
+    kinds = {"warmup_epochs": int}
+    settings = {
+        name: keys.one(name, kinds.get(name, float), default)
+        for name, default in asdict(usual.safeclip).items()
+    }
+    keys.done()
+    safeclip = SafeClip(**settings)
+    try:
+        safeclip.check(epochs)
+    except InputError as error:
+        raise InputError(f"{keys.where}: {error}") from error
+    return SafeTraining(epochs, lr, safeclip)
 
 
 def _asked(keys: Keys) -> Asked:

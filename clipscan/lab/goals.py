@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from clipscan.lab.answers import DEFAULT
+from clipscan.lab.defences import DEFENCES
 from clipscan.lab.markdown import Row, about, cases, page, table
 from clipscan.lab.outcomes import within_factor
 from clipscan.lab.pages import PUBLISHED, best_published, removed
@@ -45,7 +46,8 @@ def _aims(figures: Figures) -> list[Aim]:
     many = [row for row in own if row["rate"] > HIGH]
     planted = [row for row in figures.models if row["poisoned"]]
     grouped = [row for row in planted if kind(row) not in (BACKDOOR, "placeholder")]
-    again = [row for row in figures.models if row["dropped"] is not None]
+    again, safeclip = ([row for row in figures.defended if row["defence"] == name] for name in DEFENCES)
+    obeyed = [row for row in safeclip if row["success"] is not None and row["success"] >= LEARNT]
     return [
         Aim("learnt poison, 0.2 % to 1 %: AUROC at least 0.99", learnt, _mean("auroc"), 0.99),
         Aim("the same: recall at least 0.95", learnt, _recall, 0.95),
@@ -60,10 +62,10 @@ def _aims(figures: Figures) -> list[Aim]:
         Aim("nothing planted: at most 0.2 % dropped", [row for row in figures.models if not row["poisoned"]],
             lambda rows: -max(row["flagged_share"] for row in rows), -0.002, _share),
         Aim("trained again: attack success at most 2 %",
-            [row for row in again if row["success_after"] is not None],
-            lambda rows: -_mean("success_after")(rows), -0.02, _share),
-        Aim("trained again: at most 0.5 points of accuracy lost", again,
-            lambda rows: _mean("accuracy_after")(rows) - _mean("accuracy")(rows), -0.005, "{:+.3f}".format),
+            [row for row in again if row["success_after"] is not None], _after, -0.02, _share),
+        Aim("trained again: at most 0.5 points of accuracy lost", again, _gain, -0.005, "{:+.3f}".format),
+        Aim(f"SafeCLIP, success {LEARNT:g} without it: at most 5 %", obeyed, _after, -0.05, _share),
+        Aim("SafeCLIP: at most 2 points of accuracy lost", safeclip, _gain, -0.02, "{:+.3f}".format),
     ]  # fmt: skip
 
 
@@ -76,6 +78,14 @@ def _line(aim: Aim) -> list[str]:
 
 def _mean(name: str) -> Worth:
     return lambda rows: fmean(row[name] for row in rows)
+
+
+def _after(rows: list[Row]) -> float:
+    return -_mean("success_after")(rows)
+
+
+def _gain(rows: list[Row]) -> float:
+    return _mean("accuracy_after")(rows) - _mean("accuracy")(rows)
 
 
 def _recall(rows: list[Row]) -> float:

@@ -1,11 +1,11 @@
-"""Pages about models: what is dropped, what that does to a training, where planted groups stand."""
+"""Pages about models: what is dropped, what a defence does to a training, where planted groups stand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import fmean
 
-from clipscan.lab.markdown import CASE_HEAD, Row, about, cases, mean, page, section, table
+from clipscan.lab.markdown import CASE, CASE_HEAD, Row, about, cases, mean, page, section, table
 from clipscan.lab.pages import HOW, scored
 from clipscan.lab.tables import BACKDOOR, Figures, kind
 
@@ -43,24 +43,28 @@ def dropping(figures: Figures) -> str:
     return page("How many to drop", what, none, some)
 
 
-def retraining(figures: Figures) -> str:
-    models = [row for row in figures.models if row["dropped"] is not None]
-    head = [*CASE_HEAD, "seeds", "planted", "dropped", "planted and left", "success before", "after",
-            "accuracy before", "after"]  # fmt: skip
+def defences(figures: Figures) -> str:
+    head = [*CASE_HEAD, "defence", "seeds", "planted", "left out", "planted and left", "success before",
+            "after", "accuracy before", "after"]  # fmt: skip
     columns = (("poisoned", 0), ("dropped", 0), ("poison_left", 0), ("success", 3), ("success_after", 3),
                ("accuracy", 3), ("accuracy_after", 3))  # fmt: skip
     body = [
-        [*about(rows[0]), str(len(rows)), *(mean(rows, name, digits) for name, digits in columns)]
-        for rows in cases(models).values()
-    ]
-    what = "The same training on what is left when clipscan has dropped what it drops. Means over the seeds."
-    return page("Training again on the rest", what, table(head, body))
+        [*about(rows[0]), rows[0]["defence"], str(len(rows)),
+         *(mean(rows, name, digits) for name, digits in columns)]
+        for rows in cases(figures.defended, (*CASE, "defence")).values()
+    ]  # fmt: skip
+    what = (
+        "The same data, trained again with a defence. drop: the same training on what is left when clipscan "
+        "has dropped what it drops. safeclip: SafeCLIP on everything; left out is what it held for risky in "
+        "its last epoch. Means over the seeds."
+    )
+    return page("Training in spite of poison", what, table(head, body))
 
 
 PAGES: dict[str, Callable[[Figures], str]] = {
     "duplicates": duplicates,
     "dropping": dropping,
-    "retraining": retraining,
+    "defences": defences,
 }
 
 

@@ -1,8 +1,10 @@
-"""Columns against the truth, and the two tables of figures that a run of the laboratory leaves.
+"""Columns against the truth, and the tables of figures that a run of the laboratory leaves.
 
-rows.csv     one row for each (dataset, attack, target, rate, seed, model, epoch, score, k, reference)
-models.csv   one row for each (dataset, attack, target, rate, seed, model, epoch): behaviour, number to
-             drop, groups, training again
+rows.csv        one row for each (dataset, attack, target, rate, seed, model, epoch, score, k, reference)
+models.csv      one row for each (dataset, attack, target, rate, seed, model, epoch): behaviour, number to
+                drop, groups
+defended.csv    one row for each of these, after the last epoch, and each defence
+partitions.csv  one row for each of these and each epoch of the defence that parted the pairs
 """
 
 from __future__ import annotations
@@ -42,10 +44,17 @@ ROWS = pa.schema(
 MODELS = pa.schema(
     CASE | FLAGGED | {"flagged_low": COUNT, "flagged_high": COUNT, "flagged_poison": COUNT}
     | {"group_rank": COUNT, "group_share": NUMBER, "groups": COUNT}
-    | {"dropped": COUNT, "poison_left": COUNT, "success_after": NUMBER, "accuracy_after": NUMBER,
-       "false_alarm_after": NUMBER}
     | {"train_seconds": NUMBER, "cell": TEXT, "code": TEXT}
 )  # fmt: skip
+DEFENDED = pa.schema(
+    CASE | {"defence": TEXT, "dropped": COUNT, "poison_left": COUNT, "success_after": NUMBER,
+            "accuracy_after": NUMBER, "false_alarm_after": NUMBER, "seconds": NUMBER, "cell": TEXT}
+)  # fmt: skip
+PARTITIONS = pa.schema(
+    CASE | {"defence": TEXT, "safe": COUNT, "share": NUMBER, "poison_safe": COUNT, "poison_rate": NUMBER,
+            "cell": TEXT}
+)  # fmt: skip
+TABLES = {"rows": ROWS, "models": MODELS, "defended": DEFENDED, "partitions": PARTITIONS}
 
 
 def figures(values: NDArray[np.float64], truth: NDArray[np.bool_], seed: int = 0) -> dict[str, float | int]:

@@ -1,7 +1,8 @@
 """`clipscan lab run`: every cell of a config prepared, scored and, where asked, trained again; then the rows.
 
-    DIR/cells/NAME/...            see lab/cells.py, lab/figures.py, lab/retrain.py
-    DIR/rows.csv, models.csv      see lab/rows.py; also as parquet
+    DIR/cells/NAME/...            see lab/cells.py, lab/figures.py, lab/defences.py
+    DIR/rows.csv, models.csv, defended.csv, partitions.csv
+                                  see lab/rows.py; also as parquet
 
 Whatever is finished is not done again, so that it can be killed at any moment and go on.
 """
@@ -19,10 +20,10 @@ from clipscan.engine import cores
 from clipscan.errors import InputError
 from clipscan.lab.cells import FILE, Cell, behaviour, prepare
 from clipscan.lab.config import Plan, Source, Work, open_source
+from clipscan.lab.defences import defend, defended, partitions
 from clipscan.lab.figures import Measured, measure, measured
 from clipscan.lab.jobs import Failure, each
-from clipscan.lab.retrain import retrain, retrained
-from clipscan.lab.rows import MODELS, ROWS, write_rows
+from clipscan.lab.rows import TABLES, write_rows
 from clipscan.run.files import read_json
 from clipscan.run.folder import RunFolder
 
@@ -78,10 +79,10 @@ def run(
         try:
             failures = each(errands, do, jobs, say)
         finally:
-            rows, models, stale = collect(plan, out)
-            write_rows(out, "rows", rows, ROWS)
-            write_rows(out, "models", models, MODELS)
-    return Outcome(len(_done(plan, out)), failures, len(rows), stale)
+            tables, stale = collect(plan, out)
+            for name, rows in tables.items():
+                write_rows(out, name, rows, TABLES[name])
+    return Outcome(len(_done(plan, out)), failures, len(tables["rows"]), stale)
 
 
 def do(errand: Errand, say: Say) -> None:
@@ -97,24 +98,39 @@ def do(errand: Errand, say: Say) -> None:
         search = {"threads": errand.share, "devices": devices}
         if scored := measure(at, epoch, errand.plan.asked, again=errand.again, **search):
             say(f"epoch {epoch}: {scored} columns of scores against the truth")
-    if errand.work.retrain:
-        retrain(cell, at, *data, **how)
+    for name in errand.work.defences:
+        defend(name, errand.plan.safe, cell, at, *data, **how)
 
 
-def collect(plan: Plan, out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-    """The rows of ROWS and of MODELS of all finished cells, and how many figures other code made."""
-    rows, models, stale = [], [], 0
+def collect(plan: Plan, out: Path) -> tuple[dict[str, list[dict[str, Any]]], int]:
+    """The rows of TABLES of all finished cells, and how many figures other code made."""
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    stale = 0
     for work in _done(plan, out):
         at = out / "cells" / work.cell.name
         for epoch in work.cell.epochs:
             found = measured(at, epoch, plan.asked)
             if found.model:
                 case = _case(work.cell, at, epoch)
-                after = retrained(work.cell, at) if work.retrain and epoch == work.cell.epochs[-1] else {}
-                models.append(case | found.model | after)
-                rows += _rows(case, found)
+                tables["models"].append(case | found.model)
+                tables["rows"] += _rows(case, found)
                 stale += found.stale
-    return rows, models, stale
+                if epoch == work.cell.epochs[-1]:
+                    _defended(tables, plan, work, at, case)
+    return tables, stale
+
+
+def _defended(
+    tables: dict[str, list[dict[str, Any]]], plan: Plan, work: Work, at: Path, case: dict[str, Any]
+) -> None:
+    """The rows of the defences that were tried on a cell's last epoch."""
+    for name in work.defences:
+        if outcome := defended(name, plan.safe, work.cell, at):
+            tables["defended"].append(case | {"defence": name} | outcome)
+            parts = partitions(name, plan.safe, work.cell, at)
+            tables["partitions"] += [
+                case | {"defence": name} | part | {"epoch": part["epoch"]} for part in parts
+            ]
 
 
 def _rows(case: dict[str, Any], found: Measured) -> list[dict[str, Any]]:

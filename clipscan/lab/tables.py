@@ -17,7 +17,7 @@ from clipscan.errors import InputError
 from clipscan.lab.answers import DEFAULT, RELEASED
 from clipscan.lab.campaigns import CLEAN_LABEL, ONE_PICTURE
 from clipscan.lab.markdown import Row
-from clipscan.lab.rows import MODELS, ROWS, read_rows
+from clipscan.lab.rows import TABLES, read_rows
 from clipscan.run.files import replacing
 from clipscan.scores import DEFAULT_K, DEFAULT_REFERENCE
 
@@ -32,18 +32,23 @@ ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "
 
 @dataclass(frozen=True)
 class Figures:
-    """All rows: of scores (of models with poison), and of models."""
+    """All rows: of scores (of models with poison), of models, of defences and of what these believed."""
 
     scores: list[Row]
     models: list[Row]
+    defended: list[Row]
+    partitions: list[Row]
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> Figures:
         """Those of several folders; of what is in two of them, the later one's."""
         if not folders:
             raise InputError("tables need at least one folder of `clipscan lab run`")
-        scores = _latest(folders, "rows", ROWS, ("score", "k", "reference", "compat"))
-        return cls([row for row in scores if row["auroc"] is not None], _latest(folders, "models", MODELS))
+        scores = _latest(folders, "rows", ("score", "k", "reference", "compat"))
+        return cls(
+            [row for row in scores if row["auroc"] is not None], _latest(folders, "models"),
+            _latest(folders, "defended", ("defence",)), _latest(folders, "partitions", ("defence",)),
+        )  # fmt: skip
 
     @cached_property
     def headline(self) -> list[Row]:
@@ -120,8 +125,8 @@ def _place(name: str) -> tuple[bool, bool, int, str]:
     return " " in name, score != DEFAULT, ORDER.index(score) if score in ORDER else len(ORDER), name
 
 
-def _latest(folders: Sequence[Path], name: str, schema: Any, more: Sequence[str] = ()) -> list[Row]:
-    rows = [row for folder in folders for row in read_rows(folder, name, schema)]
+def _latest(folders: Sequence[Path], name: str, more: Sequence[str] = ()) -> list[Row]:
+    rows = [row for folder in folders for row in read_rows(folder, name, TABLES[name])]
     return list(
         {tuple(row[key] for key in ("dataset", "cell", "epoch", *more)): row for row in rows}.values()
     )
