@@ -410,8 +410,13 @@ def train(
         Path, typer.Option("--out", help="the checkpoint, a .safetensors file", show_default=False)
     ],
     model: Annotated[
-        str, typer.Option(help="clipscan-conv-32 or -64 for small pictures, or any open_clip name")
-    ] = "clipscan-conv-32",
+        str | None,
+        typer.Option(
+            help="clipscan-conv-32 or -64 for small pictures, or any open_clip name",
+            show_default="clipscan-conv-32, or that of --init",
+        ),
+    ] = None,
+    init: Annotated[Path | None, typer.Option(exists=True, help="go on from this checkpoint")] = None,
     epochs: Annotated[int, typer.Option()] = 10,
     batch_size: Annotated[int, typer.Option()] = 256,
     lr: Annotated[float, typer.Option(help="peak learning rate of AdamW")] = 2e-3,
@@ -470,8 +475,8 @@ def train(
     if speaks:
         print(dataset.describe())
     train_clip(
-        dataset, out, model=model, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip, seed=seed,
-        device=device, workers=workers,
+        dataset, out, model=model, init=init, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip,
+        seed=seed, device=device, workers=workers,
         cache_bytes=CACHE_BYTES if cache_gb is None else round(cache_gb * 1e9),
         safeclip=SafeClip(warmup_epochs, slow_rate, pool=pool) if method == "safeclip" else None,
         truth=None if truth is None else read_truth(truth), log=lambda line: print(line, flush=True),

@@ -62,6 +62,18 @@ def same(ours, theirs):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_training_goes_on_from_the_weights_that_it_is_given(undisturbed, tmp_path):
+    start, out = undisturbed[0], tmp_path / "clip.safetensors"
+    train_clip(Squares(), out, init=start, lr=1e-12, weight_decay=0.0, **FEW)
+    before, after = weights(start), weights(out)
+    learnt = [name for name in before if before[name].is_floating_point() and "running" not in name]
+    assert learnt and all(torch.allclose(before[name], after[name], atol=1e-8) for name in learnt)
+    with pytest.raises(RunError, match="init was"):
+        train_clip(Squares(), out, lr=1e-12, weight_decay=0.0, **FEW)
+    with pytest.raises(InputError, match="is not for this model"):
+        train_clip(Squares(), tmp_path / "vit.safetensors", init=start, model="clipscan-vit-32", **FEW)
+
+
 def test_it_learns_what_the_captions_say(tmp_path):
     from clipscan.embed.model import load_encoder
 

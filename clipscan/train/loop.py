@@ -14,6 +14,7 @@ from torch import nn
 
 import clipscan
 from clipscan.data.dataset import Dataset
+from clipscan.embed.checkpoint import load_into, read_state
 from clipscan.embed.decode import DecodePool
 from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.network import create_network, few_threads, get_tokenizer, preprocessing, tokenize
@@ -39,6 +40,7 @@ def run(
     budget: int,
     snapshots: Collection[int],
     truth: Truth | None,
+    init: Path | None,
     log: Log,
 ) -> Path:
     """Train, or go on training, in `folder`; write `out`, snapshots beside it, and remove the folder."""
@@ -46,6 +48,8 @@ def run(
     with torch.random.fork_rng(), DecodePool(workers) as pool:
         torch.manual_seed(recipe.seed)
         network = create_network(recipe.model)
+        if init is not None:
+            load_into(network, read_state(init), str(init))
         spec, mean, std = preprocessing(network)
         tokenizer = get_tokenizer(recipe.model)
 

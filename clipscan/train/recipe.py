@@ -59,6 +59,7 @@ class Recipe:
     dataset: str  # sha256 over names, sizes and stamps of its shards
     processes: int = 1
     safeclip: SafeClip | None = None  # None: CLIP's loss on all pairs, in every epoch
+    init: str | None = None  # sha256 of the weights that it went out from; None: random ones
 
     def check(self) -> None:
         """Raises InputError for numbers that no training can use."""
@@ -88,6 +89,8 @@ class Recipe:
         safeclip = named.pop("safeclip")
         if self.processes == 1:
             del named["processes"]
+        if self.init is None:
+            del named["init"]
         return named | ({"method": "safeclip"} | safeclip if safeclip else {})
 
     def to_json(self) -> str:

@@ -7,19 +7,22 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from clipscan.data.dataset import Dataset
-from clipscan.embed.checkpoint import SAFE_KIND, read_metadata
+from clipscan.embed.checkpoint import SAFE_KIND, read_metadata, read_state, state_hash
+from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.errors import InputError, RunError
 from clipscan.train.recipe import RECIPE_KEY, Recipe, SafeClip, dataset_hash
 
 CACHE_BYTES = 8 << 30
+DEFAULT_MODEL = "clipscan-conv-32"
 
 
 def train_clip(
     dataset: Dataset,
     out: Path,
     *,
-    model: str = "clipscan-conv-32",
+    model: str | None = None,
+    init: Path | None = None,
     epochs: int = 10,
     batch_size: int = 256,
     lr: float = 2e-3,
@@ -36,9 +39,11 @@ def train_clip(
     log: Callable[[str], None] | None = None,
     resume: bool = True,
 ) -> Path:
-    """Train `model` from scratch on every readable pair of `dataset`; write `out`, a safetensors file.
+    """Train `model` on every readable pair of `dataset`; write `out`, a safetensors file.
 
-    `load_encoder(None, out)` reads it: the architecture's name is in its metadata. CLIP's loss; AdamW
+    model: clipscan-conv-32, or any open_clip name; init: a checkpoint file that the training goes out from,
+    whose architecture need not be named if `clipscan train` wrote it; without one, random weights. `out` is
+    for `load_encoder(None, out)`: the architecture's name is in its metadata. CLIP's loss; AdamW
     with weight decay on matrices only, `warmup` (share of the steps) and a cosine; random shifts and,
     unless `flip` is off (for captions that tell left from right), mirroring. Pairs that cannot be read
     are left out and counted in the log.
@@ -71,11 +76,12 @@ def train_clip(
     out, where = Path(out), resolve_device(device)
     if out.suffix != SAFE_KIND:
         raise InputError(f"a trained encoder is a {SAFE_KIND} file, got {out}")
+    model, weights = _start(model, init)
     mine = join(where)
     say = log if log and mine.first else _silent
     recipe = Recipe(
         model, epochs, batch_size, lr, weight_decay, warmup, seed, flip, where.partition(":")[0],
-        training_precision(where), dataset_hash(dataset.shards), mine.count, safeclip,
+        training_precision(where), dataset_hash(dataset.shards), mine.count, safeclip, weights,
     )  # fmt: skip
     recipe.check()
     if resume and out.exists():
@@ -88,8 +94,18 @@ def train_clip(
         (folder / STATE).unlink(missing_ok=True)
     return run(
         dataset, out, folder, recipe, mine, workers=workers, budget=cache_bytes, snapshots=snapshots,
-        truth=truth, log=say,
+        truth=truth, init=init, log=say,
     )  # fmt: skip
+
+
+def _start(model: str | None, init: Path | None) -> tuple[str, str | None]:
+    """(the architecture, sha256 of the weights to go out from; None for random ones)."""
+    if init is None:
+        return model or DEFAULT_MODEL, None
+    model = model or read_metadata(init).get(MODEL_KEY)
+    if model is None:
+        raise InputError(f"{init} does not say which architecture it is for: name it with --model")
+    return model, state_hash(read_state(init))
 
 
 def _check_finished(out: Path, recipe: Recipe) -> None:
