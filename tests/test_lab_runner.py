@@ -127,6 +127,29 @@ def test_training_again_leaves_out_what_is_dropped(smoke):
 
 
 @training
+def test_a_model_may_go_on_from_a_clean_one_and_be_taken_apart_by_heads(tmp_path):
+    fine_tuned = """models = ["clipscan-vit-32"]
+epochs = 1
+base = 1
+lr = 1e-4
+heads = 0.2"""
+    config = changed(
+        tmp_path / "heads.toml",
+        ('models = ["clipscan-conv-32"]\nepochs = [1, 2]', fine_tuned),
+        ('defences = ["drop", "safeclip"]', ""),
+        ('[[cases]]\nattack = "placeholder"\nrates = [0, 0.05]', ""),
+        ('methods = ["consensus", "kdist", "dao", "cosine"]', 'methods = "cosine"'),
+    )
+    said = lab(config, "--out", tmp_path / "out").output
+    assert "1 epochs on the clean dataset" in said and "1 cells finished" in said
+    (row,) = table(tmp_path / "out" / "heads.csv")
+    assert row["model"] == "clipscan-vit-32 +1" and len(row["blocks"].split()) == 3
+    for name in ("success_mlp", "accuracy_auto", "auroc_head", "auroc_mlp", "flagged_clean"):
+        assert 0 <= float(row[name]) <= 1, name
+    assert "1 epochs on the clean" not in lab(config, "--out", tmp_path / "out").output
+
+
+@training
 def test_what_is_finished_is_not_done_again(smoke):
     out = smoke[0]
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*") if path.is_file()}

@@ -31,8 +31,8 @@ def model(**more):
     return CASE | found | {"groups": 3, "train_seconds": 1.0} | more
 
 
-def written(folder, rows, models, defended=(), partitions=()):
-    for name, found in zip(TABLES, (rows, models, defended, partitions), strict=True):
+def written(folder, rows, models, defended=(), heads=()):
+    for name, found in zip(TABLES, (rows, models, defended, [], heads), strict=True):
         write_rows(folder, name, found, TABLES[name])
     return folder
 
@@ -75,7 +75,11 @@ def pages(tmp_path_factory):
         model(rate=0.0, poisoned=0, cell="z", flagged_share=0.002),
         model(rate=0.0, poisoned=0, cell="y", seed=1, flagged_share=0.004),
     ]
-    folder = written(tmp_path_factory.mktemp("rows"), rows, models, defended)
+    taken = {"success_head": 0.9, "success_mlp": 0.2, "success_auto": 0.3, "accuracy_head": 0.8}
+    taken |= {"accuracy_mlp": 0.7, "accuracy_auto": 0.75, "auroc_infected_heads": 0.6, "auroc_head": 0.61}
+    taken |= {"auroc_mlp": 0.99, "auroc_larger": 0.98, "flagged_clean": 0.01, "flagged_triggered": 0.9}
+    apart = [CASE | {"model": "vit +20", "through_heads": 0.1, "blocks": "0.50/0.60 0.70/0.99"} | taken]
+    folder = written(tmp_path_factory.mktemp("rows"), rows, models, defended, apart)
     paths = write_pages([folder], folder / "out")
     return {path.name: path.read_text() for path in paths}
 
@@ -125,6 +129,10 @@ def test_duplicates_dropping_defences_and_encoders_have_their_figures(pages):
     assert "2 of 3" not in pages["dropping.md"] and "1 of 2 within a factor of 2" in pages["dropping.md"]
     assert lines(pages["defences.md"], "| drop | 1 | 5 | 8 | 1 | 0.950 | 0.010 | 0.800 | 0.790 |")
     assert lines(pages["defences.md"], "| safeclip | 1 | 5 | 150 | 0 | 0.950 | 0.060 | 0.800 | 0.770 |")
+    assert lines(
+        pages["heads.md"], "vit +20, 10", "| 0.950 | 0.900 | 0.200 | 0.300 | 0.800 | 0.800 | 0.700 |"
+    )
+    assert lines(pages["heads.md"], "| 0.600 | 0.610 | 0.990 | 0.980 |", "| 0.50/0.60 0.70/0.99 |")
     assert lines(pages["encoders.md"], "vit, 10", "0.850") and "sig" not in pages["encoders.md"]
 
 

@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Cell:
     epochs: tuple[int, ...]
     batch_size: int = 256
     options: dict[str, Any] = field(default_factory=dict)
+    base: int = 0  # epochs of a training on the clean dataset that this one goes on from
+    lr: float | None = None  # None: that of train_clip
 
     @property
     def name(self) -> str:
@@ -55,9 +57,17 @@ class Cell:
         is in it."""
         options = {name: _content(name, value) for name, value in self.options.items()}
         decisive = asdict(self) | {"options": options}
+        for later, usual in (("base", 0), ("lr", None)):  # settings that older cells do not know
+            if decisive[later] == usual:
+                del decisive[later]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
         words = f"{self.attack}-{self.target}-{self.rate:g}-{self.model}-{self.seed}".replace(":", "-")
         return f"{words}-{digest}"
+
+    @property
+    def base_name(self) -> str:
+        """File name of the model that it goes on from."""
+        return f"{self.dataset}-{self.model}-{self.base}-{self.batch_size}-{self.seed}.safetensors"
 
     @property
     def campaign(self) -> Campaign:
@@ -71,6 +81,7 @@ def prepare(
     held_out: Dataset,
     classes: Sequence[str],
     *,
+    bases: Path,
     limit: int | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -78,11 +89,11 @@ def prepare(
 ) -> Path:
     """Poison, train, try and embed; the cell's folder. What is finished is not done again.
 
-    `limit`: held-out pictures to try the trigger on. device: where models run; workers: decoding processes.
-    Errors are those of the stages.
+    bases: where the model lies that the cell goes on from (train_base), if it does. limit: held-out pictures
+    to try the trigger on. device: where models run; workers: decoding processes. Errors are those of the
+    stages.
     """
     from clipscan.pipeline import embed
-    from clipscan.train.loop import snapshot_path
 
     out = folder / cell.name
     if (out / "cell.json").exists():
@@ -93,11 +104,13 @@ def prepare(
         planted = plant(cell, source, out)
     dataset, last = open_dataset(planted.dataset), out / "model.safetensors"
     with timed(seconds, "train"):
-        train(cell, dataset, last, snapshots=cell.epochs[:-1], device=device, workers=workers, say=say)
+        how: dict[str, Any] = {"init": bases / cell.base_name} if cell.base else {}
+        how |= {"snapshots": cell.epochs[:-1], "device": device, "workers": workers}
+        train(cell, dataset, last, say=say, **how)
     model = one_of(dataset, planted.truth)
     for epoch in cell.epochs:
         at = out / f"epoch{epoch:02d}"
-        weights = last if epoch == cell.epochs[-1] else snapshot_path(last, epoch)
+        weights = weights_of(cell, out, epoch)
         with timed(seconds, f"try {epoch}"):
             if not (at / "behaviour.json").exists():
                 seen = tried(cell, weights, held_out, classes, limit, model, device)
@@ -112,6 +125,14 @@ def prepare(
     return out
 
 
+def train_base(
+    cell: Cell, folder: Path, source: Dataset, *, device: str = "auto", workers: int | None = None, say: Say
+) -> None:
+    """The clean training that cells of this dataset, model and seed go on from, into `folder`."""
+    how: dict[str, Any] = {"epochs": cell.base, "device": device, "workers": workers}
+    train(replace(cell, lr=None), source, folder / cell.base_name, say=say, **how)
+
+
 def plant(cell: Cell, source: Dataset, out: Path) -> Poisoned:
     """The cell's poisoned dataset under `out`; the same again at any time."""
     return poison(
@@ -124,7 +145,17 @@ def train(cell: Cell, dataset: Dataset, out: Path, *, say: Say, **how: Any) -> N
     from clipscan.train import train_clip
 
     settings = {"epochs": cell.epochs[-1], "batch_size": cell.batch_size, "seed": cell.seed} | how
+    if cell.lr is not None:
+        settings = {"lr": cell.lr} | settings
     train_clip(dataset, out, model=cell.model, log=say, **settings)
+
+
+def weights_of(cell: Cell, at: Path, epoch: int) -> Path:
+    """The file of the cell's model after so many epochs."""
+    from clipscan.train.loop import snapshot_path
+
+    last = at / "model.safetensors"
+    return last if epoch == cell.epochs[-1] else snapshot_path(last, epoch)
 
 
 def tried(

@@ -19,6 +19,9 @@ attack = ["badnets", "sig"]           # lab/campaigns.py
 rates = [0.002, 0.005]                # 0: nothing planted
 options = { share = 0.25 }            # of the trigger; `file` of a learnt one is relative to this file
 defences = ["drop", "safeclip"]       # train again, defended (lab/defences.py); default: none
+base = 20                             # go on from a training on the clean dataset, of so many epochs
+lr = 2e-4                             # of the training; default: train_clip's
+heads = 0.01                          # try `clipscan heads` on the models, at this false-alarm rate
 
 [score]
 methods = ["dao", "cosine"]           # or "all"
@@ -61,10 +64,11 @@ class Source(NamedTuple):
 
 
 class Work(NamedTuple):
-    """One cell, and the defences that are tried on it."""
+    """One cell, the defences that are tried on it, and at which false-alarm rate `clipscan heads`; 0: not."""
 
     cell: Cell
     defences: tuple[str, ...]
+    heads: float
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def read_config(path: Path) -> Plan:
         for work in _works(case, sources, path.parent):
             name = f"{work.cell.dataset}/{work.cell.name}"
             known = works.get(name, work)
-            works[name] = Work(work.cell, tuple(dict.fromkeys(known.defences + work.defences)))
+            both = tuple(dict.fromkeys(known.defences + work.defences))
+            works[name] = Work(work.cell, both, work.heads or known.heads)
     asked = _asked(Keys(keys.table("score", {}), f"{path}: [score]"))
     safe = _safe(Keys(keys.table("safeclip", {}), f"{path}: [safeclip]"))
     keys.done()
@@ -150,7 +155,8 @@ def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
     )  # fmt: skip
     epochs = tuple(sorted(set(keys.many("epochs", int))))
     options = keys.one("options", dict, {})
-    defences = tuple(keys.many("defences", str, []))
+    defences, heads = tuple(keys.many("defences", str, [])), keys.one("heads", float, 0.0)
+    training = {"base": keys.one("base", int, 0), "lr": keys.one("lr", float, None)}
     keys.done()
     if unknown := set(defences) - set(DEFENCES):
         known = ", ".join(DEFENCES)
@@ -162,16 +168,27 @@ def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
         if dataset not in sources:
             raise InputError(f"{keys.where}: no [datasets.{dataset}]; there are: {', '.join(sources)}")
         cell = Cell(
-            dataset, attack, target, rate, seed, model, epochs, sources[dataset].batch_size, dict(options)
+            dataset,
+            attack,
+            target,
+            rate,
+            seed,
+            model,
+            epochs,
+            sources[dataset].batch_size,
+            dict(options),
+            **training,
         )
         _check(cell, keys.where)
-        works.append(Work(cell, defences))
+        works.append(Work(cell, defences, heads))
     return works
 
 
 def _check(cell: Cell, where: str) -> None:
     if not 0 <= cell.rate < 1:
         raise InputError(f"{where}: rates: {cell.rate} is not a share of the pairs, at least 0 and below 1")
+    if cell.base < 0 or not (cell.lr is None or cell.lr > 0):
+        raise InputError(f"{where}: base is a number of epochs, lr above 0; got {cell.base}, {cell.lr}")
     if cell.epochs[0] < 1:
         raise InputError(f"{where}: epochs: the model is looked at after 1 epoch at the earliest")
     if set("/\\\0") & set(cell.attack + cell.target + cell.model):

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from clipscan.data import Dataset, Sample
+from clipscan.data import Dataset, Sample, Without
 from clipscan.errors import DataError, InputError
 from clipscan.heads.fit import RATE, fit_heads
-from clipscan.heads.statistics import Fit, Judgement, align, judge
+from clipscan.heads.statistics import Doubles, Fit, Judgement, Mask, align, judge
 from clipscan.heads.stream import read_terms
 from clipscan.lab.campaigns import ONE_PICTURE, Campaign, triggered
+from clipscan.lab.cells import Cell, weights_of
 from clipscan.lab.evaluate import Behaviour, behave, labelled
 from clipscan.lab.metrics import auroc
+from clipscan.run.files import write_json
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
+
+
+HEADS_FILE = "heads.json"
 
 
 class Trial(NamedTuple):
@@ -33,6 +39,61 @@ class Trial(NamedTuple):
     flagged_clean: float  # share of the same pictures without the trigger
     flagged_triggered: float
     through_heads: float  # share of the flagged triggered pictures whose repair is that of heads; NaN: none
+    layers: list[tuple[float, float]]  # AUROC of each block's mean shortfall: of its heads, of its MLP
+
+    def record(self) -> dict[str, Any]:
+        """Columns of HEADS (lab/rows.py): behaviours by repair, statistics, and the blocks in words."""
+        repairs = {"head": self.head, "mlp": self.mlp, "auto": self.chosen}
+        behaviours = {
+            f"{name}_{repair}": getattr(seen, name)
+            for repair, seen in repairs.items()
+            for name in ("success", "accuracy")
+        }
+        statistics = {f"auroc_{name}": value for name, value in self.auroc.items()}
+        blocks = " ".join(f"{heads:.2f}/{mlp:.2f}" for heads, mlp in self.layers)
+        shares = {
+            "flagged_clean": self.flagged_clean,
+            "flagged_triggered": self.flagged_triggered,
+            "through_heads": self.through_heads,
+        }
+        return behaviours | statistics | shares | {"blocks": blocks}
+
+
+def split(held_out: Dataset, classes: Sequence[str]) -> tuple[Dataset, Dataset]:
+    """(clean pictures to fit on, those to try on): of the pictures whose caption names one class every fifth,
+    as in the paper, and the others."""
+    found = [(sample.shard, sample.key) for sample, _ in labelled(held_out, classes)]
+    fitted = set(found[::5])
+    return Without(held_out, set(found) - fitted), Without(held_out, fitted)
+
+
+def try_cell(
+    cell: Cell,
+    at: Path,
+    epoch: int,
+    held_out: Dataset,
+    classes: Sequence[str],
+    *,
+    rate: float,
+    limit: int | None = None,
+    device: str = "auto",
+    say: Callable[[str], None],
+) -> None:
+    """try_heads on the cell's model after so many epochs, once: CELL/epochNN/heads.json, see Trial.record.
+
+    rate: of false alarms; limit: held-out pictures to try, beside those to fit on. Errors are those of
+    try_heads.
+    """
+    path = at / f"epoch{epoch:02d}" / HEADS_FILE
+    if path.exists():
+        return
+    from clipscan.embed.model import load_encoder
+
+    encoder = load_encoder(None, str(weights_of(cell, at, epoch)), device=device)
+    clean, others = split(held_out, classes)
+    trial = try_heads(encoder, clean, others, classes, campaign=cell.campaign, rate=rate, limit=limit)
+    write_json(path, trial.record())
+    say(f"epoch {epoch}: attack success {trial.before.success:.3f}, repaired {trial.chosen.success:.3f}")
 
 
 def try_heads(
@@ -108,4 +169,14 @@ def _compared(behaviours: Sequence[Behaviour], without: Judgement, marked: Judge
         float(without.flagged.mean()),
         float(marked.flagged.mean()),
         float((branches == "head").mean()) if len(branches) else float("nan"),
+        _by_block(without.shortfall, marked.shortfall, truth),
     )  # fmt: skip
+
+
+def _by_block(without: Doubles, marked: Doubles, truth: Mask) -> list[tuple[float, float]]:
+    """Of the shortfalls [b, L, H + 1]: how well the heads of each block, and its MLP, tell pictures apart."""
+    both = np.concatenate([without, marked])
+    return [
+        (auroc(both[:, block, :-1].mean(axis=1), truth), auroc(both[:, block, -1], truth))
+        for block in range(both.shape[1])
+    ]

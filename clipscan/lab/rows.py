@@ -5,6 +5,7 @@ models.csv      one row for each (dataset, attack, target, rate, seed, model, ep
                 drop, groups
 defended.csv    one row for each of these, after the last epoch, and each defence
 partitions.csv  one row for each of these and each epoch of the defence that parted the pairs
+heads.csv       one row for each model that was taken apart by heads (lab/heads.py)
 """
 
 from __future__ import annotations
@@ -54,7 +55,15 @@ PARTITIONS = pa.schema(
     CASE | {"defence": TEXT, "safe": COUNT, "share": NUMBER, "poison_safe": COUNT, "poison_rate": NUMBER,
             "cell": TEXT}
 )  # fmt: skip
-TABLES = {"rows": ROWS, "models": MODELS, "defended": DEFENDED, "partitions": PARTITIONS}
+HEADS = pa.schema(
+    CASE | {f"{name}_{by}": NUMBER for by in ("head", "mlp", "auto") for name in ("success", "accuracy")}
+    | {f"auroc_{name}": NUMBER for name in ("infected_heads", "head", "mlp", "larger")}
+    | {"flagged_clean": NUMBER, "flagged_triggered": NUMBER, "through_heads": NUMBER}
+    | {"blocks": TEXT, "cell": TEXT}
+)  # fmt: skip
+TABLES = {
+    "rows": ROWS, "models": MODELS, "defended": DEFENDED, "partitions": PARTITIONS, "heads": HEADS,
+}  # fmt: skip
 
 
 def figures(values: NDArray[np.float64], truth: NDArray[np.bool_], seed: int = 0) -> dict[str, float | int]:

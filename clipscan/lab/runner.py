@@ -1,8 +1,8 @@
 """`clipscan lab run`: every cell of a config prepared, scored and, where asked, trained again; then the rows.
 
     DIR/cells/NAME/...            see lab/cells.py, lab/figures.py, lab/defences.py
-    DIR/rows.csv, models.csv, defended.csv, partitions.csv
-                                  see lab/rows.py; also as parquet
+    DIR/rows.csv, models.csv, ... see lab/rows.py; also as parquet
+    DIR/bases/...                 clean models that cells go on from
 
 Whatever is finished is not done again, so that it can be killed at any moment and go on.
 """
@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 from clipscan.engine import cores
 from clipscan.errors import InputError
-from clipscan.lab.cells import FILE, Cell, behaviour, prepare
+from clipscan.lab.cells import FILE, Cell, behaviour, prepare, train_base
 from clipscan.lab.config import Plan, Source, Work, open_source
 from clipscan.lab.defences import defend, defended, partitions
 from clipscan.lab.figures import Measured, measure, measured
+from clipscan.lab.heads import HEADS_FILE, try_cell
 from clipscan.lab.jobs import Failure, each
 from clipscan.lab.rows import TABLES, write_rows
 from clipscan.run.files import read_json
@@ -76,6 +77,7 @@ def run(
         for work in chosen
     }
     with RunFolder(out).lock():
+        _train_bases(list(errands.values()), say)
         try:
             failures = each(errands, do, jobs, say)
         finally:
@@ -85,6 +87,16 @@ def run(
     return Outcome(len(_done(plan, out)), failures, len(tables["rows"]), stale)
 
 
+def _train_bases(errands: Sequence[Errand], say: Say) -> None:
+    """The clean models that cells go on from, one after the other before the cells: several share one."""
+    for errand in errands:
+        cell, folder = errand.work.cell, errand.out / "bases"
+        if cell.base and not (folder / cell.base_name).exists():
+            say(f"{cell.base_name}: {cell.base} epochs on the clean dataset")
+            folder.mkdir(parents=True, exist_ok=True)
+            train_base(cell, folder, open_source(errand.source.train), device=errand.device, say=say)
+
+
 def do(errand: Errand, say: Say) -> None:
     """One cell from poison to figures."""
     cell, source = errand.work.cell, errand.source
@@ -92,12 +104,16 @@ def do(errand: Errand, say: Say) -> None:
         "limit": source.pictures, "device": errand.device, "workers": errand.share, "say": say,
     }  # fmt: skip
     data = (open_source(source.train), open_source(source.held_out), source.classes)
-    at = prepare(cell, errand.out / "cells", *data, **how)
+    at = prepare(cell, errand.out / "cells", *data, bases=errand.out / "bases", **how)
     devices = "cpu" if errand.device == "cpu" else "auto"
     for epoch in cell.epochs:
         search = {"threads": errand.share, "devices": devices}
         if scored := measure(at, epoch, errand.plan.asked, again=errand.again, **search):
             say(f"epoch {epoch}: {scored} columns of scores against the truth")
+    if errand.work.heads:
+        for epoch in cell.epochs:
+            trial: dict[str, Any] = {"rate": errand.work.heads, "limit": source.pictures}
+            try_cell(cell, at, epoch, *data[1:], device=errand.device, say=say, **trial)
     for name in errand.work.defences:
         defend(name, errand.plan.safe, cell, at, *data, **how)
 
@@ -115,6 +131,8 @@ def collect(plan: Plan, out: Path) -> tuple[dict[str, list[dict[str, Any]]], int
                 tables["models"].append(case | found.model)
                 tables["rows"] += _rows(case, found)
                 stale += found.stale
+                if tried := read_json(at / f"epoch{epoch:02d}" / HEADS_FILE):
+                    tables["heads"].append(case | tried)
                 if epoch == work.cell.epochs[-1]:
                     _defended(tables, plan, work, at, case)
     return tables, stale
@@ -146,7 +164,8 @@ def _case(cell: Cell, at: Path, epoch: int) -> dict[str, Any]:
     return {
         "dataset": cell.dataset, "attack": cell.attack, "target": cell.target,
         "options": _shown(cell.options),
-        "rate": cell.rate, "seed": cell.seed, "model": cell.model, "epoch": epoch,
+        "rate": cell.rate, "seed": cell.seed, "epoch": epoch,
+        "model": f"{cell.model} +{cell.base}" if cell.base else cell.model,
         "pairs": record["counts"]["pairs"], "poisoned": record["counts"]["poisoned"],
         "success": seen.success, "accuracy": seen.accuracy, "false_alarm": seen.false_alarm,
         "train_seconds": record["seconds"]["train"], "cell": cell.name,

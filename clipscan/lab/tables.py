@@ -32,12 +32,14 @@ ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "
 
 @dataclass(frozen=True)
 class Figures:
-    """All rows: of scores (of models with poison), of models, of defences and of what these believed."""
+    """All rows: of scores (of models with poison), of models, of defences and of what these believed, and of
+    models that were taken apart."""
 
     scores: list[Row]
     models: list[Row]
     defended: list[Row]
     partitions: list[Row]
+    heads: list[Row]
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> Figures:
@@ -48,6 +50,7 @@ class Figures:
         return cls(
             [row for row in scores if row["auroc"] is not None], _latest(folders, "models"),
             _latest(folders, "defended", ("defence",)), _latest(folders, "partitions", ("defence",)),
+            _latest(folders, "heads"),
         )  # fmt: skip
 
     @cached_property
