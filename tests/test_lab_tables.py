@@ -62,8 +62,20 @@ def pages(tmp_path_factory):
         row("dao", 0.85, **other),
         CASE | {"score": "", "auroc": None, "flagged_share": 0.002, "rate": 0.0, "poisoned": 0, "cell": "z"},
     ]
-    after = {"dropped": 8, "poison_left": 1, "success_after": 0.01, "accuracy_after": 0.79}
-    safe = {"dropped": 150, "poison_left": 0, "success_after": 0.06, "accuracy_after": 0.77}
+    after = {
+        "dropped": 8,
+        "poison_left": 1,
+        "success_after": 0.01,
+        "accuracy_after": 0.79,
+        "false_alarm_after": 0.004,
+    }
+    safe = {
+        "dropped": 150,
+        "poison_left": 0,
+        "success_after": 0.06,
+        "accuracy_after": 0.77,
+        "false_alarm_after": 0.05,
+    }
     defended = [
         CASE | seeds[0] | {"defence": "drop"} | after,
         CASE | seeds[0] | {"defence": "safeclip"} | safe,
@@ -127,8 +139,10 @@ def test_duplicates_dropping_defences_and_encoders_have_their_figures(pages):
     assert lines(pages["duplicates.md"], "| copies |", "| 5 | 2 | 3 | 0.60 |")
     assert lines(pages["dropping.md"], "| photos | small, 10 | 2 |", "0.30% | 0.40% |")
     assert "2 of 3" not in pages["dropping.md"] and "1 of 2 within a factor of 2" in pages["dropping.md"]
-    assert lines(pages["defences.md"], "| drop | 1 | 5 | 8 | 1 | 0.950 | 0.010 | 0.800 | 0.790 |")
-    assert lines(pages["defences.md"], "| safeclip | 1 | 5 | 150 | 0 | 0.950 | 0.060 | 0.800 | 0.770 |")
+    assert lines(pages["defences.md"], "| drop | 1 | 5 | 8 | 1 | 0.950 | 0.010 | 0.004 | 0.800 | 0.790 |")
+    assert lines(
+        pages["defences.md"], "| safeclip | 1 | 5 | 150 | 0 | 0.950 | 0.060 | 0.050 | 0.800 | 0.770 |"
+    )
     assert lines(
         pages["heads.md"], "vit +20, 10", "| 0.950 | 0.900 | 0.200 | 0.300 | 0.800 | 0.800 | 0.700 |"
     )
@@ -142,7 +156,8 @@ def test_aims_are_counted_by_case_and_the_furthest_is_named(pages):
     assert lines(pages["goals.md"], "below the best published", "| 0 of 1 cases |", "| -0.020 |")
     assert lines(pages["goals.md"], "nothing planted", "| 0 of 1 cases |", "0.40%")
     assert lines(pages["goals.md"], "copies: among the first 10 groups", "| 1 of 1 cases |", "| 1.000 |")
-    assert lines(pages["goals.md"], "attack success at most 2 %", "| 1 of 1 cases |", "1.00%")
+    assert lines(pages["goals.md"], "attack success at most 2 %", "| 1 of 1 cases |", "0.60%")
+    assert lines(pages["goals.md"], "SafeCLIP, success 0.9 without it", "| 1 of 1 cases |", "1.00%")
     assert lines(pages["goals.md"], "points of accuracy lost", "| 0 of 1 cases |", "-0.010")
 
 

@@ -61,10 +61,10 @@ def _aims(figures: Figures) -> list[Aim]:
             [row for row in planted if kind(row) == BACKDOOR], _mostly(within_factor), 0.5),
         Aim("nothing planted: at most 0.2 % dropped", [row for row in figures.models if not row["poisoned"]],
             lambda rows: -max(row["flagged_share"] for row in rows), -0.002, _share),
-        Aim("trained again: attack success at most 2 %",
+        Aim("trained again: attack success at most 2 % beyond that without the trigger",
             [row for row in again if row["success_after"] is not None], _after, -0.02, _share),
         Aim("trained again: at most 0.5 points of accuracy lost", again, _gain, -0.005, "{:+.3f}".format),
-        Aim(f"SafeCLIP, success {LEARNT:g} without it: at most 5 %", obeyed, _after, -0.05, _share),
+        Aim(f"SafeCLIP, success {LEARNT:g} without it: at most 5 % likewise", obeyed, _after, -0.05, _share),
         Aim("SafeCLIP: at most 2 points of accuracy lost", safeclip, _gain, -0.02, "{:+.3f}".format),
     ]  # fmt: skip
 
@@ -81,7 +81,8 @@ def _mean(name: str) -> Worth:
 
 
 def _after(rows: list[Row]) -> float:
-    return -_mean("success_after")(rows)
+    """What the trigger still does, beyond what the model says of the same pictures without it."""
+    return _mean("false_alarm_after")(rows) - _mean("success_after")(rows)
 
 
 def _gain(rows: list[Row]) -> float:

@@ -45,9 +45,9 @@ def dropping(figures: Figures) -> str:
 
 def defences(figures: Figures) -> str:
     head = [*CASE_HEAD, "defence", "seeds", "planted", "left out", "planted and left", "success before",
-            "after", "accuracy before", "after"]  # fmt: skip
+            "after", "without trigger", "accuracy before", "after"]  # fmt: skip
     columns = (("poisoned", 0), ("dropped", 0), ("poison_left", 0), ("success", 3), ("success_after", 3),
-               ("accuracy", 3), ("accuracy_after", 3))  # fmt: skip
+               ("false_alarm_after", 3), ("accuracy", 3), ("accuracy_after", 3))  # fmt: skip
     body = [
         [*about(rows[0]), rows[0]["defence"], str(len(rows)),
          *(mean(rows, name, digits) for name, digits in columns)]
@@ -56,7 +56,8 @@ def defences(figures: Figures) -> str:
     what = (
         "The same data, trained again with a defence. drop: the same training on what is left when clipscan "
         "has dropped what it drops. safeclip: SafeCLIP on everything; left out is what it held for risky in "
-        "its last epoch. Means over the seeds."
+        "its last epoch. Without trigger: how often the defended model gives the target to the same pictures "
+        "as they are; a word that it never saw is a word like any other to it. Means over the seeds."
     )
     return page("Training in spite of poison", what, table(head, body))
 
