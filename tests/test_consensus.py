@@ -27,7 +27,12 @@ def by_definition(image, text, k, seed=0):
     for family in (consensus.DENSITY, consensus.CROSS_MODAL)[: 1 if text is None else 2]:
         ask = {"method": family, "reference": sizes, "k": k, "seed": seed}
         signs = clipscan.score(image, text=text, **ask).columns
-        means = np.mean([[surprise(x, column) for x in column] for column in signs.values()], axis=0)
+        weights = [int(name.partition("@")[2].partition("x")[0]) ** 0.5 for name in signs]
+        means = np.average(
+            [[surprise(x, column) for x in column] for column in signs.values()],
+            axis=0,
+            weights=weights if family == consensus.DENSITY else None,
+        )
         mean[family] = np.array([surprise(x, means) for x in means])
     alone = mean[consensus.DENSITY]
     joint = direction(image) / apart(image, seed)

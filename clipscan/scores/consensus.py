@@ -8,8 +8,8 @@ by its own signs and by those of its neighbours:
 1. Signs. Eight draws of three sizes, 8k, 32k and 128k rows (128, 512 and 2,048 at k = 16: p R / k stays
    below 0.4 at one of them up to p = 5 %), give kdist, dao, lof and slof, and with captions agree and cross.
 2. Surprise of a value = -ln of the share of all rows that are as high: 0 for the lowest, ln n for the
-   highest. Alone = surprise of the mean surprise of the density signs, mismatched = likewise of the
-   cross-modal ones.
+   highest. Alone = surprise of the mean surprise of the density signs, each weighted by the root of its
+   size, as more rows tell a density more finely; mismatched = that of the plain mean of the cross-modal ones.
 3. Crowd. Where rows as alone as this one are more than CROWDED times as common among captions like its own
    as they are everywhere, alone grows by CROWD_WEIGHT x ln of what exceeds that: one odd ship is an odd
    ship, two hundred are a backdoor. Either = (crowded^4 + mismatched^4)^(1/4), close to the larger of both.
@@ -79,6 +79,7 @@ class Consensus:
     def __post_init__(self) -> None:
         k, n = self.engine.k, self.image.n
         scales = [Scale(f"{size * k}x{DRAWS}", size * k, DRAWS) for size in SIZES]
+        self._size = {scale.name: scale.rows for scale in scales}
         methods = DENSITY + (CROSS_MODAL if self.text else ())
         self._signs = Scorer(
             self.image, self.text, self.identity, methods, scales, self.engine, seed=self.seed
@@ -162,9 +163,12 @@ class Consensus:
     def _mean_surprises(self, signs: Columns) -> tuple[Array, Array]:
         """Of the density signs and of the cross-modal ones."""
         alone, mismatched = np.zeros((2, len(next(iter(signs.values())))))
-        for total, family in ((alone, DENSITY), (mismatched, CROSS_MODAL)):
-            found = [surprise(v, self._known[name]) for name, v in signs.items() if _plain(name) in family]
-            total += np.mean(found, axis=0) if found else 0.0
+        for total, family, power in ((alone, DENSITY, 0.5), (mismatched, CROSS_MODAL, 0.0)):
+            names = [name for name in signs if _plain(name) in family]
+            if names:
+                found = [surprise(signs[name], self._known[name]) for name in names]
+                weights = [self._size[name.partition("@")[2]] ** power for name in names]
+                total += np.average(found, axis=0, weights=weights)
         return alone, mismatched
 
     def _strangers(self) -> None:
