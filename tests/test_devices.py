@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import logging
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -456,6 +457,15 @@ def test_any_other_error_stops_everything_and_is_raised(error, call, count):
     assert len(devices.schedule) < 20  # of 78
 
 
+@pytest.fixture
+def interrupts():
+    """Ctrl-C raises here, whatever started the tests: a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_the_search_between_two_tasks():
     threads, asked = threading.active_count(), []
 

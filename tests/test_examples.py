@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipscan.lab.attacks import ATTACKS
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
 
@@ -24,7 +26,10 @@ def load(name):
 
 @pytest.fixture(scope="module")
 def script():
-    return load("released_models")
+    known = dict(ATTACKS)
+    yield load("released_models")
+    ATTACKS.clear()  # the script adds triggers of its own
+    ATTACKS.update(known)
 
 
 @pytest.fixture(scope="module")

@@ -230,8 +230,9 @@ def test_too_little_memory_for_a_large_search_is_refused_in_words():
 
 
 INTERRUPTED = """
-import numpy, signal, sys, threading, time
+import numpy, signal
 import clipscan
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 x = numpy.random.default_rng(0).standard_normal((60_000, 512)).astype(numpy.float32)
 print("ready", flush=True)
 try:

@@ -104,8 +104,7 @@ def prepare(
         planted = plant(cell, source, out)
     dataset, last = open_dataset(planted.dataset), out / "model.safetensors"
     with timed(seconds, "train"):
-        how: dict[str, Any] = {"init": bases / cell.base_name} if cell.base else {}
-        how |= {"snapshots": cell.epochs[:-1], "device": device, "workers": workers}
+        how = going_on(cell, bases) | {"snapshots": cell.epochs[:-1], "device": device, "workers": workers}
         train(cell, dataset, last, say=say, **how)
     model = one_of(dataset, planted.truth)
     for epoch in cell.epochs:
@@ -123,6 +122,11 @@ def prepare(
     write_json(out / "cell.json", {"cell": asdict(cell), "counts": _counts(planted), "seconds": seconds})
     shutil.rmtree(planted.dataset)
     return out
+
+
+def going_on(cell: Cell, bases: Path) -> dict[str, Any]:
+    """What train_clip is told of the model in `bases` that the cell goes on from, if it does."""
+    return {"init": bases / cell.base_name} if cell.base else {}
 
 
 def train_base(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.data import Dataset, Without, open_dataset
-from clipscan.lab.cells import Cell, behaviour, one_of, plant, timed, train, tried
+from clipscan.lab.cells import Cell, behaviour, going_on, one_of, plant, timed, train, tried
 from clipscan.lab.figures import dropped
 from clipscan.lab.poison import Identity, read_truth
 from clipscan.run.files import read_json, write_json
@@ -48,6 +48,7 @@ def defend(
     held_out: Dataset,
     classes: Sequence[str],
     *,
+    bases: Path,
     limit: int | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -58,7 +59,8 @@ def defend(
     What is finished in the same way (drop: with the same list; safeclip: with the same settings) is not done
     again; see `defended` for the outcome. Arguments and errors are those of lab/cells.py:prepare.
     """
-    out, drop = _folder(at, cell, name, safe), _drop(at, cell) if name == DROP else set()
+    out = _folder(name, safe, cell, at)
+    drop = dropped(at, cell.epochs[-1]) if name == DROP else set()
     if not (out / "defended.json").exists():
         seconds: dict[str, float] = {}
         if name == DROP and not drop:  # the same training would give the same model
@@ -67,26 +69,26 @@ def defend(
             say(f"{name}: training again" + (f" without {len(drop):,} pairs" if drop else ""))
             planted = plant(cell, source, out)
             dataset, weights = open_dataset(planted.dataset), out / "model.safetensors"
-            how: dict[str, Any] = {}
+            how = going_on(cell, bases)
             if name == SAFECLIP:
-                how = asdict(safe) | {"safeclip": safe.safeclip, "truth": set(read_truth(planted.truth))}
+                how |= asdict(safe) | {"safeclip": safe.safeclip, "truth": set(read_truth(planted.truth))}
             with timed(seconds, "train"):
                 kept = Without(dataset, drop) if drop else dataset
                 train(cell, kept, weights, device=device, workers=workers, say=say, **how)
             seen = tried(cell, weights, held_out, classes, limit, one_of(dataset, planted.truth), device)
-        after = {f"{name}_after": getattr(seen, name) for name in ("success", "accuracy", "false_alarm")}
+        after = {f"{kind}_after": getattr(seen, kind) for kind in ("success", "accuracy", "false_alarm")}
         write_json(out / "defended.json", _counts(out, at, drop) | after | {"seconds": seconds.get("train")})
     shutil.rmtree(out / "dataset", ignore_errors=True)
 
 
 def defended(name: str, safe: SafeTraining, cell: Cell, at: Path) -> dict[str, Any]:
     """Columns of DEFENDED: what became of it; {} where it is not yet done."""
-    return read_json(_folder(at, cell, name, safe) / "defended.json")
+    return read_json(_folder(name, safe, cell, at) / "defended.json")
 
 
 def partitions(name: str, safe: SafeTraining, cell: Cell, at: Path) -> list[dict[str, Any]]:
     """What each epoch took for safe (clipscan/train/safeclip.py); [] for a defence that takes all alike."""
-    path = _folder(at, cell, name, safe) / "model.partition.jsonl"
+    path = _folder(name, safe, cell, at) / "model.partition.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -99,10 +101,6 @@ def _counts(out: Path, at: Path, drop: set[Identity]) -> dict[str, int]:
     return {"dropped": len(drop), "poison_left": len(set(read_truth(at / "truth.parquet")) - drop)}
 
 
-def _drop(at: Path, cell: Cell) -> set[Identity]:
-    return dropped(at, cell.epochs[-1])
-
-
-def _folder(at: Path, cell: Cell, name: str, safe: SafeTraining) -> Path:
-    decided_by: Any = sorted(_drop(at, cell)) if name == DROP else asdict(safe)
+def _folder(name: str, safe: SafeTraining, cell: Cell, at: Path) -> Path:
+    decided_by: Any = sorted(dropped(at, cell.epochs[-1])) if name == DROP else asdict(safe)
     return at / f"{name}-{fingerprint(decided_by)[:8]}"

@@ -101,10 +101,11 @@ def do(errand: Errand, say: Say) -> None:
     """One cell from poison to figures."""
     cell, source = errand.work.cell, errand.source
     how: dict[str, Any] = {
-        "limit": source.pictures, "device": errand.device, "workers": errand.share, "say": say,
+        "bases": errand.out / "bases", "limit": source.pictures, "device": errand.device,
+        "workers": errand.share, "say": say,
     }  # fmt: skip
     data = (open_source(source.train), open_source(source.held_out), source.classes)
-    at = prepare(cell, errand.out / "cells", *data, bases=errand.out / "bases", **how)
+    at = prepare(cell, errand.out / "cells", *data, **how)
     devices = "cpu" if errand.device == "cpu" else "auto"
     for epoch in cell.epochs:
         search = {"threads": errand.share, "devices": devices}
