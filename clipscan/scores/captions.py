@@ -9,7 +9,7 @@ import numpy as np
 from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import Array, unit
 from clipscan.scores.local import Engine
-from clipscan.scores.references import Identity, Scale, identify
+from clipscan.scores.references import Identity, Scale
 
 NEIGHBORS = 16  # rows of a company
 AREAS, DRAWS = 64, 8  # captions that are drawn to part all others into areas, and how often that is done
@@ -29,8 +29,7 @@ class Captions:
     engine: Engine
 
     @classmethod
-    def among(cls, text: Rows, rows: Array, own: Array, engine: Engine) -> Captions:
-        group = identify(text, threads=engine.threads).group
+    def among(cls, text: Rows, group: Array, rows: Array, own: Array, engine: Engine) -> Captions:
         distinct, first, inverse, count = np.unique(
             group[rows], return_index=True, return_inverse=True, return_counts=True
         )
@@ -64,23 +63,23 @@ class Areas:
     of the company's rows in ascending order."""
 
     text: Rows
+    group: Array  # [n] which caption each row of the dataset has
     anchors: list[Rows]  # of each draw [AREAS, d], of unit length
     known: list[list[Array]]  # of each draw and area
-    company: int  # rows
     engine: Engine
 
     @classmethod
     def among(
-        cls, text: Rows, rows: Array, own: Array, identity: Identity, engine: Engine, seed: int
+        cls, text: Rows, group: Array, rows: Array, own: Array, identity: Identity, engine: Engine, seed: int
     ) -> Areas:
-        scale, engine = Scale("areas", AREAS, DRAWS), engine.with_k(1)
-        anchors = [
-            as_rows(unit(text.take(identity.sample(scale, draw, seed)[:AREAS]))) for draw in range(DRAWS)
+        scale = Scale("areas", AREAS, DRAWS)
+        drawn = [identity.sample(scale, draw, seed)[:AREAS] for draw in range(DRAWS)]
+        anchors = [as_rows(unit(text.take(one))) for one in drawn]
+        made = cls(text, group, anchors, [], engine.with_k(1))
+        made.known = [
+            [np.sort(own[area == number]) for number in range(there.n)]
+            for area, there in zip(made._areas(rows), anchors, strict=True)
         ]
-        made = cls(text, anchors, [], len(rows), engine)
-        for draw in range(DRAWS):
-            area = made._area(draw, rows)
-            made.known.append([np.sort(own[area == number]) for number in range(anchors[draw].n)])
         return made
 
     def crowding(self, rows: Array, own: Array, inside: Array) -> Array:
@@ -90,8 +89,7 @@ class Areas:
         """
         expected = np.exp(-own)  # the share of all rows that is as surprising
         total = np.zeros(len(rows))
-        for draw, known in enumerate(self.known):
-            area = self._area(draw, rows)
+        for area, known in zip(self._areas(rows), self.known, strict=True):
             met, held = np.zeros(len(rows)), np.zeros(len(rows))
             for number in np.unique(area):
                 here = area == number
@@ -100,7 +98,10 @@ class Areas:
             total += np.log((met - inside + PRIOR) / (held * expected + PRIOR))
         return total / len(self.known)
 
-    def _area(self, draw: int, rows: Array) -> Array:
-        """Which anchor is nearest to each numbered row's caption."""
-        queries = as_rows(unit(self.text.take(rows)))
-        return self.engine.between(queries, self.anchors[draw], None, None).index[:, 0]
+    def _areas(self, rows: Array) -> list[Array]:
+        """Which anchor is nearest to each numbered row's caption, for each draw."""
+        _, first, inverse = np.unique(self.group[rows], return_index=True, return_inverse=True)
+        queries = as_rows(unit(self.text.take(rows[first])))
+        return [
+            self.engine.between(queries, there, None, None).index[:, 0][inverse] for there in self.anchors
+        ]

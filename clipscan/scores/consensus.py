@@ -36,7 +36,7 @@ from clipscan.engine.arrays import Array, unit
 from clipscan.scores.captions import NEIGHBORS, Areas, Captions
 from clipscan.scores.groups import typical_distance
 from clipscan.scores.local import Engine
-from clipscan.scores.references import Identity, Scale
+from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scorer import Columns, Scorer, in_slices
 
 DENSITY, CROSS_MODAL = ("kdist", "dao", "lof", "slof"), ("agree", "cross")
@@ -92,19 +92,19 @@ class Consensus:
         self._means = [np.sort(mean) for mean in self._mean_surprises(signs)]
         self._place = np.full(n, -1)  # of each row in the company
         self._place[self.rows] = np.arange(len(self.rows))
-        alone, _ = self._surprises(signs)
-        self._areas = (
-            Areas.among(self.text, self.rows, alone, self.identity, self.engine, self.seed)
-            if self.text
-            else None
-        )
+        self._areas, self._captions = None, None
+        if self.text:
+            said = identify(self.text, threads=self.engine.threads).group
+            alone, _ = self._surprises(signs)
+            self._areas = Areas.among(
+                self.text, said, self.rows, alone, self.identity, self.engine, self.seed
+            )
         self._own = self._own_by(signs, self.rows)
+        if self.text:
+            self._captions = Captions.among(self.text, said, self.rows, self._own.either, self.engine)
         self._groups = self.identity.group if self._whole else self.identity.of_sample(self.rows)
         self._strangers()
         self._company = as_rows(self._joint(self.rows))
-        self._captions = (
-            Captions.among(self.text, self.rows, self._own.either, self.engine) if self.text else None
-        )
         of_pairs, of_captions = self._suspicions(self.rows)
         self._usual = 0.0 if of_captions is None else float(np.quantile(of_captions.company, USUAL))
         self._units = [units(sums) for sums in self._sums(of_pairs, of_captions)]
