@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Cell:
     base: int = 0  # epochs of a training on the clean dataset that this one goes on from
     lr: float | None = None  # None: that of train_clip
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Folder name: what a person wants to know, and a hash of everything; of a trigger's file, of what
         is in it."""

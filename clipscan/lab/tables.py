@@ -32,13 +32,12 @@ ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "
 
 @dataclass(frozen=True)
 class Figures:
-    """All rows: of scores (of models with poison), of models, of defences and of what these believed, and of
-    models that were taken apart."""
+    """All rows: of scores (of models with poison), of models, of defences, and of models that were taken
+    apart."""
 
     scores: list[Row]
     models: list[Row]
     defended: list[Row]
-    partitions: list[Row]
     heads: list[Row]
 
     @classmethod
@@ -49,8 +48,7 @@ class Figures:
         scores = _latest(folders, "rows", ("score", "k", "reference", "compat"))
         return cls(
             [row for row in scores if row["auroc"] is not None], _latest(folders, "models"),
-            _latest(folders, "defended", ("defence",)), _latest(folders, "partitions", ("defence",)),
-            _latest(folders, "heads"),
+            _latest(folders, "defended", ("defence",)), _latest(folders, "heads"),
         )  # fmt: skip
 
     @cached_property

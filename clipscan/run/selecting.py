@@ -17,7 +17,7 @@ from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.grouping import MEMBER, Found, find_groups, group_table
 from clipscan.run.scoring import Settings, has_graph, read_scores
 from clipscan.run.words import why
-from clipscan.scores.estimate import EXPONENTIAL, Estimate, estimate
+from clipscan.scores.estimate import Estimate, estimate_of
 from clipscan.scores.result import count_of
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
@@ -48,7 +48,7 @@ def select_stage(
         names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"]).combine_chunks()
         scores = read_scores(run)
         method = run.record["score"]["method"]
-        apart = estimate(scores[method].to_numpy(), exponential=method in EXPONENTIAL)
+        apart = estimate_of(method, scores[method].to_numpy())
         count = suspected(names.num_rows, apart) if fraction is None else count_of(fraction, names.num_rows)
         ranks = ranks_of(scores)
         rows = np.argsort(ranks[method], kind="stable")[:count]

@@ -89,17 +89,18 @@ class Consensus:
         self.rows = np.arange(n) if self._whole else self.identity.sample(company, 0, self.seed)
         signs = in_slices(self._signs.columns, self.image)[0] if self._whole else self._signs.of(self.rows)
         self._known = {name: np.sort(values) for name, values in signs.items()}
-        self._means = [np.sort(mean) for mean in self._mean_surprises(signs)]
+        means = self._mean_surprises(signs)
+        self._means = [np.sort(mean) for mean in means]
         self._place = np.full(n, -1)  # of each row in the company
         self._place[self.rows] = np.arange(len(self.rows))
         self._areas, self._captions = None, None
         if self.text:
             said = identify(self.text, threads=self.engine.threads).group
-            alone, _ = self._surprises(signs)
+            alone = surprise(means[0], self._means[0])
             self._areas = Areas.among(
                 self.text, said, self.rows, alone, self.identity, self.engine, self.seed
             )
-        self._own = self._own_by(signs, self.rows)
+        self._own = self._own_by(means, self.rows)
         if self.text:
             self._captions = Captions.among(self.text, said, self.rows, self._own.either, self.engine)
         self._groups = self.identity.group if self._whole else self.identity.of_sample(self.rows)
@@ -144,24 +145,19 @@ class Consensus:
         place = self._place[rows]
         if (place >= 0).all():
             return Own(*(column[place] for column in self._own))
-        return self._own_by(self._signs.of(rows), rows)
+        return self._own_by(self._mean_surprises(self._signs.of(rows)), rows)
 
-    def _own_by(self, signs: Columns, rows: Array) -> Own:
-        """Of the numbered rows, by their signs."""
-        alone, mismatched = self._surprises(signs)
+    def _own_by(self, means: tuple[Array, Array], rows: Array) -> Own:
+        """Of the numbered rows, by their mean surprises."""
+        alone, mismatched = (surprise(mean, known) for mean, known in zip(means, self._means, strict=True))
         if self._areas is None:
             return Own(alone, alone)
         crowding = self._areas.crowding(rows, alone, self._place[rows] >= 0)
         crowded = alone + CROWD_WEIGHT * np.maximum(0.0, crowding - np.log(CROWDED))
         return Own(alone, (crowded**4 + mismatched**4) ** 0.25)
 
-    def _surprises(self, signs: Columns) -> tuple[Array, Array]:
-        """(alone, mismatched), [n] each; mismatched is 0 where there are no captions."""
-        alone, mismatched = self._mean_surprises(signs)
-        return surprise(alone, self._means[0]), surprise(mismatched, self._means[1])
-
     def _mean_surprises(self, signs: Columns) -> tuple[Array, Array]:
-        """Of the density signs and of the cross-modal ones."""
+        """Of the density signs and of the cross-modal ones (0 where there are no captions), [n] each."""
         alone, mismatched = np.zeros((2, len(next(iter(signs.values())))))
         for total, family, power in ((alone, DENSITY, 0.5), (mismatched, CROSS_MODAL, 0.0)):
             names = [name for name in signs if _plain(name) in family]

@@ -62,6 +62,11 @@ class Estimate(NamedTuple):
 NOBODY = Estimate(0, 0, 0, float("inf"))
 
 
+def estimate_of(method: str, scores: ArrayLike) -> Estimate:
+    """The estimate of a score by its name: EXPONENTIAL says which tail it has."""
+    return estimate(scores, exponential=method in EXPONENTIAL)
+
+
 def estimate(scores: ArrayLike, *, exponential: bool = False) -> Estimate:
     """Rows of a second population among n scores (higher = more suspicious); NaN counts as lowest.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
-from clipscan.scores.estimate import EXPONENTIAL, Estimate, estimate
+from clipscan.scores.estimate import Estimate, estimate_of
 
 
 def count_of(fraction: float, n: int) -> int:
@@ -72,7 +72,7 @@ class ScoreResult:
         `flag(threshold=result.estimate().border)` flags them.
         """
         column = self._column(method)
-        return estimate(column, exponential=(method or next(iter(self.columns))) in EXPONENTIAL)
+        return estimate_of(method or next(iter(self.columns)), column)
 
     def _column(self, name: str | None) -> Array:
         if name is None and len(self.columns) > 1:
