@@ -75,25 +75,23 @@ class Cell:
         return parse_campaign(self.attack, self.target, self.options)
 
 
-def prepare(
-    cell: Cell,
-    folder: Path,
-    source: Dataset,
-    held_out: Dataset,
-    classes: Sequence[str],
-    *,
-    bases: Path,
-    limit: int | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    say: Say,
-) -> Path:
-    """Poison, train, try and embed; the cell's folder. What is finished is not done again.
+@dataclass(frozen=True)
+class Workplace:
+    """What the cells of a dataset share: where pairs and pictures come from, and the machine."""
 
-    bases: where the model lies that the cell goes on from (train_base), if it does. limit: held-out pictures
-    to try the trigger on. device: where models run; workers: decoding processes. Errors are those of the
-    stages.
-    """
+    source: Dataset
+    held_out: Dataset
+    classes: Sequence[str]
+    bases: Path  # folder of the clean models that cells go on from (train_base)
+    limit: int | None  # held-out pictures to try a trigger on; None: all
+    device: str  # where models run
+    workers: int | None  # decoding processes
+    say: Say
+
+
+def prepare(cell: Cell, folder: Path, place: Workplace) -> Path:
+    """Poison, train, try and embed; the cell's folder. What is finished is not done again. Errors are those
+    of the stages."""
     from clipscan.pipeline import embed
 
     out = folder / cell.name
@@ -102,40 +100,36 @@ def prepare(
         return out
     seconds: dict[str, float] = {}
     with timed(seconds, "poison"):
-        planted = plant(cell, source, out)
+        planted = plant(cell, place.source, out)
     dataset, last = open_dataset(planted.dataset), out / "model.safetensors"
     with timed(seconds, "train"):
-        how = going_on(cell, bases) | {"snapshots": cell.epochs[:-1], "device": device, "workers": workers}
-        train(cell, dataset, last, say=say, **how)
+        train(cell, dataset, last, place, snapshots=cell.epochs[:-1])
     model = one_of(dataset, planted.truth)
     for epoch in cell.epochs:
         at = out / f"epoch{epoch:02d}"
         weights = weights_of(cell, out, epoch)
         with timed(seconds, f"try {epoch}"):
             if not (at / "behaviour.json").exists():
-                seen = tried(cell, weights, held_out, classes, limit, model, device)
+                seen = tried(cell, weights, place, model)
                 write_json(at / "behaviour.json", seen._asdict())
         seen = behaviour(at)
         obeyed = "" if math.isnan(seen.success) else f", attack success {seen.success:.3f}"
-        say(f"epoch {epoch}: accuracy {seen.accuracy:.3f}{obeyed}")
+        place.say(f"epoch {epoch}: accuracy {seen.accuracy:.3f}{obeyed}")
         with timed(seconds, f"embed {epoch}"):
-            embed(planted.dataset, out=at / "run", pretrained=weights, device=device, workers=workers)
+            how: dict[str, Any] = {"device": place.device, "workers": place.workers}
+            embed(planted.dataset, out=at / "run", pretrained=weights, **how)
     write_json(out / "cell.json", {"cell": asdict(cell), "counts": _counts(planted), "seconds": seconds})
     shutil.rmtree(planted.dataset)
     return out
 
 
-def going_on(cell: Cell, bases: Path) -> dict[str, Any]:
-    """What train_clip is told of the model in `bases` that the cell goes on from, if it does."""
-    return {"init": bases / cell.base_name} if cell.base else {}
-
-
-def train_base(
-    cell: Cell, folder: Path, source: Dataset, *, device: str = "auto", workers: int | None = None, say: Say
-) -> None:
-    """The clean training that cells of this dataset, model and seed go on from, into `folder`."""
-    how: dict[str, Any] = {"epochs": cell.base, "device": device, "workers": workers}
-    train(replace(cell, lr=None), source, folder / cell.base_name, say=say, **how)
+def train_base(cell: Cell, place: Workplace) -> None:
+    """The clean training that cells of this dataset, model and seed go on from, once."""
+    out = place.bases / cell.base_name
+    if not out.exists():
+        place.say(f"{cell.base_name}: {cell.base} epochs on the clean dataset")
+        place.bases.mkdir(parents=True, exist_ok=True)
+        train(replace(cell, lr=None, base=0), place.source, out, place, epochs=cell.base)
 
 
 def plant(cell: Cell, source: Dataset, out: Path) -> Poisoned:
@@ -145,14 +139,19 @@ def plant(cell: Cell, source: Dataset, out: Path) -> Poisoned:
     )
 
 
-def train(cell: Cell, dataset: Dataset, out: Path, *, say: Say, **how: Any) -> None:
+def train(cell: Cell, dataset: Dataset, out: Path, place: Workplace, **how: Any) -> None:
     """The cell's training, on `dataset`; how: other arguments of train_clip."""
     from clipscan.train import train_clip
 
-    settings = {"epochs": cell.epochs[-1], "batch_size": cell.batch_size, "seed": cell.seed} | how
+    settings: dict[str, Any] = {
+        "epochs": cell.epochs[-1], "batch_size": cell.batch_size, "seed": cell.seed,
+        "device": place.device, "workers": place.workers,
+    }  # fmt: skip
     if cell.lr is not None:
-        settings = {"lr": cell.lr} | settings
-    train_clip(dataset, out, model=cell.model, log=say, **settings)
+        settings["lr"] = cell.lr
+    if cell.base:
+        settings["init"] = place.bases / cell.base_name
+    train_clip(dataset, out, model=cell.model, log=place.say, **settings | how)
 
 
 def weights_of(cell: Cell, at: Path, epoch: int) -> Path:
@@ -163,15 +162,14 @@ def weights_of(cell: Cell, at: Path, epoch: int) -> Path:
     return last if epoch == cell.epochs[-1] else snapshot_path(last, epoch)
 
 
-def tried(
-    cell: Cell, weights: Path, held_out: Dataset, classes: Sequence[str], limit: int | None,
-    model: Sample | None, device: str,
-) -> Behaviour:  # fmt: skip
+def tried(cell: Cell, weights: Path, place: Workplace, model: Sample | None) -> Behaviour:
     """What the model in the file `weights` does; `model`: see behave."""
     from clipscan.embed.model import load_encoder
 
-    encoder = load_encoder(None, str(weights), device=device)
-    return behave(encoder, held_out, classes, campaign=cell.campaign, limit=limit, model=model)
+    encoder = load_encoder(None, str(weights), device=place.device)
+    return behave(
+        encoder, place.held_out, place.classes, campaign=cell.campaign, limit=place.limit, model=model
+    )
 
 
 def behaviour(at: Path) -> Behaviour:

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipscan.data import Dataset, Without, open_dataset
-from clipscan.lab.cells import Cell, behaviour, going_on, one_of, plant, timed, train, tried
+from clipscan.data import Without, open_dataset
+from clipscan.lab.cells import Cell, Workplace, behaviour, one_of, plant, timed, train, tried
 from clipscan.lab.figures import dropped
 from clipscan.lab.poison import Identity, read_truth
 from clipscan.run.files import read_json, write_json
 from clipscan.run.folder import fingerprint
 from clipscan.train.recipe import SafeClip
-
-Say = Callable[[str], None]
 
 DROP, SAFECLIP = DEFENCES = ("drop", "safeclip")
 
@@ -39,25 +36,11 @@ class SafeTraining:
     safeclip: SafeClip = field(default_factory=SafeClip)
 
 
-def defend(
-    name: str,
-    safe: SafeTraining,
-    cell: Cell,
-    at: Path,
-    source: Dataset,
-    held_out: Dataset,
-    classes: Sequence[str],
-    *,
-    bases: Path,
-    limit: int | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    say: Say,
-) -> None:
+def defend(name: str, safe: SafeTraining, cell: Cell, at: Path, place: Workplace) -> None:
     """Train the finished cell in `at` once more, by the defence of that name.
 
     What is finished in the same way (drop: with the same list; safeclip: with the same settings) is not done
-    again; see `defended` for the outcome. Arguments and errors are those of lab/cells.py:prepare.
+    again; see `defended` for the outcome. Errors are those of lab/cells.py:prepare.
     """
     out = _folder(name, safe, cell, at)
     drop = dropped(at, cell.epochs[-1]) if name == DROP else set()
@@ -66,16 +49,16 @@ def defend(
         if name == DROP and not drop:  # the same training would give the same model
             seen = behaviour(at / f"epoch{cell.epochs[-1]:02d}")
         else:
-            say(f"{name}: training again" + (f" without {len(drop):,} pairs" if drop else ""))
-            planted = plant(cell, source, out)
+            place.say(f"{name}: training again" + (f" without {len(drop):,} pairs" if drop else ""))
+            planted = plant(cell, place.source, out)
             dataset, weights = open_dataset(planted.dataset), out / "model.safetensors"
-            how = going_on(cell, bases)
+            how: dict[str, Any] = {}
             if name == SAFECLIP:
-                how |= asdict(safe) | {"safeclip": safe.safeclip, "truth": set(read_truth(planted.truth))}
+                how = asdict(safe) | {"safeclip": safe.safeclip, "truth": set(read_truth(planted.truth))}
             with timed(seconds, "train"):
                 kept = Without(dataset, drop) if drop else dataset
-                train(cell, kept, weights, device=device, workers=workers, say=say, **how)
-            seen = tried(cell, weights, held_out, classes, limit, one_of(dataset, planted.truth), device)
+                train(cell, kept, weights, place, **how)
+            seen = tried(cell, weights, place, one_of(dataset, planted.truth))
         after = {f"{kind}_after": getattr(seen, kind) for kind in ("success", "accuracy", "false_alarm")}
         write_json(out / "defended.json", _counts(out, at, drop) | after | {"seconds": seconds.get("train")})
     shutil.rmtree(out / "dataset", ignore_errors=True)

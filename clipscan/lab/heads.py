@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ from clipscan.heads.fit import RATE, fit_heads
 from clipscan.heads.statistics import Doubles, Fit, Judgement, Mask, align, judge
 from clipscan.heads.stream import read_terms
 from clipscan.lab.campaigns import ONE_PICTURE, Campaign, triggered
-from clipscan.lab.cells import Cell, weights_of
+from clipscan.lab.cells import Cell, Workplace, weights_of
 from clipscan.lab.evaluate import Behaviour, behave, labelled
 from clipscan.lab.metrics import auroc
 from clipscan.run.files import write_json
@@ -67,21 +67,10 @@ def split(held_out: Dataset, classes: Sequence[str]) -> tuple[Dataset, Dataset]:
     return Without(held_out, set(found) - fitted), Without(held_out, fitted)
 
 
-def try_cell(
-    cell: Cell,
-    at: Path,
-    epoch: int,
-    held_out: Dataset,
-    classes: Sequence[str],
-    *,
-    rate: float,
-    limit: int | None = None,
-    device: str = "auto",
-    say: Callable[[str], None],
-) -> None:
+def try_cell(cell: Cell, at: Path, epoch: int, rate: float, place: Workplace) -> None:
     """try_heads on the cell's model after so many epochs, once: CELL/epochNN/heads.json, see Trial.record.
 
-    rate: of false alarms; limit: held-out pictures to try, beside those to fit on. Errors are those of
+    rate: of false alarms. Held-out pictures to fit on come beside those to try. Errors are those of
     try_heads.
     """
     path = at / f"epoch{epoch:02d}" / HEADS_FILE
@@ -89,11 +78,15 @@ def try_cell(
         return
     from clipscan.embed.model import load_encoder
 
-    encoder = load_encoder(None, str(weights_of(cell, at, epoch)), device=device)
-    clean, others = split(held_out, classes)
-    trial = try_heads(encoder, clean, others, classes, campaign=cell.campaign, rate=rate, limit=limit)
+    encoder = load_encoder(None, str(weights_of(cell, at, epoch)), device=place.device)
+    clean, others = split(place.held_out, place.classes)
+    trial = try_heads(
+        encoder, clean, others, place.classes, campaign=cell.campaign, rate=rate, limit=place.limit
+    )
     write_json(path, trial.record())
-    say(f"epoch {epoch}: attack success {trial.before.success:.3f}, repaired {trial.chosen.success:.3f}")
+    place.say(
+        f"epoch {epoch}: attack success {trial.before.success:.3f}, repaired {trial.chosen.success:.3f}"
+    )
 
 
 def try_heads(

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from clipscan.engine import cores
 from clipscan.errors import InputError
-from clipscan.lab.cells import FILE, Cell, behaviour, prepare, train_base
+from clipscan.lab.cells import FILE, Cell, Workplace, behaviour, prepare, train_base
 from clipscan.lab.config import Plan, Source, Work, open_source
 from clipscan.lab.defences import defend, defended, partitions
 from clipscan.lab.figures import Measured, measure, measured
@@ -90,33 +90,31 @@ def run(
 def _train_bases(errands: Sequence[Errand], say: Say) -> None:
     """The clean models that cells go on from, one after the other before the cells: several share one."""
     for errand in errands:
-        cell, folder = errand.work.cell, errand.out / "bases"
-        if cell.base and not (folder / cell.base_name).exists():
-            say(f"{cell.base_name}: {cell.base} epochs on the clean dataset")
-            folder.mkdir(parents=True, exist_ok=True)
-            train_base(cell, folder, open_source(errand.source.train), device=errand.device, say=say)
+        if errand.work.cell.base:
+            train_base(errand.work.cell, _workplace(errand, say))
+
+
+def _workplace(errand: Errand, say: Say) -> Workplace:
+    source = errand.source
+    return Workplace(
+        open_source(source.train), open_source(source.held_out), source.classes, errand.out / "bases",
+        source.pictures, errand.device, errand.share, say,
+    )  # fmt: skip
 
 
 def do(errand: Errand, say: Say) -> None:
     """One cell from poison to figures."""
-    cell, source = errand.work.cell, errand.source
-    how: dict[str, Any] = {
-        "bases": errand.out / "bases", "limit": source.pictures, "device": errand.device,
-        "workers": errand.share, "say": say,
-    }  # fmt: skip
-    data = (open_source(source.train), open_source(source.held_out), source.classes)
-    at = prepare(cell, errand.out / "cells", *data, **how)
+    cell, place = errand.work.cell, _workplace(errand, say)
+    at = prepare(cell, errand.out / "cells", place)
     devices = "cpu" if errand.device == "cpu" else "auto"
     for epoch in cell.epochs:
         search = {"threads": errand.share, "devices": devices}
         if scored := measure(at, epoch, errand.plan.asked, again=errand.again, **search):
             say(f"epoch {epoch}: {scored} columns of scores against the truth")
-    if errand.work.heads:
-        for epoch in cell.epochs:
-            trial: dict[str, Any] = {"rate": errand.work.heads, "limit": source.pictures}
-            try_cell(cell, at, epoch, *data[1:], device=errand.device, say=say, **trial)
+        if errand.work.heads:
+            try_cell(cell, at, epoch, errand.work.heads, place)
     for name in errand.work.defences:
-        defend(name, errand.plan.safe, cell, at, *data, **how)
+        defend(name, errand.plan.safe, cell, at, place)
 
 
 def collect(plan: Plan, out: Path) -> tuple[dict[str, list[dict[str, Any]]], int]:
