@@ -19,6 +19,14 @@ CASE = {
 }  # fmt: skip
 
 
+AFTER = {
+    "drop": {"defence": "drop", "dropped": 8, "poison_left": 1, "success_after": 0.01,
+             "accuracy_after": 0.79, "false_alarm_after": 0.004},
+    "safeclip": {"defence": "safeclip", "dropped": 150, "poison_left": 0, "success_after": 0.06,
+                 "accuracy_after": 0.77, "false_alarm_after": 0.05},
+}  # fmt: skip
+
+
 def row(score, auroc, **more):
     found = {"score": score, "k": 16, "reference": "1024x8", "compat": "", "auroc": auroc}
     found |= {"auroc_low": auroc - 0.01, "auroc_high": min(1, auroc + 0.01), "average_precision": 0.5}
@@ -31,8 +39,8 @@ def model(**more):
     return CASE | found | {"groups": 3, "train_seconds": 1.0} | more
 
 
-def written(folder, rows, models, defended=(), heads=()):
-    for name, found in zip(TABLES, (rows, models, defended, [], heads), strict=True):
+def written(folder, rows, models, defended=(), parts=(), heads=()):
+    for name, found in zip(TABLES, (rows, models, defended, parts, heads), strict=True):
         write_rows(folder, name, found, TABLES[name])
     return folder
 
@@ -62,23 +70,9 @@ def pages(tmp_path_factory):
         row("dao", 0.85, **other),
         CASE | {"score": "", "auroc": None, "flagged_share": 0.002, "rate": 0.0, "poisoned": 0, "cell": "z"},
     ]
-    after = {
-        "dropped": 8,
-        "poison_left": 1,
-        "success_after": 0.01,
-        "accuracy_after": 0.79,
-        "false_alarm_after": 0.004,
-    }
-    safe = {
-        "dropped": 150,
-        "poison_left": 0,
-        "success_after": 0.06,
-        "accuracy_after": 0.77,
-        "false_alarm_after": 0.05,
-    }
     defended = [
-        CASE | seeds[0] | {"defence": "drop"} | after,
-        CASE | seeds[0] | {"defence": "safeclip"} | safe,
+        CASE | seeds[0] | AFTER["drop"],
+        CASE | seeds[0] | AFTER["safeclip"],
     ]
     models = [
         model(**seeds[0]),
@@ -91,7 +85,7 @@ def pages(tmp_path_factory):
     taken |= {"accuracy_mlp": 0.7, "accuracy_auto": 0.75, "auroc_infected_heads": 0.6, "auroc_head": 0.61}
     taken |= {"auroc_mlp": 0.99, "auroc_larger": 0.98, "flagged_clean": 0.01, "flagged_triggered": 0.9}
     apart = [CASE | {"model": "vit +20", "through_heads": 0.1, "blocks": "0.50/0.60 0.70/0.99"} | taken]
-    folder = written(tmp_path_factory.mktemp("rows"), rows, models, defended, apart)
+    folder = written(tmp_path_factory.mktemp("rows"), rows, models, defended, heads=apart)
     paths = write_pages([folder], folder / "out")
     return {path.name: path.read_text() for path in paths}
 
@@ -173,13 +167,20 @@ def test_plots_are_the_same_bytes_twice_without_a_date(pages, tmp_path):
         for rate in (0.002, 0.005, 0.02)
         for success in (0.2, 0.95)
     ]
-    folder = written(tmp_path, rows, [model()])
+    defended = [CASE | after for after in AFTER.values()]
+    parts = [
+        CASE | {"epoch": epoch, "defence": "safeclip", "share": 0.1 * epoch, "poison_rate": 0.001 * epoch}
+        for epoch in (3, 4)
+    ]
+    folder = written(tmp_path, rows, [model()], defended, parts)
     first, second = (
         {path.name: path.read_bytes() for path in write_pages([folder], folder / name)} for name in "ab"
     )
     assert first == second
     plots = [name for name in first if name.endswith(".svg")]
-    assert plots == ["auroc-by-success.svg", "auroc-by-rate.svg", "recall-by-score.svg"]
+    assert plots == [
+        "auroc-by-success.svg", "auroc-by-rate.svg", "recall-by-score.svg", "defences.svg", "safe-set.svg",
+    ]  # fmt: skip
     for name in plots:
         assert xml.fromstring(first[name]).tag.endswith("svg") and b"<dc:date>" not in first[name]
 

@@ -1,7 +1,7 @@
 """`clipscan lab tables`: the rows of one or several runs of the laboratory as Markdown pages and plots.
 
 A page a question (lab/goals.py, lab/pages.py, lab/outcomes.py), tables.md to find them, plots
-(lab/plots.py). The same rows give the same bytes.
+(lab/plots.py, lab/defence_plots.py). The same rows give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "
 
 @dataclass(frozen=True)
 class Figures:
-    """All rows: of scores (of models with poison), of models, of defences, and of models that were taken
-    apart."""
+    """All rows: of scores (of models with poison), of models, of defences, of their partitions, and of models
+    that were taken apart."""
 
     scores: list[Row]
     models: list[Row]
     defended: list[Row]
+    partitions: list[Row]
     heads: list[Row]
 
     @classmethod
@@ -48,7 +49,8 @@ class Figures:
         scores = _latest(folders, "rows", ("score", "k", "reference", "compat"))
         return cls(
             [row for row in scores if row["auroc"] is not None], _latest(folders, "models"),
-            _latest(folders, "defended", ("defence",)), _latest(folders, "heads"),
+            _latest(folders, "defended", ("defence",)), _latest(folders, "partitions", ("defence",)),
+            _latest(folders, "heads"),
         )  # fmt: skip
 
     @cached_property
@@ -79,19 +81,21 @@ class Figures:
 def write_pages(folders: Sequence[Path], to: Path) -> list[Path]:
     """Write all pages that the rows have something for, and the plots; their paths. RunError without rows,
     ImportError without matplotlib."""
-    from clipscan.lab import outcomes, pages
+    from clipscan.lab import defence_plots, outcomes, pages, plots
+    from clipscan.lab.canvas import save, style
     from clipscan.lab.goals import goals
-    from clipscan.lab.plots import draw_plots
 
     figures = Figures.read(folders)
     every = {"goals": goals, **pages.PAGES, **outcomes.PAGES}
     texts = {name: text for name, page in every.items() if (text := page(figures))}
-    plots = draw_plots(figures, to)
-    texts["tables"] = pages.contents(figures, list(texts), [path.name for path in plots])
+    with style():
+        drawn = {name: plot(figures) for name, plot in {**plots.PLOTS, **defence_plots.PLOTS}.items()}
+        pictures = [save(figure, to / f"{name}.svg") for name, figure in drawn.items() if figure]
+    texts["tables"] = pages.contents(figures, list(texts), [path.name for path in pictures])
     for name, text in texts.items():
         with replacing(to / f"{name}.md") as (draft,):
             draft.write_text(f"{text}\n\n{_foot(figures)}\n", encoding="utf-8")
-    return [*(to / f"{name}.md" for name in texts), *plots]
+    return [*(to / f"{name}.md" for name in texts), *pictures]
 
 
 def kind(row: Row) -> str:
