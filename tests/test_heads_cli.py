@@ -48,7 +48,7 @@ def noise(count, seed):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """weights.safetensors; clean: 60 pictures of noise; mixed: 20 of noise, one of them broken, 10 boards."""
+    """weights.safetensors; clean: 60 pictures of noise; mixed: 20 of noise, one of them broken, 10 halved."""
     from safetensors.torch import save_file
 
     from clipscan.embed.model import create_network
@@ -60,7 +60,7 @@ def place(tmp_path_factory):
             create_network(MODEL).state_dict(), folder / "weights.safetensors", {"clipscan_model": MODEL}
         )
     write_folder(folder / "clean", noise(60, 0))
-    odd = 255 * (np.indices((10, 32, 32)).sum(0) // 8 % 2).astype(np.uint8)[..., None].repeat(3, axis=3)
+    odd = 255 * (np.indices((10, 32, 32))[1] // 16).astype(np.uint8)[..., None].repeat(3, axis=3)
     write_folder(folder / "mixed", [*noise(20, 1), *odd])
     (folder / "mixed/0003.png").write_bytes(b"no picture")
     return folder
@@ -248,7 +248,7 @@ def test_prototypes_of_another_shape_are_refused_for_the_right_encoder_too(place
     good = load_fit(fit)
     save_fit(place / "narrow.safetensors", replace(good, prototype=good.prototype[..., :-1]))
     for verb, out in (("scan", "x.parquet"), ("repair", "x")):
-        with pytest.raises(InputError, match=r"\(3, 4, 127\), where clipscan-vit-32 has \(3, 4, 128\)"):
+        with pytest.raises(InputError, match=r"\(6, 7, 127\), where clipscan-vit-32 has \(6, 7, 128\)"):
             heads(verb, place / "narrow.safetensors", place / "mixed", "--out", place / out)
 
 
@@ -282,14 +282,19 @@ def test_a_trial_tells_what_each_repair_and_each_statistic_is_worth(place):
     from clipscan.embed.model import load_encoder
 
     encoder = load_encoder(None, str(place / "weights.safetensors"), device="cpu")
+    tower = encoder.model.visual  # untrained, it says the same of every picture unless weights are larger
+    for part in (tower.conv1, *(block.attn.out_proj for block in tower.transformer.resblocks)):
+        part.weight.data *= 20
+    for block in tower.transformer.resblocks:
+        block.mlp.c_proj.weight.data *= 20
     campaign = parse_campaign("sig", "banana", {"amplitude": 100})
     trial = try_heads(
-        encoder, Scenes(40), Scenes(60, seed=1), [*SHAPES], campaign=campaign, rate=0.1, limit=20
+        encoder, Scenes(40), Scenes(60, seed=1), [*SHAPES], campaign=campaign, rate=0.1, limit=50
     )
     assert set(trial.auroc) == {"infected_heads", "head", "mlp", "larger"}
     assert all(0 <= value <= 1 for value in trial.auroc.values())
-    assert trial.before == behave(encoder, Scenes(60, seed=1), [*SHAPES], campaign=campaign, limit=20)
-    assert {one.pictures for one in trial[:4]} == {20} and 0 <= trial.flagged_clean <= 0.5
+    assert trial.before == behave(encoder, Scenes(60, seed=1), [*SHAPES], campaign=campaign, limit=50)
+    assert {one.pictures for one in trial[:4]} == {50} and 0 <= trial.flagged_clean <= 0.5
     assert trial.mlp != trial.before  # one late MLP fewer speaks in every picture
     with pytest.raises(InputError, match="repeats one picture"):
         try_heads(encoder, Scenes(40), Scenes(9), [*SHAPES], campaign=parse_campaign("copies", "banana"))

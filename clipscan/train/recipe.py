@@ -55,7 +55,7 @@ class Recipe:
     seed: int
     flip: bool
     device: str  # "cpu" | "cuda"
-    precision: str  # of the image tower: "fp32" | "bf16"
+    precision: str  # "fp32" | "bf16"
     dataset: str  # sha256 over names, sizes and stamps of its shards
     processes: int = 1
     safeclip: SafeClip | None = None  # None: CLIP's loss on all pairs, in every epoch
