@@ -1,5 +1,7 @@
 """A config says what is to be done, or what is wrong with it: the file, the key, the remedy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from clipscan.lab.defences import SafeTraining
 from clipscan.lab.learnt.files import write_learnt
 from clipscan.train.recipe import SafeClip
 
+EXAMPLES = Path(__file__).parent.parent / "examples" / "lab"
 WHOLE = """
 [datasets.photos]
 train = "tars"
@@ -147,23 +150,27 @@ def test_generated_pictures_are_named_by_number_and_seed():
 
 @pytest.mark.parametrize("name", ["smoke", "cifar10"])
 def test_the_examples_are_sound(name):
-    from pathlib import Path
-
-    path = Path(__file__).parent.parent / "examples" / "lab" / f"{name}.toml"
-    plan = read_config(path)
+    plan = read_config(EXAMPLES / f"{name}.toml")
     assert plan.works and any(work.defences for work in plan.works)
     assert any(work.cell.rate == 0 for work in plan.works)
+
+
+def write_patch(path, patch):
+    write_learnt(path, {"patch": patch}, {"attack": "badclip", "share": 0.25, "place": "middle"})
+
+
+def test_the_example_beside_which_a_crafted_trigger_must_lie_is_sound(tmp_path):
+    write_patch(tmp_path / "badclip-ship.safetensors", np.zeros((4, 4, 3), np.uint8))
+    text = (EXAMPLES / "heads.toml").read_text()
+    works = read_config(config(tmp_path, text)).works
+    assert all(work.heads for work in works) and {work.cell.base for work in works} == {0, 20}
 
 
 def learnt_cell(folder, patch):
     """The one cell of a config beside whose folder a learnt patch lies; None: no such file."""
     folder.mkdir(exist_ok=True)
     if patch is not None:
-        write_learnt(
-            folder / "patch.safetensors",
-            {"patch": patch},
-            {"attack": "badclip", "share": 0.25, "place": "middle"},
-        )
+        write_patch(folder / "patch.safetensors", patch)
     text = WHOLE.replace('["badnets", "sig"]', '"badclip"').replace("[0.005, 0]", "0.005")
     text = text.replace("rates = 0.005", 'rates = 0.005\nseeds = 0\noptions = { file = "patch.safetensors" }')
     return read_config(config(folder, text)).works[0].cell
