@@ -432,8 +432,15 @@ def train(
         int, typer.Option(help="safeclip: first epochs, of pictures and captions each for themselves")
     ] = 5,
     slow_rate: Annotated[
-        float, typer.Option(help="safeclip: constant learning rate of the one epoch on all pairs after these")
-    ] = 5e-6,
+        float | None,
+        typer.Option(
+            help="safeclip: constant learning rate of the one epoch on all pairs after these",
+            show_default="0.04 by the steps of an epoch",
+        ),
+    ] = None,
+    growth: Annotated[
+        float, typer.Option(help="safeclip: share of the pairs that each later epoch takes for safe beside")
+    ] = 0.01,
     pool: Annotated[
         float,
         typer.Option(help="safeclip: share of the pairs whose features may stand in for a view; 0: none"),
@@ -474,11 +481,12 @@ def train(
     speaks = launched()[0] == 0
     if speaks:
         print(dataset.describe())
+    safeclip = SafeClip(warmup_epochs, slow_rate, growth=growth, pool=pool)
     train_clip(
         dataset, out, model=model, init=init, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip,
         seed=seed, device=device, workers=workers,
         cache_bytes=CACHE_BYTES if cache_gb is None else round(cache_gb * 1e9),
-        safeclip=SafeClip(warmup_epochs, slow_rate, pool=pool) if method == "safeclip" else None,
+        safeclip=safeclip if method == "safeclip" else None,
         truth=None if truth is None else read_truth(truth), log=lambda line: print(line, flush=True),
     )  # fmt: skip
     if speaks:

@@ -34,7 +34,7 @@ from clipscan.scores.mixture import TOO_FEW, Mixture, fit_mixture, highest
 from clipscan.train.batches import Cached
 from clipscan.train.clock import Clock
 from clipscan.train.pool import Pool
-from clipscan.train.recipe import SafeClip
+from clipscan.train.recipe import SLOW_PATH, SafeClip
 from clipscan.train.state import Extra
 from clipscan.train.survey import write_bytes
 from clipscan.train.trainer import Trainer
@@ -72,7 +72,8 @@ class SafeTrainer(Trainer):
         if epoch < warmup:
             self.look(None, epoch, clock)
         elif epoch == warmup:
-            self.believe(self.source.batches(epoch, batch_size), clock, self.settings.slow_rate)
+            slow = self.settings.slow_rate or SLOW_PATH / (self.source.count // batch_size)
+            self.believe(self.source.batches(epoch, batch_size), clock, slow)
         else:
             safe = self.part(epoch)
             self.look(np.flatnonzero(~safe), epoch, clock)
