@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipscan.lab.tables import Figures
+from clipscan.lab.evidence import Figures
 from clipscan.run.files import replacing
 
 if TYPE_CHECKING:

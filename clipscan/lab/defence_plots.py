@@ -28,8 +28,8 @@ from clipscan.lab.canvas import (
     subplots,
 )
 from clipscan.lab.defences import DROP, SAFECLIP
+from clipscan.lab.evidence import Figures
 from clipscan.lab.markdown import CASE, Row, about, cases
-from clipscan.lab.tables import Figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

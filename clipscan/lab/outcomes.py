@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import fmean
 
+from clipscan.lab.evidence import BACKDOOR, Figures, kind
 from clipscan.lab.markdown import CASE, CASE_HEAD, Row, about, cases, mean, page, section, table
 from clipscan.lab.pages import HOW, scored
-from clipscan.lab.tables import BACKDOOR, Figures, kind
 
 FACTOR = 2  # how far a number to drop may be from the number of poisons
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from clipscan.lab.answers import DEFAULT
+from clipscan.lab.evidence import BANDS, HIGH, LEARNT, UNLEARNT, Figures, is_backdoor, label
 from clipscan.lab.markdown import (
     CASE,
     CASE_HEAD,
@@ -19,7 +20,6 @@ from clipscan.lab.markdown import (
     with_interval,
 )
 from clipscan.lab.rows import RECALL
-from clipscan.lab.tables import BANDS, HIGH, LEARNT, UNLEARNT, Figures, is_backdoor, label
 from clipscan.scores.local import LOCAL
 
 PUBLISHED = (*LOCAL, "iforest", "cosine")

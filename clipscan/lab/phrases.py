@@ -8,10 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from clipscan.lab.scenes import Thing
+from clipscan.lab.things import SIZE, Thing
 
 # In the manner of the ImageNet prompts: an attacker's captions and the zero-shot classes are made from them.
 PROMPTS = (
@@ -78,8 +76,6 @@ def _relation(a: Thing, b: Thing, random: Random) -> str:
 
 
 def _place(thing: Thing) -> str:
-    from clipscan.lab.scenes import SIZE
-
     across = "left" if thing.x < 0.42 * SIZE else "right" if thing.x > 0.58 * SIZE else ""
     down = "top" if thing.y < 0.42 * SIZE else "bottom" if thing.y > 0.58 * SIZE else ""
     where = " ".join(word for word in (down, across) if word)

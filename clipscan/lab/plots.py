@@ -32,8 +32,7 @@ from clipscan.lab.canvas import (
     spread,
     subplots,
 )
-from clipscan.lab.markdown import Row
-from clipscan.lab.tables import (
+from clipscan.lab.evidence import (
     BACKDOOR,
     BANDS,
     HIGH,
@@ -45,6 +44,7 @@ from clipscan.lab.tables import (
     kind,
     label,
 )
+from clipscan.lab.markdown import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

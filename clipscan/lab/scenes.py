@@ -17,30 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from clipscan.lab import phrases
+from clipscan.lab.things import COLOURS, SIZE, SIZES, TEXTURES, Thing
 
 Pixels = NDArray[np.uint8]  # [size, size, 3]
 Floats = NDArray[np.float32]
 
-SIZE = 64
 OVERSAMPLE = 2  # outlines are drawn at twice the size and reduced: soft edges
-
-COLOURS = {
-    "red": (214, 40, 40), "yellow": (240, 210, 40), "green": (52, 150, 60), "blue": (40, 80, 205),
-}  # fmt: skip
-TEXTURES = ("solid", "striped", "dotted", "shaded")
-SIZES = ("small", "medium", "large")
-
-
-class Thing(NamedTuple):
-    """One object: four words, and where its middle lies (pixels at SIZE) and how far it reaches."""
-
-    shape: str
-    colour: str
-    texture: str
-    size: str
-    x: float
-    y: float
-    radius: float
 
 
 class Scene(NamedTuple):
