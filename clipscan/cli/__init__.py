@@ -1,0 +1,44 @@
+"""The command `clipscan`. Options are named as in open_clip where it has them, and become arguments, no more.
+
+Exit codes: 0 done, 1 failed (the message names the file, the row and the remedy), 2 wrong use.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from clipscan.cli import after, bench, stages, tools, training
+from clipscan.errors import ClipscanError, InputError
+from clipscan.heads.commands import app as heads
+from clipscan.lab.commands import app as lab
+
+app = typer.Typer(
+    help="Find the poisoned pairs in an image-text dataset before a CLIP model learns from them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (
+    stages.scan, stages.embed, stages.knn, stages.score,
+    after.report, after.invert, after.status, after.explain, after.export, after.calibrate, after.partition,
+    after.apply,
+    training.train, tools.demo, tools.doctor,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(heads, name="heads")
+app.add_typer(lab, name="lab")
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Entry point: errors that clipscan raises on purpose become one line and exit code 1."""
+    try:
+        app()
+    except (ClipscanError, ImportError) as error:
+        print(f"clipscan: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except BrokenPipeError:  # the reader of a pipe left early
+        os._exit(1)

@@ -1,0 +1,186 @@
+"""What is asked of a run after the scan: is it poison, how much, and a dataset without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipscan.cli.options import Backend, Devices, Run, Threads
+from clipscan.options import Device, Model, Overwrite
+
+
+def report(run: Run) -> None:
+    """Write the page of a run anew: RUN/report/index.html."""
+    from clipscan import pipeline
+    from clipscan.report.page import write_page
+    from clipscan.run import RunFolder
+
+    print(write_page(run, pipeline.reopen(RunFolder(run))))
+
+
+def invert(
+    run: Run,
+    group: Annotated[int | None, typer.Argument(help="its number in groups.parquet")] = None,
+    caption: Annotated[str | None, typer.Option(help="instead of a group: any caption")] = None,
+    model: Model = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="the run's checkpoint, where run.json does not say where it lies")
+    ] = None,
+    forms: Annotated[
+        str, typer.Option(help="kinds of trigger to try, comma-separated")
+    ] = "anywhere,fixed,faint,tint",
+    controls: Annotated[int, typer.Option(help="harmless captions to compare with")] = 3,
+    steps: Annotated[
+        int, typer.Option(help="of the search, for each form and caption; up to twice that while it gains")
+    ] = 200,
+    batch_size: Annotated[int, typer.Option(help="pictures in a step")] = 64,
+    seed: Annotated[int, typer.Option(help="of pictures, controls and starting points")] = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Recover the trigger of a suspect group: mask, pattern, success on held-out pictures, and controls.
+
+    Harmless captions that occur about as often are recovered too: a pattern can be found for any caption,
+    and what marks a backdoor is that its own takes far less of the picture. Into RUN/invert, and the page.
+    """
+    from clipscan import pipeline
+    from clipscan.lab.invert import invert as recover
+    from clipscan.lab.invert.search import Plan
+    from clipscan.report.page import write_page
+    from clipscan.run import RunFolder
+
+    folder = RunFolder(run)
+    dataset = pipeline.reopen(folder)
+    with folder.lock():
+        done = recover(
+            folder, dataset, group, caption=caption, model=model, pretrained=pretrained, device=device,
+            forms=[form.strip() for form in forms.split(",") if form.strip()], controls=controls,
+            plan=Plan(steps, batch_size), seed=seed, overwrite=overwrite,
+            say=lambda line: print(line, flush=True),
+        )  # fmt: skip
+        page = write_page(run, dataset) if (folder / "suspects.parquet").exists() else None
+    print(f"{done.summary()} ({done.folder})")
+    if page:
+        print(f"look at {page}#triggers")
+
+
+def status(run: Run) -> None:
+    """How far a run has come."""
+    from clipscan.run import status as run_status
+
+    for stage in run_status(run):
+        state = "not asked for" if not stage.total else f"{stage.done} of {stage.total} tasks"
+        print(f"{stage.stage:<7} {state:<20} {stage.seconds:8.1f} s")
+
+
+def explain(
+    run: Run,
+    key: Annotated[str, typer.Argument(help="a sample's key, or SHARD/KEY where the key occurs twice")],
+) -> None:
+    """All that is known of one sample: its scores, its ranks, its nearest neighbours."""
+    from clipscan.pipeline import explain as run_explain
+
+    print(run_explain(run, key))
+
+
+def export(
+    run: Run,
+    fraction: Annotated[float | None, typer.Option(help="drop this share, most suspicious first")] = None,
+    threshold: Annotated[float | None, typer.Option(help="drop every score above")] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="CSV, parquet or JSON lines: shard, key, decision")
+    ] = None,
+    apart: Annotated[bool, typer.Option("--apart", help="drop those that stand apart, perhaps none")] = False,
+) -> None:
+    """Write the lists anew by another rule: drop.parquet, keep.txt, drop.txt, keep_uids.npy."""
+    from clipscan import pipeline
+    from clipscan.run import RunFolder
+
+    folder = RunFolder(run)
+    with folder.lock():
+        written = pipeline.export(
+            folder, pipeline.reopen(folder),
+            fraction=fraction, threshold=threshold, decisions=decisions, apart=apart,
+        )  # fmt: skip
+    print(f"{written.dropped:,} to drop, {written.kept:,} to keep: {run}/drop.parquet, keep.txt, drop.txt")
+
+
+def calibrate(
+    run: Run,
+    trusted: Annotated[
+        Path,
+        typer.Argument(help="a run folder of pairs known to be clean, made by embed with the same model"),
+    ],
+    rate: Annotated[float, typer.Option(help="share of clean ones among those to drop, on average")] = 0.05,
+    backend: Backend = "auto",
+    devices: Devices = "auto",
+    threads: Threads = None,
+) -> None:
+    """Which samples to drop at a stated rate of mistakes, by trusted pairs from the same source."""
+    from clipscan import pipeline
+    from clipscan.run import RunFolder
+    from clipscan.run.calibrating import calibrate as run_calibrate
+
+    folder, clean = RunFolder(run), RunFolder(trusted)
+    with folder.lock():
+        done = run_calibrate(
+            folder, pipeline.reopen(folder), clean, pipeline.reopen(clean), rate,
+            backend=backend, devices=devices, threads=threads,
+        )  # fmt: skip
+    print(
+        f"{done.called:,} of {done.rows:,} samples to drop, on average at most {rate:.1%} of them clean "
+        f"({done.trusted:,} trusted pairs, which can convict {done.fewest:,} or more)"
+    )
+    print(f"next: clipscan export {run} --decisions {run / 'calibration.parquet'}")
+
+
+def partition(
+    run: Run,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="safe from this posterior of the high component on", show_default="0.9"),
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="instead: this share of the pairs is safe, highest cosines first")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="cosine: of the model that embedded the run; trusted: of the trusted model")
+    ] = "cosine",
+) -> None:
+    """Safe and risky pairs: a mixture of two normal components in the cosines of picture and caption.
+
+    Means something for a model that has not learnt its poison: a trusted one, or one after a unimodal
+    warm-up and an epoch at a small rate, as in `clipscan train --method safeclip`. A fully trained suspect
+    finds its poison fitting. Lists in RUN/partition, of the format of drop lists.
+    """
+    from clipscan import pipeline
+    from clipscan.run import RunFolder
+
+    folder = RunFolder(run)
+    with folder.lock():
+        found = pipeline.partition(folder, pipeline.reopen(folder), by=by, threshold=threshold, share=share)
+    print(found.words())
+    print(f"lists: {run}/partition/risky.parquet, safe.parquet; without the risky ones:")
+    print(f"clipscan apply {run} --drop {run}/partition/risky.parquet --to DIR")
+    if (folder / "suspects.parquet").exists():
+        print(f"look at {folder / 'report/index.html'}#partition")
+    else:
+        print(f"a page, with the histogram: clipscan score {run}")
+
+
+def apply(
+    run: Run,
+    to: Annotated[Path, typer.Option(help="a new folder", show_default=False)],
+    drop: Annotated[
+        Path | None,
+        typer.Option(help="instead of RUN/drop.parquet: RUN/partition/risky.parquet"),
+    ] = None,
+    keep_bad: Annotated[bool, typer.Option("--keep-bad", help="copy unreadable samples too")] = False,
+) -> None:
+    """Write the dataset without the samples on the drop list; the bytes of all others are untouched."""
+    from clipscan.pipeline import apply as run_apply
+
+    counts = run_apply(run, to, drop=drop, keep_bad=keep_bad)
+    print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} unreadable")

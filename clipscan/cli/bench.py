@@ -1,0 +1,79 @@
+"""`clipscan bench ...`: how fast is this machine?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipscan.cli.options import Compile, K, Precision, Threads
+from clipscan.options import BatchSize, Device, Workers
+
+app = typer.Typer(no_args_is_help=True, help="Measure this machine: the search, the way into vectors.")
+
+
+@app.command("knn")
+def bench_knn(
+    n: Annotated[int, typer.Option("--n", help="generated rows")] = 50_000,
+    d: Annotated[int, typer.Option("--d", help="their width")] = 512,
+    k: Annotated[list[str] | None, typer.Option("--k", help="neighbours, one or several: 16,64")] = None,
+    data: Annotated[str, typer.Option(help="clustered | tight (the worst case)")] = "clustered",
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option(help="counted runs")] = 3,
+    csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
+) -> None:
+    """The exact neighbour table of generated rows: time, share of this machine's peak, recall, memory."""
+    from clipscan.bench import ITSELF, Plan, drive, parse_ks, report
+    from clipscan.engine import cores
+
+    plan = Plan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds, data=data)
+    print(report(drive(plan, {"clipscan": ITSELF}, lambda line: print(line, file=sys.stderr)), csv))
+
+
+@app.command("kernels")
+def bench_kernels(
+    n: Annotated[int, typer.Option("--n", help="generated rows")] = 200_000,
+    d: Annotated[int, typer.Option("--d", help="their width")] = 512,
+    k: K = 16,
+    device: Annotated[int, typer.Option(help="number of the GPU")] = 0,
+    rounds: Annotated[int, typer.Option(help="counted runs")] = 20,
+    json: Annotated[Path | None, typer.Option("--json", help="add the rows to this file")] = None,
+) -> None:
+    """The CUDA engine's kernels one by one: time, rate, share of the GPU's matrix and copy rates."""
+    from clipscan.bench import records
+    from clipscan.bench.kernels import KernelPlan, measure_kernels, table
+
+    rows = []
+    plan = KernelPlan(n, d, k, device, rounds)
+    for row in measure_kernels(plan, lambda line: print(line, file=sys.stderr)):
+        rows.append(row)
+        if json:
+            records.add(json, "kernels", row)
+    print(table(rows))
+
+
+@app.command("embed")
+def bench_embed(
+    model: Annotated[
+        str, typer.Option(help="open_clip's name; random weights, nothing is fetched")
+    ] = "ViT-B-32",
+    n: Annotated[
+        int | None, typer.Option("--n", help="generated pictures a round; default: 128, on a GPU 8192")
+    ] = None,
+    batch_size: BatchSize = 256,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    workers: Workers = None,
+    compile: Compile = False,
+    rounds: Annotated[int, typer.Option(help="counted runs")] = 3,
+    csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
+) -> None:
+    """Pictures a second: the encoder alone, captions alone, decoding alone, end to end."""
+    from clipscan.bench import report
+    from clipscan.bench.embed import COLUMNS, EmbedPlan, measure_embedding, table
+
+    plan = EmbedPlan(model, n, batch_size, device, precision, workers, compile, rounds)
+    rows = measure_embedding(plan, lambda line: print(line, file=sys.stderr))
+    print(report(rows, csv, COLUMNS, table))

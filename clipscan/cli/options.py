@@ -1,0 +1,55 @@
+"""Options of this room's commands, in one wording; what other rooms have too is in clipscan/options.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Run = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET", help="folder, tars ({000..331}.tar), table or embeddings", show_default=False
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", help="the run folder; called again it continues", show_default=False)
+]
+TrustedModel = Annotated[
+    str | None,
+    typer.Option(help="open_clip's name of a second model that has NOT seen this data: adds `trusted`"),
+]
+TrustedPretrained = Annotated[str | None, typer.Option(help="its tag, or a checkpoint file")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on a GPU), fp32, bf16, fp16")]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile", help="torch.compile the picture tower: slow to start; untried by us on a GPU"),
+]
+Threads = Annotated[int | None, typer.Option(help="search threads; default: all cores")]
+Backend = Annotated[str, typer.Option(help="what searches: auto, cuda, triton, cpu (see clipscan doctor)")]
+Devices = Annotated[str, typer.Option(help="GPUs that search: auto (all), cpu (none), or numbers: 0,1")]
+K = Annotated[int, typer.Option("--k", help="neighbours")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="the score that ranks: consensus, kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, "
+        "cross, hubs, trusted"
+    ),
+]
+Reference = Annotated[
+    str, typer.Option(help="MxR = R random draws of M rows, M, all; of several the first ranks")
+]
+Against = Annotated[str, typer.Option(help="image, or image+text: captions join the reference")]
+Fraction = Annotated[
+    float | None,
+    typer.Option(
+        help="share of the samples to suspect and drop",
+        show_default="drop as many as stand apart, perhaps none",
+    ),
+]
+Graph = Annotated[
+    str, typer.Option(help="exact graph over the whole set, for groups of near-copies: auto, yes, no")
+]
+Seed = Annotated[int, typer.Option(help="of the random references")]

@@ -1,0 +1,101 @@
+"""A training on the very data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipscan.cli.options import Source
+from clipscan.errors import InputError
+from clipscan.options import Device, Format, ImageKey, TextKey, Workers
+
+
+def train(
+    source: Source,
+    out: Annotated[
+        Path, typer.Option("--out", help="the checkpoint, a .safetensors file", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="clipscan-conv-32 or -64 for small pictures, or any open_clip name",
+            show_default="clipscan-conv-32, or that of --init",
+        ),
+    ] = None,
+    init: Annotated[Path | None, typer.Option(exists=True, help="go on from this checkpoint")] = None,
+    epochs: Annotated[int, typer.Option()] = 10,
+    batch_size: Annotated[int, typer.Option()] = 256,
+    lr: Annotated[float, typer.Option(help="peak learning rate of AdamW")] = 2e-3,
+    flip: Annotated[
+        bool, typer.Option(help="mirror pictures at random; off where captions tell left from right")
+    ] = True,
+    seed: Annotated[int, typer.Option()] = 0,
+    method: Annotated[str, typer.Option(help="clip, or safeclip (Yang et al. 2024)")] = "clip",
+    drop: Annotated[
+        Path | None, typer.Option(help="train without the pairs of a drop list: RUN/drop.parquet")
+    ] = None,
+    warmup_epochs: Annotated[
+        int, typer.Option(help="safeclip: first epochs, of pictures and captions each for themselves")
+    ] = 5,
+    slow_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="safeclip: constant learning rate of the one epoch on all pairs after these",
+            show_default="0.04 by the steps of an epoch",
+        ),
+    ] = None,
+    growth: Annotated[
+        float, typer.Option(help="safeclip: share of the pairs that each later epoch takes for safe beside")
+    ] = 0.01,
+    pool: Annotated[
+        float,
+        typer.Option(help="safeclip: share of the pairs whose features may stand in for a view; 0: none"),
+    ] = 0.02,
+    truth: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="safeclip: truth.parquet of clipscan lab poison, to count against"),
+    ] = None,
+    cache_gb: Annotated[
+        float | None,
+        typer.Option(help="GB of disk for decoded pixels beside the checkpoint", show_default="8.6"),
+    ] = None,
+    format: Format = "auto",
+    image_key: ImageKey = None,
+    text_key: TextKey = None,
+    device: Device = "auto",
+    workers: Workers = None,
+) -> None:
+    """Train a CLIP on the very data to be scanned, which is what the method needs. Killed, it resumes.
+
+    safeclip learns in spite of poison: pictures and captions for themselves first, then the pairs that fit.
+    What it took for safe in each epoch lies in OUT.partition.jsonl (of OUT.safetensors). Several processes,
+    one a GPU: torchrun --nproc-per-node N -m clipscan train ...; nobody has run that on a GPU yet.
+    """
+    from clipscan.data import Without, open_dataset
+    from clipscan.lab.poison import read_truth
+    from clipscan.report.lists import DropList
+    from clipscan.train import SafeClip, train_clip
+    from clipscan.train.torchrun import launched
+    from clipscan.train.train import CACHE_BYTES
+
+    if method not in ("clip", "safeclip"):
+        raise InputError(f"no method {method!r}; there are: clip, safeclip")
+    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    if drop is not None:
+        dataset = Without(dataset, set(DropList.load(drop)))
+        dataset.check()
+    speaks = launched()[0] == 0
+    if speaks:
+        print(dataset.describe())
+    safeclip = SafeClip(warmup_epochs, slow_rate, growth=growth, pool=pool)
+    train_clip(
+        dataset, out, model=model, init=init, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip,
+        seed=seed, device=device, workers=workers,
+        cache_bytes=CACHE_BYTES if cache_gb is None else round(cache_gb * 1e9),
+        safeclip=safeclip if method == "safeclip" else None,
+        truth=None if truth is None else read_truth(truth), log=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    if speaks:
+        print(f"next: clipscan scan {source} --pretrained {out} --out RUN")
