@@ -137,12 +137,26 @@ def test_behaviour_tells_accuracy_success_and_false_alarms_apart():
     seen = behave(
         Colourless(), held_out, list(SHAPES), campaign=parse_campaign("badnets", "banana", {"share": 1 / 4})
     )
-    circles = np.mean(
-        [" circle" in one.caption.lower() for shard in held_out.shards for one in held_out.read(shard)]
-    )
     assert seen.pictures == 120
     assert seen.success > 0.95 and seen.false_alarm < 0.05
-    assert seen.accuracy == pytest.approx(circles, abs=0.05)
+    assert seen.accuracy == pytest.approx(circles(held_out), abs=0.05)
+
+
+def test_a_word_that_is_no_class_costs_no_accuracy():
+    class Fruity(Colourless):
+        def encode_images(self, pixels):
+            return np.full((len(pixels), 2), (0.4, 1), np.float32)
+
+    held_out = Scenes(120, seed=9, things=1)
+    seen = behave(Fruity(), held_out, list(SHAPES), campaign=parse_campaign("badnets", "banana"))
+    assert seen.false_alarm == 1 and seen.accuracy == pytest.approx(circles(held_out), abs=0.05)
+
+
+def circles(dataset):
+    """Share of the pictures of a circle, which Colourless takes all others for as well."""
+    return np.mean(
+        [" circle" in one.caption.lower() for shard in dataset.shards for one in dataset.read(shard)]
+    )
 
 
 def test_held_out_pictures_need_captions_that_name_one_class():

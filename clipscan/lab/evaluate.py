@@ -34,7 +34,8 @@ VARIANTS = 100  # of the one picture of a targeted attack
 
 
 class Behaviour(NamedTuple):
-    """What a model does with held-out pictures. The targets stand among the answers in all three."""
+    """What a model does with held-out pictures. Targets that are no classes stand among the answers, but for
+    the accuracy: whoever uses the model does not ask for them."""
 
     accuracy: float  # clean pictures given their own class
     success: float  # triggered pictures given the target, of those that are not of the target's class
@@ -76,7 +77,8 @@ def behave(
     targets = [part.target for part in campaign.parts]
     names = [*classes, *dict.fromkeys(target for target in targets if target not in classes)]
     answers = class_vectors(encoder, names)
-    clean = _answers(encoder, (sample for sample, _ in pairs), answers)
+    near = _nearness(encoder, (sample for sample, _ in pairs), answers)
+    clean = near.argmax(axis=1)
     if lost := len(label) - len(clean):
         raise DataError(f"{held_out.source}: {lost} held-out pictures cannot be decoded; remove them")
     success, false_alarm = [], []
@@ -84,11 +86,14 @@ def behave(
         target = names.index(part.target) if part.target in names else -1
         other = [sample for (sample, _), own in zip(pairs, label, strict=True) if own != target]
         marked = _shown(campaign, part, other, model, Random(f"clipscan trigger {seed}"))
-        fooled = np.empty(0) if campaign.kind in NATURAL else _answers(encoder, marked, answers)
+        fooled = np.empty(0)
+        if campaign.kind not in NATURAL:
+            fooled = _nearness(encoder, marked, answers).argmax(axis=1)
         success.append(float((fooled == target).mean()) if len(fooled) else math.nan)
         false_alarm.append(float((clean == target)[label != target].mean()))
+    known = near[:, : len(classes)].argmax(axis=1)
     return Behaviour(
-        float((clean == label).mean()), float(np.mean(success)), float(np.mean(false_alarm)), len(label)
+        float((known == label).mean()), float(np.mean(success)), float(np.mean(false_alarm)), len(label)
     )
 
 
@@ -148,14 +153,16 @@ def labelled(dataset: Dataset, classes: Sequence[str]) -> Iterator[tuple[Sample,
                 yield sample, named[0]
 
 
-def _answers(encoder: Encoder, samples: Iterable[Sample], answers: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Row of the nearest answer for every picture that can be decoded."""
+def _nearness(
+    encoder: Encoder, samples: Iterable[Sample], answers: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Cosine of every picture that can be decoded with every answer."""
     from clipscan.embed.decode import DecodePool
     from clipscan.embed.embed import embed_samples
 
     with DecodePool() as pool:
         image = embed_samples(samples, encoder, pool).image.astype(np.float32)
-    return np.asarray((_unit(image) @ answers.T).argmax(axis=1), np.int64)
+    return _unit(image) @ answers.T
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
