@@ -130,6 +130,13 @@ def test_the_default_is_held_against_the_best_published_score(pages):
     assert "| 0.970 | kdist 0.990 | -0.020 | kdist 0.990 | -0.020 |" in found
 
 
+def test_the_summary_holds_default_number_and_best_published_score_side_by_side(pages):
+    (found,) = lines(pages["summary.md"], "| badnets |")
+    assert "| 2 | 0.950 | 0.970 | 0.01 | kdist 0.990 | 5 | 10 | 0.80 |" in found
+    (other,) = lines(pages["summary.md"], "| copies |")
+    assert "|  |  |  | dao 0.600 |" in other  # no success, no default score in its rows
+
+
 def test_duplicates_dropping_defences_and_encoders_have_their_figures(pages):
     assert lines(pages["duplicates.md"], "| copies |", "| 5 | 2 | 3 | 0.60 |")
     assert lines(pages["dropping.md"], "| photos | small, 10 | 2 |", "0.30% | 0.40% |")

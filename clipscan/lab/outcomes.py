@@ -1,15 +1,40 @@
-"""Pages about models: what is dropped, what a defence does to a training, where planted groups stand."""
+"""Pages about models: what a scan gives, what it drops, what defences do, where planted groups stand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import fmean
 
-from clipscan.lab.evidence import BACKDOOR, Figures, kind
+from clipscan.lab.answers import DEFAULT
+from clipscan.lab.evidence import BACKDOOR, Figures, kind, label
 from clipscan.lab.markdown import CASE, CASE_HEAD, Row, about, cases, mean, page, section, table
-from clipscan.lab.pages import HOW, scored
+from clipscan.lab.pages import HOW, RECALLED, best_published, removed, scored
+from clipscan.lab.rows import RECALL
 
 FACTOR = 2  # how far a number to drop may be from the number of poisons
+
+
+def summary(figures: Figures) -> str:
+    """A line a case: what a user who asks for nothing gets, and the best he could have had."""
+    head = [*CASE_HEAD, "seeds", "success", DEFAULT, "recall", "best published", "planted", "dropped",
+            "of the planted"]  # fmt: skip
+    own = cases(row for row in figures.headline if label(row) == DEFAULT)
+    body = []
+    for case, models in cases(row for row in figures.models if row["poisoned"]).items():
+        rows = own.get(case, [])
+        name, best = best_published(figures.headline, models[0])
+        found = fmean(row["flagged_poison"] / row["poisoned"] for row in models)
+        body.append([
+            *about(models[0]), str(len(models)), mean(models, "success"), mean(rows, "auroc"),
+            mean(rows, RECALL[removed(models[0]["rate"])], 2), f"{name} {best:.3f}" if name else "",
+            mean(models, "poisoned", 0), mean(models, "flagged", 0), f"{found:.2f}",
+        ])  # fmt: skip
+    what = (
+        f"What a scan gives that is asked for nothing: AUROC and recall of `{DEFAULT}`, how many pairs it "
+        "drops and how many of the planted these are; and the AUROC of the published score that is the best "
+        f"of the case, which nobody can know beforehand. {RECALLED} Means over the seeds."
+    )
+    return page("In short", what, table(head, body))
 
 
 def duplicates(figures: Figures) -> str:
@@ -89,6 +114,7 @@ def heads(figures: Figures) -> str:
 
 
 PAGES: dict[str, Callable[[Figures], str]] = {
+    "summary": summary,
     "duplicates": duplicates,
     "dropping": dropping,
     "defences": defences,

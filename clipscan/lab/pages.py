@@ -23,10 +23,11 @@ from clipscan.lab.rows import RECALL
 from clipscan.scores.local import LOCAL
 
 PUBLISHED = (*LOCAL, "iforest", "cosine")
+RECALLED = "Recall: of the poison, when twice its share is removed, at least 1 %."
 HOW = (
     "AUROC: mean over the seeds; in brackets the lowest lower and the highest upper end of their 95 % "
-    "bootstrap intervals (the poison redrawn). Recall: of the poison, when the share named is removed: twice "
-    "the poison's, at least 1 %. Bold: the best of a row. Variants of a score that rank alike are left out."
+    f"bootstrap intervals (the poison redrawn). {RECALLED} Bold: the best of a row. Variants of a score that "
+    "rank alike are left out."
 )
 
 
