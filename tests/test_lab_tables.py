@@ -177,8 +177,9 @@ def test_plots_are_the_same_bytes_twice_without_a_date(pages, tmp_path):
     ]
     defended = [CASE | after for after in AFTER.values()]
     parts = [
-        CASE | {"epoch": epoch, "defence": "safeclip", "share": 0.1 * epoch, "poison_rate": 0.001 * epoch}
+        CASE | {"epoch": epoch, "model": name, "defence": "safeclip", "share": 0.1, "poison_rate": 0.001}
         for epoch in (3, 4)
+        for name in ("small", "other")
     ]
     folder = written(tmp_path, rows, [model()], defended, parts)
     first, second = (

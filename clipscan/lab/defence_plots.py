@@ -46,7 +46,7 @@ def compared(figures: Figures) -> Figure | None:
     if not groups:
         return None
     figure, grid = subplots(1, 2, (WIDTH, 1.1 + 0.26 * len(groups)), shared_y=True)
-    names = [_named(rows[0]) for rows in groups]
+    names = _names(groups)
     for axes, column in zip(grid.flat, ("success", "accuracy"), strict=True):
         for place, rows in enumerate(reversed(groups)):
             _moved(axes, place, rows, column)
@@ -72,7 +72,7 @@ def safe_set(figures: Figures) -> Figure | None:
         return None
     figure, grid = subplots(1, 2, (WIDTH, 3.2))
     ends: dict[str, float] = {}
-    colours = {_named(rows[0]): LINES[number % len(LINES)] for number, rows in enumerate(groups)}
+    colours = {name: LINES[number % len(LINES)] for number, name in enumerate(_names(groups))}
     for (name, colour), rows in zip(colours.items(), groups, strict=True):
         epochs = list(cases(rows, ("epoch",)).values())
         at = [same[0]["epoch"] for same in epochs]
@@ -113,6 +113,8 @@ def _moved(axes: Axes, place: int, rows: Sequence[Row], column: str) -> None:
         axes.scatter([value], [place], s=28, color=colour, marker=marker, linewidths=0, zorder=2)
 
 
-def _named(row: Row) -> str:
-    attack, target, rate, *_ = about(row)
-    return f"{attack}, {target}, {rate}"
+def _names(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """Attack, target and rate of each case; dataset and model too where there are several."""
+    firsts = [rows[0] for rows in groups]
+    more = [name for name in ("dataset", "model") if len({row[name] for row in firsts}) > 1]
+    return [", ".join([*about(row)[:3], *(row[name] for name in more)]) for row in firsts]
