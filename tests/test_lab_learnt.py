@@ -58,7 +58,7 @@ def patch(lab):
 
 @pytest.fixture(scope="module")
 def generated(lab):
-    return crafted(lab, "blto", steps=50)
+    return crafted(lab, "blto", steps=200)
 
 
 def crafted(lab, attack, name=None, **options):
