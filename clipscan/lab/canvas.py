@@ -21,6 +21,7 @@ INK, FAINT, GRID = "#333333", "#767676", "#dddddd"
 BLUE, SKY, GREEN, YELLOW, ORANGE, PINK, BLACK = (
     "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#000000",
 )  # fmt: skip
+PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)  # for lines that are many and alike
 DOT = "\N{BLACK CIRCLE}"
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "clipscan", "svg.fonttype": "path", "figure.facecolor": "white", "font.size": 9,

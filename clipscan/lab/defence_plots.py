@@ -15,12 +15,9 @@ from clipscan.lab.canvas import (
     BLUE,
     DOT,
     FAINT,
-    GREEN,
     ORANGE,
-    PINK,
-    SKY,
+    PALETTE,
     WIDTH,
-    YELLOW,
     Plot,
     frame,
     head,
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 
 PLAIN = "plain"
 MARKS = {PLAIN: (BLACK, "v"), SAFECLIP: (BLUE, "s"), DROP: (ORANGE, "o")}
-LINES = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
 
 
 def compared(figures: Figures) -> Figure | None:
@@ -72,7 +68,7 @@ def safe_set(figures: Figures) -> Figure | None:
         return None
     figure, grid = subplots(1, 2, (WIDTH, 3.2))
     ends: dict[str, float] = {}
-    colours = {name: LINES[number % len(LINES)] for number, name in enumerate(_names(groups))}
+    colours = {name: PALETTE[number % len(PALETTE)] for number, name in enumerate(_names(groups))}
     for (name, colour), rows in zip(colours.items(), groups, strict=True):
         epochs = list(cases(rows, ("epoch",)).values())
         at = [same[0]["epoch"] for same in epochs]

@@ -32,5 +32,5 @@ class Towers(nn.Module):
 
 def _attention(device: str) -> AbstractContextManager[Any]:
     """On CPUs as plain products: the way back through torch's fused attention, made for long sequences, took
-    three quarters of a small vision transformer's step in bf16 (a step of 600 ms; 159 ms like this)."""
+    most of a small vision transformer's step in bf16."""
     return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
