@@ -195,19 +195,24 @@ def test_clipscan_bench_knn_prints_one_table(monkeypatch, tmp_path):
     assert all(float(line["measured_per_row"]) >= 4 for line in lines)
 
 
-EMBED = ["bench", "embed", "--model", "clipscan-conv-32", "--device", "cpu", "--workers", "1"]
+EMBED = ["bench", "embed", "--device", "cpu", "--workers", "1", "--model"]
+PARTS = ["encoder", "captions", "decode", "end to end"]
 
 
-def test_clipscan_bench_embed_prints_one_table_with_every_part(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [("clipscan-conv-32", PARTS), ("clipscan-vit-32", ["encoder", "heads", *PARTS[1:]])],
+)
+def test_clipscan_bench_embed_prints_one_table_with_every_part(tmp_path, model, parts):
     pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
     file = tmp_path / "own.csv"
     options = ["--n", "20", "--batch-size", "8", "--rounds", "2", "--csv", str(file)]
-    done = CliRunner().invoke(cli.app, [*EMBED, *options])
+    done = CliRunner().invoke(cli.app, [*EMBED, model, *options])
     assert done.exit_code == 0, done.output
-    assert "clipscan-conv-32, fp32, on cpu" in done.stdout and "20 JPEG pictures of 400 x 300" in done.stdout
+    assert f"{model}, fp32, on cpu" in done.stdout and "20 JPEG pictures of 400 x 300" in done.stdout
     lines = list(csv.DictReader(file.open()))
     assert tuple(lines[0]) == bench_embed.COLUMNS
-    assert [line["case"] for line in lines] == ["encoder", "captions", "decode", "end to end"]
+    assert [line["case"] for line in lines] == parts
     for line in lines:
         assert 0 < float(line["rate_p20"]) <= float(line["rate_median"]) <= float(line["rate_p80"])
         assert (line["n"], line["workers"], line["rounds"], line["compiled"]) == ("20", "1", "2", "0")
@@ -217,7 +222,7 @@ def test_clipscan_bench_embed_leaves_the_file_of_the_search_alone(tmp_path):
     file = tmp_path / "results.csv"
     bench.append(file, [{"peer": "clipscan"}])
     before = file.read_text()
-    done = CliRunner().invoke(cli.app, [*EMBED, "--csv", str(file)])
+    done = CliRunner().invoke(cli.app, [*EMBED, "clipscan-conv-32", "--csv", str(file)])
     assert isinstance(done.exception, InputError) and "other columns" in str(done.exception)
     assert file.read_text() == before
 

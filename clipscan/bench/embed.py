@@ -1,6 +1,7 @@
 """Pictures a second on the way into vectors, and which part of it holds up the rest: `clipscan bench embed`.
 
     encoder     the picture tower alone, on random pictures that lie on the device
+    heads       the same as a sum over heads and MLPs (clipscan/heads), terms brought back; ViTs only
     captions    tokeniser and text tower alone
     decode      JPEG to pixels alone, in the decoding processes
     end to end  a tar read, decoded and encoded, as `clipscan embed` does it, nothing written
@@ -32,6 +33,8 @@ from clipscan.embed.model import Encoder, untrained_encoder
 from clipscan.embed.network import device_name
 from clipscan.embed.stream import resident
 from clipscan.errors import ClipscanError, InputError
+from clipscan.heads.decompose import decompose
+from clipscan.heads.tower import check_tower
 
 SIZE = (400, 300)  # pixels: what img2dataset's small sets hold
 DISTINCT = 128  # pictures; more would only take longer to draw
@@ -127,6 +130,16 @@ def parts(
         batches(times)
         return times * batch_size
 
+    noise = np.random.default_rng(0).integers(
+        0, 256, (batch_size, encoder.image_size, encoder.image_size, 3), np.uint8
+    )
+
+    def heads(count: int) -> int:
+        times = -(-count // batch_size)
+        for _ in range(times):
+            decompose(encoder, noise)
+        return times * batch_size
+
     def captions(count: int) -> int:
         for start in range(0, count, batch_size):
             encoder.encode_texts([s.caption for s in samples[start : min(count, start + batch_size)]])
@@ -145,7 +158,12 @@ def parts(
             raise ClipscanError(f"a generated picture was not embedded: {bad[0].reason}")
         return count
 
-    return {"encoder": encode, "captions": captions, "decode": decode, "end to end": end_to_end}
+    cases: dict[str, Case] = {"encoder": encode, "heads": heads}
+    try:
+        check_tower(encoder)
+    except InputError:
+        del cases["heads"]
+    return cases | {"captions": captions, "decode": decode, "end to end": end_to_end}
 
 
 def generated(size: tuple[int, int] = SIZE) -> Iterator[Sample]:

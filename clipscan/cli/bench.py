@@ -70,7 +70,7 @@ def bench_embed(
     rounds: Annotated[int, typer.Option(help="counted runs")] = 3,
     csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
 ) -> None:
-    """Pictures a second: the encoder alone, captions alone, decoding alone, end to end."""
+    """Pictures a second: the encoder alone, as a sum of heads, captions alone, decoding alone, all."""
     from clipscan.bench import report
     from clipscan.bench.embed import COLUMNS, EmbedPlan, measure_embedding, table
 
