@@ -163,7 +163,7 @@ def test_the_example_beside_which_a_crafted_trigger_must_lie_is_sound(tmp_path):
     write_patch(tmp_path / "badclip-ship.safetensors", np.zeros((4, 4, 3), np.uint8))
     text = (EXAMPLES / "heads.toml").read_text()
     works = read_config(config(tmp_path, text)).works
-    assert all(work.heads for work in works) and {work.cell.base for work in works} == {0, 20}
+    assert all(work.heads for work in works) and {work.cell.base for work in works} == {0, 10}
 
 
 def learnt_cell(folder, patch):

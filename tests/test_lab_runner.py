@@ -143,7 +143,8 @@ heads = 0.2"""
     said = lab(config, "--out", tmp_path / "out").output
     assert "1 epochs on the clean dataset" in said and "1 cells finished" in said
     (row,) = table(tmp_path / "out" / "heads.csv")
-    assert row["model"] == "clipscan-vit-32 +1" and len(row["blocks"].split()) == 6
+    assert row["model"] == "clipscan-vit-32 +1"
+    assert len(row["blocks"].split()) == len(row["last_heads"].split()) == 6
     for name in ("success_mlp", "accuracy_auto", "auroc_head", "auroc_mlp", "flagged_clean"):
         assert 0 <= float(row[name]) <= 1, name
     assert "1 epochs on the clean" not in lab(config, "--out", tmp_path / "out").output

@@ -85,7 +85,8 @@ def pages(tmp_path_factory):
     taken = {"success_head": 0.9, "success_mlp": 0.2, "success_auto": 0.3, "accuracy_head": 0.8}
     taken |= {"accuracy_mlp": 0.7, "accuracy_auto": 0.75, "auroc_infected_heads": 0.6, "auroc_head": 0.61}
     taken |= {"auroc_mlp": 0.99, "auroc_larger": 0.98, "flagged_clean": 0.01, "flagged_triggered": 0.9}
-    apart = [CASE | {"model": "vit +20", "through_heads": 0.1, "blocks": "0.50/0.60 0.70/0.99"} | taken]
+    taken |= {"through_heads": 0.1, "blocks": "0.50/0.60 0.70/0.99", "last_heads": "0.70 0.71"}
+    apart = [CASE | {"model": "vit +20"} | taken]
     folder = written(tmp_path_factory.mktemp("rows"), rows, models, defended, heads=apart)
     paths = write_pages([folder], folder / "out")
     return {path.name: path.read_text() for path in paths}

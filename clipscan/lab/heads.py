@@ -40,6 +40,7 @@ class Trial(NamedTuple):
     flagged_triggered: float
     through_heads: float  # share of the flagged triggered pictures whose repair is that of heads; NaN: none
     layers: list[tuple[float, float]]  # AUROC of each block's mean shortfall: of its heads, of its MLP
+    last: list[float]  # AUROC of the shortfall of each head of the last block
 
     def record(self) -> dict[str, Any]:
         """Columns of HEADS (lab/rows.py): behaviours by repair, statistics, and the blocks in words."""
@@ -50,13 +51,16 @@ class Trial(NamedTuple):
             for name in ("success", "accuracy")
         }
         statistics = {f"auroc_{name}": value for name, value in self.auroc.items()}
-        blocks = " ".join(f"{heads:.2f}/{mlp:.2f}" for heads, mlp in self.layers)
+        words = {
+            "blocks": " ".join(f"{heads:.2f}/{mlp:.2f}" for heads, mlp in self.layers),
+            "last_heads": " ".join(f"{head:.2f}" for head in self.last),
+        }
         shares = {
             "flagged_clean": self.flagged_clean,
             "flagged_triggered": self.flagged_triggered,
             "through_heads": self.through_heads,
         }
-        return behaviours | statistics | shares | {"blocks": blocks}
+        return behaviours | statistics | shares | words
 
 
 def split(held_out: Dataset, classes: Sequence[str]) -> tuple[Dataset, Dataset]:
@@ -162,14 +166,15 @@ def _compared(behaviours: Sequence[Behaviour], without: Judgement, marked: Judge
         float(without.flagged.mean()),
         float(marked.flagged.mean()),
         float((branches == "head").mean()) if len(branches) else float("nan"),
-        _by_block(without.shortfall, marked.shortfall, truth),
+        *_by_part(np.concatenate([without.shortfall, marked.shortfall]), truth),
     )  # fmt: skip
 
 
-def _by_block(without: Doubles, marked: Doubles, truth: Mask) -> list[tuple[float, float]]:
-    """Of the shortfalls [b, L, H + 1]: how well the heads of each block, and its MLP, tell pictures apart."""
-    both = np.concatenate([without, marked])
-    return [
-        (auroc(both[:, block, :-1].mean(axis=1), truth), auroc(both[:, block, -1], truth))
-        for block in range(both.shape[1])
+def _by_part(shortfall: Doubles, truth: Mask) -> tuple[list[tuple[float, float]], list[float]]:
+    """Of the shortfalls [b, L, H + 1]: how well the heads of each block together, and its MLP, tell pictures
+    apart; and each head of the last block."""
+    blocks = [
+        (auroc(shortfall[:, block, :-1].mean(axis=1), truth), auroc(shortfall[:, block, -1], truth))
+        for block in range(shortfall.shape[1])
     ]
+    return blocks, [auroc(head, truth) for head in shortfall[:, -1, :-1].T]

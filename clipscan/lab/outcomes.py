@@ -95,19 +95,24 @@ def heads(figures: Figures) -> str:
     body = [[*about(rows[0]), str(len(rows)), *(mean(rows, name) for name in columns)] for rows in groups]
     filters = ["infected_heads", "head", "mlp", "larger"]
     filter_head = [*CASE_HEAD, "infected heads", "head score", "MLP score", "larger", "flagged: clean",
-                   "triggered", "through heads", "blocks: heads/MLP"]  # fmt: skip
+                   "triggered", "through heads", "blocks: heads/MLP", "last heads"]  # fmt: skip
     filter_columns = [*(f"auroc_{name}" for name in filters),
                       "flagged_clean", "flagged_triggered", "through_heads"]  # fmt: skip
     filter_body = [
-        [*about(rows[0]), *(mean(rows, name) for name in filter_columns), rows[0]["blocks"]]
+        [
+            *about(rows[0]),
+            *(mean(rows, name) for name in filter_columns),
+            rows[0]["blocks"],
+            rows[0]["last_heads"],
+        ]
         for rows in groups
     ]
     what = (
         "`clipscan heads` (He et al. 2025), fitted on every fifth held-out picture, tried on the others with "
         "the trigger. Infected heads or late MLPs replaced by their clean means: in every picture, or in "
         "flagged ones, by the rule that a user has. Then AUROC of triggered against clean pictures, and the "
-        "same block by block, of the first seed. Means over the seeds. +N: fine-tuned from a clean training "
-        "of N epochs."
+        "same block by block, and head by head in the last one, of the first seed. Means over the seeds. "
+        "+N: fine-tuned from a clean training of N epochs."
     )
     tables = section("Repaired", table(head, body)), section("Filtered", table(filter_head, filter_body))
     return page("Heads and MLPs", what, *tables)

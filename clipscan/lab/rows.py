@@ -59,7 +59,7 @@ HEADS = pa.schema(
     CASE | {f"{name}_{by}": NUMBER for by in ("head", "mlp", "auto") for name in ("success", "accuracy")}
     | {f"auroc_{name}": NUMBER for name in ("infected_heads", "head", "mlp", "larger")}
     | {"flagged_clean": NUMBER, "flagged_triggered": NUMBER, "through_heads": NUMBER}
-    | {"blocks": TEXT, "cell": TEXT}
+    | {"blocks": TEXT, "last_heads": TEXT, "cell": TEXT}
 )  # fmt: skip
 TABLES = {
     "rows": ROWS, "models": MODELS, "defended": DEFENDED, "partitions": PARTITIONS, "heads": HEADS,
