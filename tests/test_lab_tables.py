@@ -77,7 +77,7 @@ def pages(tmp_path_factory):
     ]
     models = [
         model(**seeds[0]),
-        model(**seeds[1], flagged=11),
+        model(**seeds[1], flagged=11, group_rank=3, group_share=0.8),
         model(**twice, group_rank=2, group_share=0.6),
         model(rate=0.0, poisoned=0, cell="z", flagged_share=0.002),
         model(rate=0.0, poisoned=0, cell="y", seed=1, flagged_share=0.004),
@@ -142,6 +142,7 @@ def test_duplicates_dropping_defences_and_encoders_have_their_figures(pages):
     assert lines(pages["duplicates.md"], "| copies |", "| 5 | 2 | 3 | 0.60 |")
     assert lines(pages["dropping.md"], "| photos | small, 10 | 2 |", "0.30% | 0.40% |")
     assert "2 of 3" not in pages["dropping.md"] and "1 of 2 within a factor of 2" in pages["dropping.md"]
+    assert lines(pages["dropping.md"], "| badnets |", "| 1 of 2 | -, 3 |")
     assert lines(pages["defences.md"], "| drop | 1 | 5 | 8 | 1 | 0.950 | 0.010 | 0.004 | 0.800 | 0.790 |")
     assert lines(
         pages["defences.md"], "| safeclip | 1 | 5 | 150 | 0 | 0.950 | 0.060 | 0.050 | 0.800 | 0.770 |"

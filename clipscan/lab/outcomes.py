@@ -11,6 +11,10 @@ from clipscan.lab.markdown import CASE, CASE_HEAD, Row, about, cases, mean, page
 from clipscan.lab.pages import HOW, RECALLED, best_published, removed, scored
 from clipscan.lab.rows import RECALL
 
+PLACES = (
+    "Group: the place on the page of the group of suspects that holds most of what was planted, seed by "
+    "seed; - where no group is mostly that."
+)
 FACTOR = 2  # how far a number to drop may be from the number of poisons
 
 
@@ -46,10 +50,7 @@ def duplicates(figures: Figures) -> str:
         for rows in cases(models).values()
     ]  # fmt: skip
     scores = scored(figures, [row for row in figures.headline if kind(row) != BACKDOOR])
-    what = (
-        "Groups in the order of the page. Group: the place of the one that holds most of what was planted, "
-        f"seed by seed; - where no group is mostly that. {HOW}"
-    )
+    what = f"{PLACES} {HOW}"
     title = "Clean labels, one picture under many captions, natural duplicates"
     return page(title, what, section("Groups", table(head, body)), section("Scores", scores))
 
@@ -63,7 +64,7 @@ def dropping(figures: Figures) -> str:
          f"{max(row['flagged_share'] for row in rows):.2%}"]
         for (data, model, epoch), rows in cases(clean, ("dataset", "model", "epoch")).items()
     ]  # fmt: skip
-    what = "What clipscan drops of a dataset if nobody says how much. Means over the seeds."
+    what = f"What clipscan drops of a dataset if nobody says how much. Means over the seeds. {PLACES}"
     none, some = section("Nothing planted", table(head, body)), section("Poison planted", _estimates(figures))
     return page("How many to drop", what, none, some)
 
@@ -134,12 +135,12 @@ def _places(rows: list[Row]) -> str:
 def _estimates(figures: Figures) -> str:
     planted = [row for row in figures.models if row["poisoned"] and kind(row) == BACKDOOR]
     head = [*CASE_HEAD, "seeds", "success", "planted", "dropped", "interval", "of the planted",
-            f"within a factor of {FACTOR}"]  # fmt: skip
+            f"within a factor of {FACTOR}", "group"]  # fmt: skip
     body = [
         [*about(rows[0]), str(len(rows)), mean(rows, "success"), mean(rows, "poisoned", 0),
          mean(rows, "flagged", 0), _interval(rows),
          f"{fmean(row['flagged_poison'] / row['poisoned'] for row in rows):.2f}",
-         f"{sum(map(within_factor, rows))} of {len(rows)}"]
+         f"{sum(map(within_factor, rows))} of {len(rows)}", _places(rows)]
         for rows in cases(planted).values()
     ]  # fmt: skip
     if not body:
