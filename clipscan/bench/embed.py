@@ -158,12 +158,12 @@ def parts(
             raise ClipscanError(f"a generated picture was not embedded: {bad[0].reason}")
         return count
 
-    cases: dict[str, Case] = {"encoder": encode, "heads": heads}
+    apart: dict[str, Case] = {"heads": heads}
     try:
         check_tower(encoder)
-    except InputError:
-        del cases["heads"]
-    return cases | {"captions": captions, "decode": decode, "end to end": end_to_end}
+    except InputError:  # this tower is no sum over heads
+        apart = {}
+    return {"encoder": encode, **apart, "captions": captions, "decode": decode, "end to end": end_to_end}
 
 
 def generated(size: tuple[int, int] = SIZE) -> Iterator[Sample]:
