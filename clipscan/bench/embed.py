@@ -123,22 +123,22 @@ def parts(
     encoder: Encoder, pool: DecodePool, samples: Sequence[Sample], dataset: Dataset, batch_size: int
 ) -> dict[str, Case]:
     """What is measured, by name."""
-    batches = resident(encoder, batch_size)
+    shape = (batch_size, encoder.image_size, encoder.image_size, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
-    def encode(count: int) -> int:
-        times = -(-count // batch_size)
-        batches(times)
-        return times * batch_size
-
-    noise = np.random.default_rng(0).integers(
-        0, 256, (batch_size, encoder.image_size, encoder.image_size, 3), np.uint8
-    )
-
-    def heads(count: int) -> int:
-        times = -(-count // batch_size)
+    def take_apart(times: int) -> None:
         for _ in range(times):
             decompose(encoder, noise)
-        return times * batch_size
+
+    def whole(run: Callable[[int], None]) -> Case:
+        """Of what runs so many full batches."""
+
+        def case(count: int) -> int:
+            times = -(-count // batch_size)
+            run(times)
+            return times * batch_size
+
+        return case
 
     def captions(count: int) -> int:
         for start in range(0, count, batch_size):
@@ -158,12 +158,12 @@ def parts(
             raise ClipscanError(f"a generated picture was not embedded: {bad[0].reason}")
         return count
 
-    apart: dict[str, Case] = {"heads": heads}
+    towers = {"encoder": whole(resident(encoder, batch_size)), "heads": whole(take_apart)}
     try:
         check_tower(encoder)
     except InputError:  # this tower is no sum over heads
-        apart = {}
-    return {"encoder": encode, **apart, "captions": captions, "decode": decode, "end to end": end_to_end}
+        del towers["heads"]
+    return towers | {"captions": captions, "decode": decode, "end to end": end_to_end}
 
 
 def generated(size: tuple[int, int] = SIZE) -> Iterator[Sample]:
