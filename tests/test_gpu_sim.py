@@ -50,6 +50,8 @@ MISTAKES = {
     "past_shared": "the byte 0 past the block's 1024 bytes of shared memory was written",
     "read_before_synchronize": "noticed",
     "read_past_allocation": "noticed",
+    "registers_not_given_up": "deadlock.*has 168 registers a thread and wants 232; the block has given up 0",
+    "registers_that_never_come": "deadlock.*has 168 registers a thread and wants 224; the block has given up",
     "released_twice": "releasing memory twice",
     "sums_not_finished": "noticed",
     "sums_read_early": "noticed",

@@ -12,13 +12,17 @@ namespace gpu {
 namespace {
 
 constexpr int ROWS = 128, COLUMNS = WGMMA_TILE, RUN = 32, MAX_STAGES = 8, MIN_STAGES = 4;
-[[maybe_unused]] constexpr int LAG = 4;
+constexpr int LAG = 4;
+static_assert(LAG <= MIN_STAGES, "the second warpgroup starts before the ring is full of what it must free");
 constexpr int THREADS = 384, CLUSTER = 2;
 static_assert(ROWS * CLUSTER == COLUMNS, "the blocks of a cluster own the rows of one column tile");
 constexpr int ROW_BYTES = ROWS * CHUNK, COLUMN_BYTES = COLUMNS * CHUNK;  // of a chunk
 constexpr int LIMITS = 2 * (ROWS + COLUMNS);                             // norm and reach of one tile
 constexpr size_t FIXED = 2 * LIMITS * 4 + 256;                           // limits twice, barriers
 constexpr size_t SHARED = 227 << 10;
+[[maybe_unused]] constexpr int FETCHER = 40, WORKER = 232;  // registers a thread of the two kinds of warpgroup
+// A block shares out what it was launched with, 168 a thread: setmaxnreg waits for ever for more than the others gave up.
+static_assert(FETCHER + 2 * WORKER <= THREADS / 128 * (65536 / THREADS / 8 * 8), "no warpgroup waits for registers");
 [[maybe_unused]] constexpr int LIMIT_SETTERS = 96;  // threads of the first warpgroup beside the warp that fetches
 
 // How shared memory is divided for rows of so many chunks.
@@ -76,6 +80,7 @@ __device__ void fetch(const Block& b) {
   const Codes &rows = b.t.rows, &columns = b.t.columns;
   if (b.plan.resident) {
     barrier_expect(b.rows_here, uint32_t(b.plan.chunks * ROW_BYTES));
+#pragma unroll 1  // here and below: loops that the compiler unrolls spill what FETCHER registers do not hold
     for (int c = 0; c < b.plan.chunks; ++c)
       bulk_copy(b.rows + c * ROW_BYTES, rows.code + (int64_t(c) * rows.padded + b.row0) * CHUNK, ROW_BYTES, b.rows_here);
   }
@@ -83,6 +88,7 @@ __device__ void fetch(const Block& b) {
   Turn turn;
   for (int step = b.run.begin; step < b.run.end; ++step) {
     const int64_t column0 = b.column0(step);
+#pragma unroll 1
     for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
       uint64_t* const full = b.full + turn.stage;
       barrier_wait(b.empty + turn.stage, turn.round ^ 1);  // free in both blocks
@@ -110,6 +116,7 @@ __device__ void set_limits(const Block& b, int thread) {
     State taker = t.column;
     if (t.cyclic && t.self && step == 0) taker.limit = nullptr;  // a tile with itself: each pair comes twice, as either's row
     barrier_wait(b.limits_empty + turn, round ^ 1);
+#pragma unroll 1
     for (int s = thread; s < ROWS; s += LIMIT_SETTERS)
       set_limit(rows, s, t.rows, t.row, t.which, b.row0 + s, t.row_begin, t.row_end, columns_error);
     for (int s = thread; s < COLUMNS; s += LIMIT_SETTERS)
@@ -211,13 +218,13 @@ __global__ void __launch_bounds__(THREADS, 1) filter_wgmma_kernel(FilterTask t) 
   cluster_sync();
 
   if (threadIdx.x < 128) {
-    shrink_registers<64>();
+    shrink_registers<FETCHER>();
     if (threadIdx.x == 0) fetch(b);
     else if (threadIdx.x >= 32) set_limits(b, int(threadIdx.x) - 32);
     sync_warp();
     cluster_sync();  // nobody leaves while the other block may still write here
   } else {
-    grow_registers<224>();
+    grow_registers<WORKER>();
     work(b, int(threadIdx.x) / 128 - 1);
     sync_warp();
     cluster_sync();

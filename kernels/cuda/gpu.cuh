@@ -143,13 +143,14 @@ __device__ inline void bulk_copy_to_all(void* shared, const void* global, uint32
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(
           shared_address(shared)), "l"(global), "r"(bytes), "r"(shared_address(barrier)), "h"(mask) : "memory");
 }
-// Arrives at the barrier that lies at the same shared address in block `rank` of the cluster.
+// Arrives at the barrier that lies at the same shared address in block `rank` of the cluster. Says that reads by the matrix
+// units are over, and publishes no writes: release at the cluster's scope would wait for those of the whole GPU each time.
 __device__ inline void barrier_arrive_at(uint64_t* barrier, uint32_t rank) {
   asm volatile(
       "{\n"
       ".reg .b32 there;\n"
       "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
       "}" ::"r"(shared_address(barrier)), "r"(rank) : "memory");
 }
 

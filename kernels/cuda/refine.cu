@@ -15,13 +15,14 @@ __host__ __device__ inline int power_of_two(int x) {
 
 // Ascending, by all threads of the block. Bitonic, as for the next power of two with numbers above all others behind.
 __device__ void sort(uint64_t* key, int count) {
-  for (int size = 2; size < 2 * count; size *= 2)
-    for (int apart = size / 2; apart; apart /= 2) {
+  const int pairs = power_of_two(count) / 2;
+  for (int stage = 0; 1 << stage < count; ++stage)
+    for (int shift = stage; shift >= 0; --shift) {  // who is compared stands 1 << shift apart; no divisions, they are slow
       sync_block();
-      for (int i = threadIdx.x; i < power_of_two(count) / 2; i += blockDim.x) {
+      for (int i = threadIdx.x; i < pairs; i += blockDim.x) {
         // The first step of a stage mirrors, the others shift: all comparisons then point upwards.
-        const int base = i / apart * 2 * apart, low = base + i % apart;
-        const int high = apart == size / 2 ? base + 2 * apart - 1 - i % apart : low + apart;
+        const int inner = i & ((1 << shift) - 1), base = i >> shift << (shift + 1), low = base + inner;
+        const int high = shift == stage ? base + (2 << shift) - 1 - inner : low + (1 << shift);
         if (high < count && key[low] > key[high]) {
           const uint64_t lower = key[high];
           key[high] = key[low], key[low] = lower;

@@ -545,6 +545,24 @@ __global__ void cluster_kernel(const int* in, int* out, int rounds) {
   cluster_sync();
 }
 
+// A warpgroup that wants registers waits for whoever gives them up, and all 504 of three threads may be shared out.
+template <int FEW, int MANY>
+__global__ void registers_kernel(int* out) {
+  if (threadIdx.x >= 256) shrink_registers<FEW>();
+  else grow_registers<MANY>();
+  out[threadIdx.x] = 1;
+}
+
+void registers() {
+  OnDevice on;
+  int* out = on.room<int>(384);
+  for (const auto kernel : {registers_kernel<40, 232>, registers_kernel<56, 224>, registers_kernel<24, 240>}) {
+    fill(out, 0, 384 * sizeof(int), on.stream);
+    launch("registers", kernel, 3, 384, 0, on.stream, 1, out);
+    CHECK(on.read(out, 384) == std::vector<int>(384, 1));
+  }
+}
+
 void clusters() {
   OnDevice on;
   const int blocks = 6, rounds = 5;
@@ -844,6 +862,15 @@ __global__ void absent_block(int32_t*) {
   barrier_arrive_at(barrier.at, 1);
 }
 
+// Of 384 threads, which start with 168 each: two warpgroups of three want more, and the third gives up too little, or nothing.
+__global__ void registers_that_never_come(int32_t*) {
+  if (threadIdx.x < 128) shrink_registers<64>();
+  else grow_registers<224>();
+}
+__global__ void registers_not_given_up(int32_t*) {
+  if (threadIdx.x >= 128) grow_registers<232>();
+}
+
 template <Mistake MISTAKE>
 void mistaken_wgmma() {
   bool right = true;
@@ -885,8 +912,8 @@ void hopper_call_on_ampere() {
 
 const std::map<std::string, void (*)()> TESTS = {
     {"warps", warps}, {"blocks", blocks}, {"named_barriers", named_barriers}, {"atomics", atomics}, {"arithmetic", arithmetic},
-    {"fragments", fragments}, {"tiles", tiles}, {"speed", speed}, {"rings", rings}, {"wgmma", wgmma}, {"clusters", clusters},
-    {"memory", memory}, {"streams", streams}, {"devices", devices}, {"failures", failures}};
+    {"fragments", fragments}, {"tiles", tiles}, {"speed", speed}, {"rings", rings}, {"wgmma", wgmma}, {"registers", registers},
+    {"clusters", clusters}, {"memory", memory}, {"streams", streams}, {"devices", devices}, {"failures", failures}};
 
 #define MISTAKEN(kernel, ...) {#kernel, [] { run_mistaken(kernel __VA_OPT__(,) __VA_ARGS__); }}
 const std::map<std::string, void (*)()> MISTAKES = {
@@ -898,6 +925,7 @@ const std::map<std::string, void (*)()> MISTAKES = {
     MISTAKEN(bulk_outside), MISTAKEN(bulk_written_in_flight), MISTAKEN(no_init_fence), MISTAKEN(no_init),
     MISTAKEN(init_without_sync), MISTAKEN(misaligned_barrier), MISTAKEN(too_many_arrivals),
     MISTAKEN(absent_block, 64, 1024, 2, 2),
+    MISTAKEN(registers_that_never_come, 384), MISTAKEN(registers_not_given_up, 384),
     {"too_few_waits", [] { if (!tile_is_right<3, false, true>(3)) noticed(); }},
     {"no_sync_in_a_pipeline", [] { if (!tile_is_right<3, true, false>(7)) noticed(); }},
     {"sums_read_early", mistaken_wgmma<READ_EARLY>}, {"sums_not_finished", mistaken_wgmma<WAIT_ONLY>},

@@ -22,6 +22,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control.h"
@@ -118,6 +119,7 @@ constexpr size_t STACK_BYTES = 96 << 10;
 #endif
 constexpr size_t GUARD = 256 << 10;  // below a stack, and not to be touched
 constexpr size_t ZONE = 1024;        // unused bytes on either side of a block's shared memory
+constexpr int MOST_REGISTERS = 256;    // of a thread, as setmaxnreg counts
 constexpr uint32_t SHARED_START = 1024;     // where the hardware's own bytes end and a block's begin
 constexpr uint64_t CANARY = 0x5ca1ab1e0ddba11eull, BARRIER_MARK = 0x6261727269ull;  // the latter above 24 bits of index
 
@@ -203,6 +205,7 @@ struct Issued {
 struct Warp {
   Block* block = nullptr;
   int index = 0, arrived = 0, exited = 0;
+  int registers = 0, wanted = 0;  // of each thread: what it has, and would have
   bool starved = false;
   Call call = Call::NONE;
   Where where;
@@ -218,7 +221,6 @@ struct Warp {
 struct Warpgroup {
   std::vector<std::shared_ptr<Product>> open;  // not yet issued by all four warps
   int64_t count[4] = {};
-  int registers = 0;
 };
 
 struct Named {
@@ -241,6 +243,8 @@ struct Block {
   std::vector<Warp> warps;
   std::vector<Warp*> waiting;  // at sync_block
   std::vector<Warpgroup> groups;
+  int registers = 0;              // given up by warps, and not taken by others
+  std::vector<Fiber*> in_want;    // of them: woken by whoever gives some up
   std::deque<Barrier> barriers;
   Named named[16];
 };
@@ -761,6 +765,9 @@ void describe(const Fiber* fiber, std::string& out) {
     out += " (barrier " + std::to_string(fiber->parity) + ": " + std::to_string(named.arrived) + " of " +
            std::to_string(named.threads) + " threads)";
   }
+  if (fiber->call == Call::REGISTERS && fiber->warp->wanted > fiber->warp->registers)
+    out += " (has " + std::to_string(fiber->warp->registers) + " registers a thread and wants " +
+           std::to_string(fiber->warp->wanted) + "; the block has given up " + std::to_string(fiber->block->registers) + ")";
 }
 
 void deadlock() {
@@ -824,7 +831,11 @@ void prepare(Block& block, int64_t index, int rank, Cluster& cluster) {
   block.index = index, block.rank = rank, block.alive = g.grid.threads, block.cluster = &cluster;
   block.warps.clear();
   block.warps.resize(size_t(warps));
-  for (int i = 0; i < warps; ++i) block.warps[size_t(i)].block = &block, block.warps[size_t(i)].index = i;
+  for (int i = 0; i < warps; ++i) {
+    Warp& warp = block.warps[size_t(i)];
+    warp.block = &block, warp.index = i, warp.registers = std::min(MOST_REGISTERS, 65536 / g.grid.threads / 8 * 8);
+  }
+  block.registers = 0, block.in_want.clear();
   block.waiting.clear();
   block.groups.assign(size_t(warps + 3) / 4, {});
   block.barriers.clear();
@@ -1133,18 +1144,26 @@ void multiply_64x256(int32_t* sum, uint64_t a, uint64_t b, const Where& where) {
   release(warp);
 }
 
+// A block shares out what it was launched with: at most its threads' part of 65,536, in steps of 8 a thread. A warp that
+// wants more waits until others have given up enough.
 void set_registers(int count, bool more, const Where& where) {
   need_hopper(Call::REGISTERS, where);
   if (!gather(Call::REGISTERS, nullptr, where)) return;
   Warp& warp = *self->warp;
-  Warpgroup& group = warpgroup_of(warp);
-  if (count < 24 || count > 256 || count % 8) fail("%d registers: not a multiple of 8 in 24 to 256", count);
-  if (group.registers && group.registers != count && (more ? count < group.registers : count > group.registers))
-    fail("%d registers after %d is the other direction", count, group.registers);
-  group.registers = count;
-  int sum = 0;
-  for (const Warpgroup& other : self->block->groups) sum += 128 * other.registers;
-  if (sum > 65536) fail("the warpgroups ask for %d registers together, and there are 65536", sum);
+  Block& block = *self->block;
+  warpgroup_of(warp);
+  if (count < 24 || count > MOST_REGISTERS || count % 8)
+    fail("%d registers: not a multiple of 8 in 24 to %d", count, MOST_REGISTERS);
+  if (more ? count < warp.registers : count > warp.registers)
+    fail("%d registers after %d is the other direction", count, warp.registers);
+  warp.wanted = count;
+  while (32 * (count - warp.registers) > block.registers) {
+    block.in_want.push_back(self);
+    suspend();
+  }
+  block.registers -= 32 * (count - warp.registers);
+  warp.registers = count;
+  for (Fiber* other : std::exchange(block.in_want, {})) wake(other);
   release(warp);
 }
 
