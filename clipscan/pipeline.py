@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipscan.data import Counts, Dataset, open_dataset, write_without
-from clipscan.errors import InputError, RunError
+from clipscan.errors import InputError
 from clipscan.report.choose import select
+from clipscan.report.explain import explain as explained
 from clipscan.report.lists import DropList, Written, write_lists
 from clipscan.report.page import write_page
 from clipscan.report.partition import write_partition
@@ -220,9 +221,11 @@ def export(
     threshold: float | None = None,
     decisions: Path | None = None,
     apart: bool = False,
+    add: bool = False,
 ) -> Written:
-    """Drop and keep lists by one of four rules (report/choose.py:select), and the page that shows them."""
-    rows = select(run.path, fraction=fraction, threshold=threshold, decisions=decisions, apart=apart)
+    """Drop and keep lists by one of four rules (report/choose.py:select), with `add` beside the list as it
+    is; and the page that shows them."""
+    rows = select(run.path, fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add)
     written = write_lists(run.path, rows)
     run.update(counts={"dropped": written.dropped, "kept": written.kept})
     write_page(run.path, dataset)
@@ -281,40 +284,10 @@ def apply(
 
 
 def explain(path: str | Path, key: str) -> str:
-    """What is known of one sample, as text: scores with ranks, and the nearest samples of the whole set.
+    """What is known of one sample, as text: whether and why it is suspected, its scores with their ranks, and
+    the nearest samples of the whole set.
 
-    key: "KEY", or "SHARD/KEY" where the key occurs in several shards. RunError when it is not there.
+    key: its key or file name, or "SHARD/KEY" where several have that. RunError when it is not there.
     """
-    import numpy as np
-
-    from clipscan.run.embedding import metadata
-    from clipscan.run.scoring import read_scores
-    from clipscan.run.selecting import nearest, rank
-
     run = RunFolder(path)
-    dataset = reopen(run)
-    names = metadata(run, ["shard", "key", "caption"])
-    shards, keys = names["shard"].to_pylist(), names["key"].to_pylist()
-    rows = [i for i, (s, k) in enumerate(zip(shards, keys, strict=True)) if key in (k, f"{s}/{k}")]
-    if len(rows) != 1:
-        where = ", ".join(f"{shards[i]}/{keys[i]}" for i in rows[:5])
-        raise RunError(
-            f"{path} has {len(rows)} samples of key {key!r}" + (f": say which: {where}" if rows else "")
-        )
-    (row,) = rows
-    scores = read_scores(run)
-    lines = [
-        f"{shards[row]}/{keys[row]}  {names['caption'][row].as_py()!r}",
-        "",
-        f"{'score':<16}{'value':>14}{'rank':>10}",
-    ]
-    for name in scores.column_names[2:]:
-        if not name.endswith("_spread"):
-            values = scores[name].to_numpy()
-            lines.append(f"{name:<16}{values[row]:>14.5g}{rank(values)[row]:>10,}")
-    lines += ["", f"of {len(keys):,} samples; nearest in the whole set:"]
-    table = nearest(run, dataset, np.array([row]))
-    for distance, j in zip(table.distance[0], table.index[0], strict=True):
-        if j >= 0:
-            lines.append(f"{distance:>10.4g}  {shards[j]}/{keys[j]}  {names['caption'][int(j)].as_py()!r}")
-    return "\n".join(lines)
+    return explained(run, reopen(run), key)

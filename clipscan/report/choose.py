@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,23 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.errors import InputError, RunError
-from clipscan.report.decisions import read_decisions
+from clipscan.report.decisions import read_decisions, settle
+from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, together
+from clipscan.report.find import Names
 from clipscan.report.identities import batches, embedded, identities
+from clipscan.report.rule import with_rule
 from clipscan.run.folder import run_record
 from clipscan.scores.result import count_of
-
-DROP_SCHEMA = pa.schema(
-    [
-        ("shard", pa.string()),
-        ("key", pa.string()),
-        ("uid", pa.string()),
-        ("reason", pa.string()),
-        ("score", pa.float64()),
-    ]
-)
-RULE = b"clipscan.rule"  # schema metadata of drop.parquet: JSON, what `select` was asked
-
-Pair = tuple[str, str]
 
 
 def select(
@@ -38,6 +27,7 @@ def select(
     threshold: float | None = None,
     decisions: Path | None = None,
     apart: bool = False,
+    add: bool = False,
 ) -> pa.Table:
     """Rows to drop (DROP_SCHEMA), most suspicious first: suspects.parquet and, where it ends early, scores/.
 
@@ -45,18 +35,29 @@ def select(
     - fraction: share of the embedded samples in 0..1, rounded up to whole samples;
     - threshold: every score above it;
     - apart: those that stand apart at the suspicious end, perhaps none: run.json's estimate of their number;
-    - decisions: CSV, parquet or JSON lines with shard, key, decision (drop | keep), in the order of the file;
-      samples it does not name are kept.
+    - decisions: CSV, parquet or JSON lines with key, decision (drop | keep) and, where a key is in several
+      shards, shard; in the order of the file. Samples it does not name are kept.
+    add: to the run's drop list as it is, whose rows come first; what decisions keep is taken off it.
     The first two are the rules of ScoreResult.flag. Equal scores keep the order of suspects.parquet; past its
     end, that of the rows. A NaN score is dropped by a decision only.
     Errors: InputError for arguments, RunError for a run without scores or a decision about a stranger.
     """
     asked = {"fraction": fraction, "threshold": threshold, "decisions": decisions, "apart": apart or None}
-    given = [name for name, value in asked.items() if value is not None]
+    given = [f"--{name}" for name, value in asked.items() if value is not None]
     if len(given) != 1:
         raise InputError(
-            f"give exactly one of fraction, threshold, decisions and apart; given: {given or 'none'}"
+            "say by which rule to drop, with exactly one of --fraction 0.01, --threshold SCORE, --decisions "
+            f"FILE and --apart; given: {', '.join(given) or 'none'}"
         )
+    if add and decisions is not None:
+        return _corrected(run, Path(decisions))
+    chosen = _by_rule(run, fraction, threshold, decisions, apart)
+    return together(listed(run), chosen) if add else chosen
+
+
+def _by_rule(
+    run: Path, fraction: float | None, threshold: float | None, decisions: Path | None, apart: bool
+) -> pa.Table:
     if apart:
         return _apart(run)
     if decisions is not None:
@@ -121,25 +122,23 @@ def _by_threshold(run: Path, threshold: float) -> pa.Table:
 
 
 def _by_decision(run: Path, path: Path) -> pa.Table:
-    decided = read_decisions(path)
+    return _dropped(run, path, settle(path, read_decisions(path), Names(run)))
+
+
+def _corrected(run: Path, path: Path) -> pa.Table:
+    """The drop list of the run, with what a reviewer drops, and without what the reviewer keeps."""
+    decided = settle(path, read_decisions(path), Names(run))
+    before = listed(run)
+    stays = [decided.get(pair, True) for pair in pairs_of(before)]
+    return together(before.filter(pa.array(stays, pa.bool_())), _dropped(run, path, decided))
+
+
+def _dropped(run: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
     scores = _everybody(run, Ranked([], np.empty(0)))
     of = dict(zip(scores.pairs, scores.score.tolist(), strict=True))
     drop = [pair for pair, dropped in decided.items() if dropped]
-    _refuse_strangers(run, path, decided)
     rows = Ranked(drop, np.array([of.get(pair, math.nan) for pair in drop]))
     return _rows(run, rows, [f"decided in {path.name}"] * len(drop), {"decisions": path.name})
-
-
-def _refuse_strangers(run: Path, path: Path, decided: dict[Pair, bool]) -> None:
-    strangers = set(decided)
-    for batch in identities(run):
-        strangers.difference_update(_pairs(batch))
-    if strangers:
-        first = next(pair for pair in decided if pair in strangers)
-        raise RunError(
-            f"{path} decides on {len(strangers)} samples that {run} does not hold, the first {first!r};"
-            " shard and key must be those of suspects.parquet"
-        )
 
 
 def _suspects(run: Path) -> Ranked:
@@ -147,7 +146,7 @@ def _suspects(run: Path) -> Ranked:
     if not path.exists():
         raise RunError(f"{run} has no suspects.parquet; run the score stage first")
     table = pq.read_table(path, columns=["rank", "shard", "key", "score"]).sort_by("rank")
-    return Ranked(_pairs(table), table["score"].to_numpy())
+    return Ranked(pairs_of(table), table["score"].to_numpy())
 
 
 def _everybody(run: Path, suspects: Ranked) -> Ranked:
@@ -156,11 +155,11 @@ def _everybody(run: Path, suspects: Ranked) -> Ranked:
     if not files:
         raise RunError(f"{run} has no scores/; run the score stage first")
     table = pa.Table.from_batches(list(batches(files, ["shard", "key", method_of(run_record(run))])))
-    pairs, score = _pairs(table), table.column(2).to_numpy().astype(np.float64)
+    pairs, score = pairs_of(table), table.column(2).to_numpy().astype(np.float64)
     order = np.argsort(-score, kind="stable")  # NaN comes last
     order = order[: len(score) - int(np.isnan(score).sum())]
-    listed = set(suspects.pairs)
-    rest = [row for row in order.tolist() if pairs[row] not in listed]
+    first = set(suspects.pairs)
+    rest = [row for row in order.tolist() if pairs[row] not in first]
     return Ranked(
         suspects.pairs + [pairs[row] for row in rest], np.concatenate([suspects.score, score[rest]])
     )
@@ -170,13 +169,9 @@ def _rows(run: Path, ranked: Ranked, reasons: list[str], rule: dict[str, Any]) -
     """The rows with their uids, looked up in the metadata."""
     uid = dict.fromkeys(ranked.pairs, "")
     for batch in identities(run):
-        for pair, of in zip(_pairs(batch), batch.column("uid").to_pylist(), strict=True):
+        for pair, of in zip(pairs_of(batch), batch.column("uid").to_pylist(), strict=True):
             if pair in uid:
                 uid[pair] = of
     shards, keys = [pair[0] for pair in ranked.pairs], [pair[1] for pair in ranked.pairs]
-    schema = DROP_SCHEMA.with_metadata({RULE: json.dumps(rule).encode()})
-    return pa.table([shards, keys, list(uid.values()), reasons, ranked.score], schema=schema)
-
-
-def _pairs(table: pa.Table | pa.RecordBatch) -> list[Pair]:
-    return list(zip(table.column("shard").to_pylist(), table.column("key").to_pylist(), strict=True))
+    columns = [shards, keys, list(uid.values()), reasons, ranked.score]
+    return pa.table(columns, schema=with_rule(DROP_SCHEMA, rule))

@@ -1,39 +1,72 @@
-"""A reviewer's decisions, read from CSV, parquet or JSON lines: shard, key, decision (drop | keep)."""
+"""Decisions of a reviewer, from CSV, parquet or JSON lines: key, decision (drop | keep), perhaps shard."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from clipscan.errors import DataError
+from clipscan.errors import DataError, RunError
+from clipscan.report.find import Names, shown
 
 NAMES = ("shard", "key", "decision")
 WORDS = {"drop": True, "keep": False}
 
+Pair = tuple[str, str]
 
-def read_decisions(path: Path) -> dict[tuple[str, str], bool]:
-    """(shard, key) -> True for drop, in the order of the file; other columns are ignored.
 
-    Names are taken as they stand (no escapes). A sample may be named again with the same decision.
-    Errors: DataError with the row for a missing cell, another word than drop or keep, a contradiction.
+class Decision(NamedTuple):
+    """What a file says of one sample, as it is written there."""
+
+    row: int  # 1 the first record
+    shard: str  # "" where the file does not say
+    key: str  # or a file name, or SHARD/KEY
+    drop: bool
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """The decisions in the order of the file; other columns are ignored. Names are taken as they stand (no
+    escapes). Errors: DataError with the row for a missing cell, another word than drop or keep."""
+    return [_decision(path, row, record) for row, record in _records(path)]
+
+
+def settle(path: Path, decisions: Iterable[Decision], names: Names) -> dict[Pair, bool]:
+    """(shard, key) -> True for drop, in the order of the decisions.
+
+    A sample may be named again with the same decision. Errors: DataError with the row for a contradiction,
+    RunError for a sample that is not there, or a name that several have.
     """
-    decided: dict[tuple[str, str], bool] = {}
-    for row, record in _records(path):
-        cells = [record.get(name) for name in NAMES]
-        if not all(isinstance(cell, str) for cell in cells):
-            raise DataError(f"{path}, row {row}: expected text in shard, key and decision, found {cells}")
-        shard, key, word = (str(cell) for cell in cells)
-        drop = WORDS.get(word.strip().lower())
-        if drop is None:
-            raise DataError(f"{path}, row {row}: the decision is {word[:40]!r}; write drop or keep")
-        if decided.setdefault((shard, key), drop) != drop:
-            raise DataError(f"{path}, row {row}: {(shard, key)!r} is to be dropped and kept; decide once")
+    decided: dict[Pair, bool] = {}
+    for one in decisions:
+        try:
+            pair = names.pairs[names.find(one.key, one.shard)]
+        except RunError as unknown:
+            shard, key = names.example()
+            raise RunError(
+                f"{path}, row {one.row}: {unknown}. Rows are key,decision or shard,key,decision, such as: "
+                f"{shard},{key},drop"
+            ) from unknown
+        if decided.setdefault(pair, one.drop) != one.drop:
+            raise DataError(f"{path}, row {one.row}: {shown(pair)} is to be dropped and kept; decide once")
     return decided
+
+
+def _decision(path: Path, row: int, record: dict[str, Any]) -> Decision:
+    shard, key, word = (record.get(name) for name in NAMES)
+    if not isinstance(key, str) or not key or not isinstance(word, str) or not isinstance(shard or "", str):
+        raise DataError(
+            f"{path}, row {row}: expected text in key and decision, and perhaps in shard; found {record}"[
+                :400
+            ]
+        )
+    drop = WORDS.get(word.strip().lower())
+    if drop is None:
+        raise DataError(f"{path}, row {row}: the decision is {word[:40]!r}; write drop or keep")
+    return Decision(row, shard or "", key, drop)
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -50,7 +83,13 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
-        yield from csv.DictReader(file)
+        reader = csv.DictReader(file)
+        if not {"key", "decision"} <= {*(reader.fieldnames or ())}:
+            raise ValueError(
+                "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it is "
+                f"{','.join(reader.fieldnames or ())[:200]!r}"
+            )
+        yield from reader
 
 
 def _jsonl(path: Path) -> Iterator[dict[str, Any]]:

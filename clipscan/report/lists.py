@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.errors import InputError, RunError
-from clipscan.report.choose import DROP_SCHEMA, select
+from clipscan.report.choose import select
 from clipscan.report.droplist import SHARDS, DropList
+from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.identities import bad_shards, identities
 from clipscan.report.names import escape, read_list, unescape
 from clipscan.report.uids import datacomp, is_uid, pack

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
 from clipscan.report import histogram
-from clipscan.report.choose import DROP_SCHEMA
+from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.identities import bad_shards, batches
 from clipscan.report.lists import Written, with_shards, write_lists
 from clipscan.run.files import read_json, write_table

@@ -17,13 +17,14 @@ SCORES = {
     "dao": "distance to the k-th neighbour, relative to the neighbours' own, weighed by local dimension",
     "logdao": "distance to the k-th neighbour, relative to the neighbours' own, weighed by local dimension",
     "iforest": "isolation forest: how few cuts set the sample apart",
-    "cosine": "picture and caption disagree (low cosine)",
+    "cosine": "1 - cosine of picture and caption: they disagree",
     "agree": "similar pictures carry other captions",
     "cross": "similar captions go with other pictures",
-    "trusted": "picture and caption disagree for a model that has not seen this data",
+    "trusted": "1 - cosine: picture and caption disagree for a model that has not seen this data",
     "hubs": "few other samples count this one among their neighbours",
     "norm": "length of the raw picture vector",
 }
+LABELS = {"cosine": "1 - cosine"}  # where the column's name would say the opposite of its value
 PAIR_SCORES = ("cosine", "agree", "cross", "trusted")
 
 SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
@@ -59,6 +60,11 @@ def rate_limit(k: Any, reference: Reference) -> float | None:
 def about(score: str) -> str:
     """One line on a score, "" for one we do not know."""
     return SCORES.get(_plain_name(score), "")
+
+
+def label(score: str) -> str:
+    """What a score is called beside its value."""
+    return LABELS.get(score, score)
 
 
 def is_pair_score(score: str) -> bool:

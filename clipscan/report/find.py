@@ -1,0 +1,147 @@
+"""Which sample does a person mean? By its key, its file name or SHARD/KEY, wherever that fits one only.
+
+What is typed is taken in the first of these senses in which it fits any sample: the key, or SHARD/KEY; the
+same with a picture's suffix taken off; the last part of the key, with or without that suffix.
+"""
+
+from __future__ import annotations
+
+import bisect
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from clipscan.data.pictures import IMAGE_EXTENSIONS
+from clipscan.errors import RunError
+from clipscan.report.identities import identities
+
+NEIGHBOURS = 40  # keys beside the one typed, in order of first and of last letters, that are held against it
+NAMED = 4  # samples that a message names
+
+Pair = tuple[str, str]
+
+
+class Names:
+    """The samples of a run by what people call them. `pairs`: (shard, key) of each, in the order of rows."""
+
+    def __init__(self, run: Path, pairs: Iterable[Pair] | None = None) -> None:
+        self.run = run
+        self.pairs = list(_embedded(run) if pairs is None else pairs)
+
+    def find(self, name: str, shard: str = "") -> int:
+        """The row of the one sample that `name` means, in `shard` where that is given. RunError where it
+        means none or several, with what would do."""
+        exact = self._rows.get((shard, name))
+        rows = [exact] if exact is not None else self._meant(name, shard)
+        if len(rows) == 1:
+            return rows[0]
+        label = shown((shard, name)) if shard else repr(name)
+        if rows:
+            raise RunError(
+                f"{self.run} has {len(rows)} samples of key {label}: say which: {self._some(rows)}"
+            )
+        raise RunError(f"{self.run} has 0 samples of key {label}; {self._remedy(name, shard)}")
+
+    def example(self) -> Pair:
+        """A (shard, key) that is there; of a run without samples, one that might be."""
+        return self.pairs[0] if self.pairs else ("00000.tar", "000000000")
+
+    @cached_property
+    def _rows(self) -> dict[Pair, int]:
+        return {pair: row for row, pair in enumerate(self.pairs)}
+
+    @cached_property
+    def _of_key(self) -> dict[str, list[int]]:
+        return _index(key for _, key in self.pairs)
+
+    @cached_property
+    def _of_last_part(self) -> dict[str, list[int]]:
+        return _index(key.rsplit("/", 1)[-1] for _, key in self.pairs)
+
+    @cached_property
+    def _sorted(self) -> tuple[list[str], list[str]]:
+        """The keys, and the keys read backwards."""
+        return sorted(self._of_key), sorted(key[::-1] for key in self._of_key)
+
+    def _meant(self, name: str, shard: str) -> list[int]:
+        plain = without_suffix(name)
+        for sense in (self._whole(name), self._whole(plain), self._last(name), self._last(plain)):
+            rows = [row for row in sense if shard in ("", self.pairs[row][0])]
+            if rows:
+                return rows
+        return []
+
+    def _whole(self, name: str) -> list[int]:
+        cuts = [i for i, char in enumerate(name) if char == "/"]
+        found = [self._rows.get((name[:i], name[i + 1 :])) for i in cuts]
+        return sorted({*self._of_key.get(name, []), *(row for row in found if row is not None)})
+
+    def _last(self, name: str) -> list[int]:
+        return self._of_last_part.get(name, [])
+
+    def _some(self, rows: list[int]) -> str:
+        more = ", ..." if len(rows) > NAMED else ""
+        return ", ".join(shown(self.pairs[row]) for row in rows[:NAMED]) + more
+
+    def _remedy(self, name: str, shard: str) -> str:
+        if reason := unreadable(self.run, name, shard):
+            return f"it could not be read and is on neither list (bad.parquet): {reason}"
+        if shard and (elsewhere := self._meant(name, "")):
+            return f"that key lies in another shard: {self._some(elsewhere)}"
+        near = self._nearest(name.rsplit("/", 1)[-1]) or self._nearest(name)
+        hint = f"nearest: {self._some(near)}" if near else f"one that is there: {shown(self.example())}"
+        return f"{hint}. A key, a file name or SHARD/KEY will do, where it fits one sample only"
+
+    def _nearest(self, name: str) -> list[int]:
+        forwards, backwards = self._sorted
+        beside = _beside(forwards, name) + [key[::-1] for key in _beside(backwards, name[::-1])]
+        if name.isdigit():  # a spreadsheet takes leading zeros away
+            padded = [key for key in forwards if key != name and key.lstrip("0") == name.lstrip("0")]
+            if padded:
+                return [self._of_key[key][0] for key in padded]
+        close = difflib.get_close_matches(name, dict.fromkeys(beside), n=2, cutoff=0.7)
+        return [self._of_key[key][0] for key in close]
+
+
+def without_suffix(name: str) -> str:
+    """A picture's file name without its suffix; any other name as it is."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and stem and suffix.lower() in IMAGE_EXTENSIONS else name
+
+
+def shown(pair: Pair) -> str:
+    """SHARD/KEY, as it may be typed."""
+    return f"{pair[0]}/{pair[1]}"
+
+
+def unreadable(run: Path, name: str, shard: str = "") -> str:
+    """Why the sample of this name could not be read; "" where bad.parquet does not name it."""
+    path = run / "bad.parquet"
+    if not path.exists():
+        return ""
+    for row in pq.read_table(path, columns=["shard", "key", "reason"]).to_pylist():
+        key, fits = row["key"], shard in ("", row["shard"])
+        if key and fits and {name, without_suffix(name)} & {key, shown((row["shard"], key))}:
+            return str(row["reason"])
+    return ""
+
+
+def _embedded(run: Path) -> Iterable[Pair]:
+    for batch in identities(run):
+        yield from zip(batch.column("shard").to_pylist(), batch.column("key").to_pylist(), strict=True)
+
+
+def _index(names: Iterable[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(names):
+        found[name].append(row)
+    return found
+
+
+def _beside(ordered: list[str], name: str) -> list[str]:
+    at = bisect.bisect(ordered, name)
+    return ordered[max(0, at - NEIGHBOURS) : at + NEIGHBOURS]
