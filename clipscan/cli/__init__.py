@@ -11,6 +11,7 @@ import sys
 import typer
 
 from clipscan.cli import after, bench, stages, tools, training
+from clipscan.data.atomic import REFUSALS
 from clipscan.errors import ClipscanError, InputError
 from clipscan.heads.commands import app as heads
 from clipscan.lab.commands import app as lab
@@ -42,3 +43,8 @@ def main() -> None:
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:  # the reader of a pipe left early
         os._exit(1)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        print(f"clipscan: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from clipscan.data.atomic import replacing
 from clipscan.embed.open_clip import INSTALL
-from clipscan.errors import InputError
+from clipscan.errors import InputError, RunError
 from clipscan.heads.statistics import Fit
-from clipscan.run.files import replacing
 
 KIND = "clipscan heads 1"  # the one entry of the metadata; two would change places from file to file
 TYPES = {"prototype": np.float32} | dict.fromkeys(("mean", "scale", "floor", "unit", "threshold"), np.float64)
@@ -21,11 +21,15 @@ AGAIN = "make it with: clipscan heads fit CLEAN_DATASET --out FILE"
 def save_fit(path: Path, fit: Fit) -> None:
     """Write `path`; what was there before is replaced by a rename."""
     _safetensors()
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays = {name: np.array(getattr(fit, name), kind, order="C") for name, kind in TYPES.items()}
     with replacing(path) as (draft,):
-        save_file(arrays, draft, {KIND: json.dumps(fit.settings)})
+        try:
+            save_file(arrays, draft, {KIND: json.dumps(fit.settings)})
+        except SafetensorError as error:  # of a full disk, too: it is no OSError
+            raise RunError(f"{path} cannot be written: {error}") from error
 
 
 def load_fit(path: Path) -> Fit:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset
+from clipscan.data.atomic import replacing
 from clipscan.errors import DataError, InputError
 from clipscan.heads.fit import check_same, refuse_vectors
 from clipscan.heads.picture import draw
@@ -20,7 +21,6 @@ from clipscan.heads.stream import BATCH, Batch, read_terms
 from clipscan.heads.tower import check_tower
 from clipscan.run import Progress, Silent
 from clipscan.run.embedding import bad_table, storable
-from clipscan.run.files import replacing
 from clipscan.run.progress import ShardMeter
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from itertools import chain
 from pathlib import Path
 
 from clipscan.data import Sample
+from clipscan.data.atomic import replacing
 from clipscan.lab.generated import Scenes
 from clipscan.lab.tars import members, write_members, write_tar
-from clipscan.run.files import replacing
 
 GOOD = 40  # scenes beside the broken ones in each of the two tars
 CUT = 0.6  # of the second tar this part remains

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipscan.data.atomic import replacing
 from clipscan.lab.evidence import Figures
-from clipscan.run.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.data import Dataset, open_dataset
+from clipscan.data.atomic import replacing
 from clipscan.lab.campaigns import parse_campaign
 from clipscan.lab.cells import timed
 from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
 from clipscan.lab.poison import Poisoned, read_truth
 from clipscan.run import Progress
-from clipscan.run.files import replacing
 
 Say = Callable[[str], None]
 

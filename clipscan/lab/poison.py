@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Sample, Shard
+from clipscan.data.atomic import replacing
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.campaigns import CLEAN_LABEL, Campaign, parse_campaign
 from clipscan.lab.phrases import mentions
 from clipscan.lab.tars import write_tar
-from clipscan.run.files import replacing
 
 Identity = tuple[str, str]  # (shard, key)
 

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
+from clipscan.data.atomic import replacing
 from clipscan.errors import RunError
 from clipscan.lab.evaluate import SHARES
 from clipscan.lab.metrics import auroc, average_precision, recall_at
-from clipscan.run.files import replacing, write_table
+from clipscan.run.files import write_table
 
 RESAMPLES = 200
 INTERVAL = (2.5, 97.5)  # per cent

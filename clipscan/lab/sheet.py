@@ -9,10 +9,10 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from clipscan.data.atomic import replacing
 from clipscan.lab.attacks import find_attack, options_of
 from clipscan.lab.pictures import Pixels
 from clipscan.lab.scenes import scene
-from clipscan.run.files import replacing
 
 ENLARGED = 3  # screen pixels of a pixel
 LOUDER = 4  # times the change is shown, around grey

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import clipscan
+from clipscan.data.atomic import replacing
 from clipscan.lab import defence_plots, outcomes, pages, plots
 from clipscan.lab.canvas import save, style
 from clipscan.lab.evidence import Figures
 from clipscan.lab.goals import goals
-from clipscan.run.files import replacing
 
 
 def write_pages(folders: Sequence[Path], to: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clipscan.data import Sample
-from clipscan.run.files import replacing
+from clipscan.data.atomic import replacing
 
 Members = Iterable[tuple[str, bytes]]  # (file name, content)
 

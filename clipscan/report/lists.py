@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipscan.data.atomic import replacing, save_array
 from clipscan.errors import InputError, RunError
 from clipscan.report.choose import select
 from clipscan.report.droplist import SHARDS, DropList
@@ -24,7 +25,6 @@ from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.identities import bad_shards, identities
 from clipscan.report.names import escape, read_list, unescape
 from clipscan.report.uids import datacomp, is_uid, pack
-from clipscan.run.files import replacing
 
 __all__ = ["DROP_SCHEMA", "DropList", "Written", "escape", "read_list", "select", "unescape", "write_lists"]
 
@@ -70,8 +70,7 @@ def write_lists(
         pq.write_table(with_shards(table, walk.shards), parquet_draft)
         uids = None if walk.halves is None else datacomp(walk.halves)
         if uids is not None:
-            with uids_draft.open("wb") as file:
-                np.save(file, uids, allow_pickle=False)
+            save_array(uids_draft, uids)
         for stale in (final[-1], final[0]):
             stale.unlink(missing_ok=True)
     return Written(walk.kept, len(wanted), None if uids is None else len(uids))

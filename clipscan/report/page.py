@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from clipscan.data.atomic import replacing
 from clipscan.report import histogram, text, words
 from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
@@ -25,7 +26,6 @@ from clipscan.report.pictures import Album, Want, make_album, why_none
 from clipscan.report.read import read_facts
 from clipscan.report.thumbnails import Thumbnail
 from clipscan.report.triggers import read_triggers
-from clipscan.run.files import replacing
 from clipscan.run.folder import run_record
 
 if TYPE_CHECKING:

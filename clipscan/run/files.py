@@ -1,11 +1,8 @@
-"""Writing is a rename: a file that exists is finished."""
+"""Arrays, tables and records of a run, each written by rename (data/atomic.py)."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipscan.data.atomic import replacing, save_array, write_bytes
 from clipscan.errors import RunError
-
-
-@contextmanager
-def replacing(*targets: Path) -> Iterator[list[Path]]:
-    """Temporary names beside `targets`; renamed to them, in that order, when the block ends well.
-
-    After an exception the temporary files are removed and the targets are as before. A target whose
-    temporary file was never written is left alone. Data is on the disk before its name is.
-    """
-    for target in targets:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    drafts = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
-    try:
-        yield drafts
-        written = [(draft, target) for draft, target in zip(drafts, targets, strict=True) if draft.exists()]
-        for draft, _ in written:
-            _sync(draft)
-        for draft, target in written:
-            os.replace(draft, target)
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
 
 
 def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
     """An .npy file, without pickle."""
-    with replacing(path) as (draft,), draft.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    with replacing(path) as (draft,):
+        save_array(draft, array)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -52,8 +28,8 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """A JSON file that people can read."""
-    with replacing(path) as (draft,):
-        draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # lone surrogates: \udc80 is JSON as well
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -69,8 +45,3 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(value).__name__}, not an object; remove it to do this part again"
         )
     return value
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -30,13 +30,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipscan.data.atomic import write_bytes
 from clipscan.scores.mixture import TOO_FEW, Mixture, fit_mixture, highest
 from clipscan.train.batches import Cached
 from clipscan.train.clock import Clock
 from clipscan.train.pool import Pool
 from clipscan.train.recipe import SLOW_PATH, SafeClip
 from clipscan.train.state import Extra
-from clipscan.train.survey import write_bytes
 from clipscan.train.trainer import Trainer
 from clipscan.train.views import caption_view, picture_views
 

@@ -7,14 +7,15 @@ its own seed.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from clipscan.data.atomic import replacing
 from clipscan.embed.checkpoint import read_metadata
 from clipscan.errors import RunError
 from clipscan.train.recipe import Recipe
@@ -81,6 +82,9 @@ def load_state(
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """A safetensors file, by rename: a file that exists is finished."""
-    part = path.with_name(path.name + ".part")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, metadata)
-    os.replace(part, path)
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    with replacing(path) as (draft,):
+        try:
+            save_file(plain, draft, metadata)
+        except SafetensorError as error:  # of a full disk, too: it is no OSError
+            raise RunError(f"{path} cannot be written: {error}. What is finished stays") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from clipscan.data.atomic import replacing, save_array, write_bytes
 from clipscan.data.dataset import Dataset
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed.decode import DecodePool, decode_all
@@ -82,7 +82,7 @@ def _decode_into(
     caption: list[int] = []
     identity: list[tuple[str, str]] = []
     spoke = time.monotonic()
-    with (folder / PIXELS).open("wb") as file:
+    with replacing(folder / PIXELS) as (draft,), draft.open("wb") as file:
         for one in decode_all(everything, spec, pool):
             if isinstance(one, Bad):
                 bad += 1
@@ -90,6 +90,7 @@ def _decode_into(
                     log(_printable(f"left out: {one.shard} {one.key}: {one.reason}"))
                 continue
             if (decoded + 1) * spec.nbytes > budget:
+                draft.unlink()
                 break
             file.write(one[1].data)
             caption.append(number.setdefault(one[0].caption, len(number)))
@@ -101,9 +102,10 @@ def _decode_into(
         else:
             write_bytes(folder / CAPTIONS, json.dumps(list(number)).encode())
             write_bytes(folder / IDENTITIES, json.dumps(identity).encode())
-            np.save(folder / CAPTION, np.array(caption, np.int64))
+            with replacing(folder / CAPTION) as (array,):
+                save_array(array, np.array(caption, np.int64))
             return Survey(True, decoded, bad)
-    (folder / PIXELS).unlink()
+    (folder / PIXELS).unlink(missing_ok=True)  # of other data
     for _ in everything:  # the rest is only counted: a schedule needs to know its end
         pass
     log(f"{read} samples exceed the {budget / 1e9:.1f} GB for decoded pixels: decoding again in every epoch")
@@ -113,10 +115,3 @@ def _decode_into(
 def _printable(line: str) -> str:
     """Names come from the dataset: no control character of theirs reaches a terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """A file, by rename."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)

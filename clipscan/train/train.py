@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+from clipscan.data.atomic import refusals, sweep, sweep_of
 from clipscan.data.dataset import Dataset
 from clipscan.embed.checkpoint import SAFE_KIND, read_metadata, read_state, state_hash
 from clipscan.embed.model import MODEL_KEY
@@ -89,7 +90,11 @@ def train_clip(
         say(f"{out} is already trained")
         return out
     folder = out.with_name(out.name + ".training")
-    folder.mkdir(parents=True, exist_ok=True)
+    with refusals(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if mine.first:
+        sweep(folder)
+        sweep_of(out)
     if not resume:
         (folder / STATE).unlink(missing_ok=True)
     return run(

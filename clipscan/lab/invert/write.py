@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipscan.data.atomic import replacing
 from clipscan.lab.invert.trigger import Trigger, stamp
 from clipscan.lab.pictures import encode
-from clipscan.run.files import replacing
 
 Pixels = NDArray[np.uint8]
 

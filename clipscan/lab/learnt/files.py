@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipscan.data.atomic import replacing
 from clipscan.errors import InputError
 from clipscan.lab.learnt.generator import shapes
-from clipscan.run.files import replacing
 
 TRIGGER_KEY = "clipscan_trigger"  # in the metadata
 SUFFIX = ".safetensors"
