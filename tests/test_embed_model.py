@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from clipscan.data.sample import Bad, Sample
+from clipscan.embed.captions import tokenize
 from clipscan.embed.decode import DecodePool
 from clipscan.embed.embed import embed_samples
 from clipscan.embed.model import load_encoder
-from clipscan.embed.network import create_network, encode_tokens, tokenize
+from clipscan.embed.network import create_network, encode_tokens
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import InputError
@@ -264,6 +265,7 @@ def test_vectors_that_are_not_numbers_are_bad_samples():
         width=4,
         device="cpu",
         compiled=False,
+        tokenizer=None,
         encode_images=images,
         encode_texts=lambda c: np.ones((len(c), 4), np.float32),
     )

@@ -74,6 +74,15 @@ def test_a_training_goes_on_from_the_weights_that_it_is_given(undisturbed, tmp_p
         train_clip(Squares(), tmp_path / "vit.safetensors", init=start, model="clipscan-vit-32", **FEW)
 
 
+def test_the_weights_to_go_out_from_are_read_once(undisturbed, tmp_path, monkeypatch):
+    from clipscan.embed import checkpoint
+
+    read, load = [], checkpoint._read_safetensors
+    monkeypatch.setattr(checkpoint, "_read_safetensors", lambda path: read.append(path) or load(path))
+    train_clip(Squares(), tmp_path / "clip.safetensors", init=undisturbed[0], **FEW)
+    assert read == [undisturbed[0]]
+
+
 def test_it_learns_what_the_captions_say(tmp_path):
     from clipscan.embed.model import load_encoder
 

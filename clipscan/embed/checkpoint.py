@@ -11,7 +11,7 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipscan.errors import InputError
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 NAMED = 4  # how many wrong names an error lists
 PREFIXES = ("module.", "model.", "_orig_mod.")  # left by DataParallel, Lightning, torch.compile
 SAFE_KIND = ".safetensors"
+
+
+class Weights(NamedTuple):
+    """The named tensors of a checkpoint, and the file that errors name."""
+
+    source: str
+    state: dict[str, Tensor]
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data.sample import Bad, Sample
+from clipscan.embed.captions import unread
 from clipscan.embed.decode import Decoded, DecodePool, decode_all
 from clipscan.embed.model import Encoder
 from clipscan.embed.stream import Lane, Vectors, open_lane
@@ -42,8 +43,9 @@ def embed_samples(
     """Decode and encode a shard's samples, in order.
 
     Batches begin at the shard's first sample, so a shard has the same bytes whenever it is run. What
-    cannot be decoded is in `bad` with its reason; so is a vector that is not finite, or leaves
-    float16's range. `progress` is told how many samples (good or bad) were finished since last told.
+    cannot be decoded is in `bad` with its reason; so is a caption whose tokens stand beyond what is read of
+    it, and a vector that is not finite, or leaves float16's range. `progress` is told how many samples (good
+    or bad) were finished since last told.
     """
     lane = open_lane(encoder, batch_size)
     under_way: deque[tuple[list[Sample | Bad], Callable[[], Vectors]]] = deque()
@@ -55,13 +57,21 @@ def embed_samples(
         if progress is not None:
             progress(len(batch))
 
-    for batch in batched(decode_all(samples, encoder.spec, pool), batch_size):
+    decoded = _with_captions(decode_all(samples, encoder.spec, pool), encoder)
+    for batch in batched(decoded, batch_size):
         under_way.append(_started(batch, lane, encoder.width))
         if len(under_way) > lane.ahead:
             finish()
     while under_way:
         finish()
     return _joined(parts, encoder.width)
+
+
+def _with_captions(decoded: Iterable[Decoded | Bad], encoder: Encoder) -> Iterator[Decoded | Bad]:
+    for one in decoded:
+        if not isinstance(one, Bad) and (reason := unread(encoder.tokenizer, one[0].caption)):
+            one = Bad(one[0].shard, one[0].key, reason)
+        yield one
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

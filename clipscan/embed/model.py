@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.embed import checkpoint
+from clipscan.embed.captions import Tokenizer, get_tokenizer, tokenize
 from clipscan.embed.network import (
-    Tokenizer,
     autocast,
     brings_weights,
     check_name,
@@ -24,17 +24,14 @@ from clipscan.embed.network import (
     create_network,
     encode_tokens,
     few_threads,
-    get_tokenizer,
     longest,
     preprocessing,
-    quietly,
     resolve_device,
     resolve_precision,
     to_device,
     to_input,
-    tokenize,
 )
-from clipscan.embed.open_clip import import_open_clip
+from clipscan.embed.open_clip import import_open_clip, quietly
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import InputError
 

@@ -1,29 +1,25 @@
-"""An open_clip network, and what goes into it: how it is made, how pictures and captions become its input.
+"""An open_clip network, and what goes into it: how it is made, how pictures become its input.
 
 Shared by encoding and training.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from clipscan.embed.open_clip import import_open_clip
+from clipscan.embed.open_clip import import_open_clip, quietly
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import ClipscanError, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CAPTION_LIMIT = 2_000  # characters; 77 tokens end long before, and the tokenizer is quadratic in a word
 SMALL = 10_000_000  # weights, of both towers; ours have 0.5 to 2 million
 TABLE = 10_000  # rows from which a matrix is a table of tokens, of which a step touches a few
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
-Tokenizer = Callable[[list[str]], "Tensor"]
 
 
 def create_network(name: str) -> nn.Module:
@@ -31,12 +27,6 @@ def create_network(name: str) -> nn.Module:
     check_name(name)
     open_clip = import_open_clip()
     return quietly(open_clip.create_model, name, load_weights=False, pretrained_text=False)
-
-
-def get_tokenizer(name: str) -> Tokenizer:
-    """open_clip's tokenizer of a model: captions -> int64 [b, context]."""
-    tokenizer: Tokenizer = quietly(import_open_clip().get_tokenizer, name)
-    return tokenizer
 
 
 def check_name(name: str) -> None:
@@ -81,11 +71,6 @@ def _constant(values: tuple[float, ...], device: str) -> Tensor:
 
     with torch.inference_mode(False):  # training uses it too
         return torch.tensor(values, device=device)
-
-
-def tokenize(tokenizer: Tokenizer, captions: list[str]) -> Tensor:
-    """b captions -> int64 [b, context]. Long captions are cut, half characters (lone surrogates) replaced."""
-    return tokenizer([c[:CAPTION_LIMIT].encode("utf-8", "replace").decode() for c in captions])
 
 
 def longest(tokens: Tensor) -> int:
@@ -195,28 +180,3 @@ def few_threads(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """open_clip tells the root logger that a model is random; here it is meant to be, or already refused.
-
-    The handler keeps `logging.warning` from configuring the root logger behind the user's back.
-    """
-    root, handler = logging.getLogger(), logging.NullHandler()
-
-    def other(record: logging.LogRecord) -> bool:
-        return "initialized randomly" not in record.getMessage()
-
-    root.addHandler(handler)
-    root.addFilter(other)
-    try:
-        yield
-    finally:
-        root.removeFilter(other)
-        root.removeHandler(handler)
-
-
-def quietly(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    with _hushed():
-        return function(*arguments, **options)

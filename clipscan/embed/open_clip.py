@@ -13,9 +13,12 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -52,3 +55,28 @@ def _import_torchvision() -> None:
             del sys.modules[name]
         sys.modules["torchvision._meta_registrations"] = ModuleType("torchvision._meta_registrations")
         importlib.import_module("torchvision")
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """open_clip tells the root logger that a model is random; here it is meant to be, or already refused.
+
+    The handler keeps `logging.warning` from configuring the root logger behind the user's back.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+
+    def other(record: logging.LogRecord) -> bool:
+        return "initialized randomly" not in record.getMessage()
+
+    root.addHandler(handler)
+    root.addFilter(other)
+    try:
+        yield
+    finally:
+        root.removeFilter(other)
+        root.removeHandler(handler)
+
+
+def quietly(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    with _hushed():
+        return function(*arguments, **options)

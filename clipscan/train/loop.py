@@ -14,10 +14,11 @@ from torch import nn
 
 import clipscan
 from clipscan.data.dataset import Dataset
-from clipscan.embed.checkpoint import load_into, read_state
+from clipscan.embed.captions import get_tokenizer, tokenize
+from clipscan.embed.checkpoint import Weights, load_into
 from clipscan.embed.decode import DecodePool
 from clipscan.embed.model import MODEL_KEY
-from clipscan.embed.network import create_network, few_threads, get_tokenizer, preprocessing, tokenize
+from clipscan.embed.network import create_network, few_threads, preprocessing
 from clipscan.errors import InputError
 from clipscan.train.batches import Cached, open_source
 from clipscan.train.processes import Processes
@@ -40,16 +41,20 @@ def run(
     budget: int,
     snapshots: Collection[int],
     truth: Truth | None,
-    init: Path | None,
+    init: Weights | None,
     log: Log,
 ) -> Path:
-    """Train, or go on training, in `folder`; write `out`, snapshots beside it, and remove the folder."""
+    """Train, or go on training, in `folder`; write `out`, snapshots beside it, and remove the folder.
+
+    init: what to go out from, None for random weights; emptied, since the network holds it from then on.
+    """
     # Seeds are set for the network's weights and its dropout; the caller's random state is left alone.
     with torch.random.fork_rng(), DecodePool(workers) as pool:
         torch.manual_seed(recipe.seed)
         network = create_network(recipe.model)
         if init is not None:
-            load_into(network, read_state(init), str(init))
+            load_into(network, init.state, init.source)
+            init.state.clear()
         spec, mean, std = preprocessing(network)
         tokenizer = get_tokenizer(recipe.model)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clipscan.data.atomic import refusals, sweep, sweep_of
 from clipscan.data.dataset import Dataset
-from clipscan.embed.checkpoint import SAFE_KIND, read_metadata, read_state, state_hash
+from clipscan.embed.checkpoint import SAFE_KIND, Weights, read_metadata, read_state, state_hash
 from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.errors import InputError, RunError
@@ -77,12 +77,13 @@ def train_clip(
     out, where = Path(out), resolve_device(device)
     if out.suffix != SAFE_KIND:
         raise InputError(f"a trained encoder is a {SAFE_KIND} file, got {out}")
-    model, weights = _start(model, init)
+    model, start = _start(model, init)
     mine = join(where)
     say = log if log and mine.first else _silent
     recipe = Recipe(
         model, epochs, batch_size, lr, weight_decay, warmup, seed, flip, where.partition(":")[0],
-        training_precision(where), dataset_hash(dataset.shards), mine.count, safeclip, weights,
+        training_precision(where), dataset_hash(dataset.shards), mine.count, safeclip,
+        state_hash(start.state) if start else None,
     )  # fmt: skip
     recipe.check()
     if resume and out.exists():
@@ -99,18 +100,18 @@ def train_clip(
         (folder / STATE).unlink(missing_ok=True)
     return run(
         dataset, out, folder, recipe, mine, workers=workers, budget=cache_bytes, snapshots=snapshots,
-        truth=truth, init=init, log=say,
+        truth=truth, init=start, log=say,
     )  # fmt: skip
 
 
-def _start(model: str | None, init: Path | None) -> tuple[str, str | None]:
-    """(the architecture, sha256 of the weights to go out from; None for random ones)."""
+def _start(model: str | None, init: Path | None) -> tuple[str, Weights | None]:
+    """(the architecture, the weights to go out from; None for random ones)."""
     if init is None:
         return model or DEFAULT_MODEL, None
     model = model or read_metadata(init).get(MODEL_KEY)
     if model is None:
         raise InputError(f"{init} does not say which architecture it is for: name it with --model")
-    return model, state_hash(read_state(init))
+    return model, Weights(str(init), read_state(init))
 
 
 def _check_finished(out: Path, recipe: Recipe) -> None:
