@@ -62,6 +62,23 @@ SPOILT = {
     "endless number": ([("k.jpg", JPEG), ("k.json", b'{"caption": %s}' % (b"7" * 9999))], "is not JSON"),
     "half a surrogate": ([("k.jpg", JPEG), ("k.json", rb'{"caption": "\ud800"}')], "not valid Unicode"),
     "same member twice": ([("k.jpg", JPEG), ("k.jpg", b"2"), ("k.txt", b"x")], "comes twice"),
+    "40,000 members": ([(f"k.{i}", b"") for i in range(40_000)], "more than 1,024 members have this key"),
+    "caption under another name": (
+        [("k.jpg", JPEG), ("k.json", b'{"alt_text": "x", "n": 1}')],
+        "caption is missing: the .json has the fields alt_text, n; --text-key names another field",
+    ),
+    "a thousand fields": (
+        [("k.jpg", JPEG), ("k.json", json.dumps({f"f{i}" * 99: 1 for i in range(1000)}).encode())],
+        "and 984 more; --text-key",
+    ),
+    "dots in picture's name": ([("k.3.05.png", JPEG), ("k.txt", b"x")], "--image-key '3.05.png' would read"),
+    "dots in caption's name": ([("k.jpg", JPEG), ("k.out.txt", b"x")], "--text-key 'out.txt' would read"),
+    "dots in both": (
+        [("k.in.jpg", JPEG), ("k.out.txt", b"x")],
+        "no picture among its members (.in.jpg, .out",
+    ),
+    "dots, picture alone": ([("k.1.png", JPEG)], "no picture among its members (.1.png)"),
+    "picture of no decoder": ([("k.heic", JPEG)], "a .heic picture is not decoded here"),
 }
 
 
@@ -225,6 +242,64 @@ def test_what_is_no_pair_in_a_tar_is_passed_over(tmp_path: Path) -> None:
     extra = [("README.md", b"1"), ("LICENSE", b"1"), ("__index__/x.jpg", b"1"), ("stats.json", b'{"n": 1}')]
     tar = make_tar(tmp_path / "t.tar", [extra[0], PAIR[0], *extra[1:3], PAIR[1], extra[3]])
     assert [s.key for s in read_all(open_dataset(tar))] == ["ok"]
+
+
+def test_what_is_passed_over_in_a_tar_is_counted_by_kind(tmp_path: Path) -> None:
+    odd = [("README.md", b"1"), ("LICENSE", b"1"), ("n.mp4", b"1"), ("m.mp4", b"1"), ("s.v1.json", b"{}")]
+    dataset = open_dataset(make_tar(tmp_path / "t.tar", [*odd, *PAIR]))
+    read_all(dataset)
+    assert dataset.passed == {"t.tar": {"md": 1, "": 1, "mp4": 2, "v1.json": 1}}
+
+
+def test_a_tar_without_samples_names_its_kinds_and_the_two_options(tmp_path: Path) -> None:
+    tar = make_tar(tmp_path / "t.tar", [("a.input", JPEG), ("a.target", b"x"), ("b.input", JPEG)])
+    (bad,) = read_all(open_dataset(tar))
+    assert "2 .input, 1 .target; --image-key" in bad.reason
+    assert "--text-key" in bad.reason
+    (sample,) = read_all(open_dataset(tar, image_key="input", text_key="target"))[:1]
+    assert sample.caption == "x"
+
+
+def test_names_with_dots_are_read_by_the_options_that_their_reason_names(tmp_path: Path) -> None:
+    tar = make_tar(tmp_path / "t.tar", [("x.input.jpg", JPEG), ("x.outputs.txt", b"fine")])
+    (sample,) = read_all(open_dataset(tar, image_key="input.jpg", text_key="outputs.txt"))
+    assert (sample.key, sample.caption) == ("x", "fine")
+
+
+def test_names_of_a_megabyte_are_bad_and_not_kept(tmp_path: Path) -> None:
+    name = "n" * 1_000_000
+    members = [(f"{i}{name}.{ext}", b"x") for i in range(20) for ext in ("jpg", "txt")]
+    endings = [(f"k.{i}{name}", b"x") for i in range(20)]
+    tar = make_tar(tmp_path / "t.tar", [*members, *endings, *PAIR], format=tarfile.GNU_FORMAT)
+    del members, endings
+    tracemalloc.start()
+    outcomes = read_all(open_dataset(tar))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [type(o) for o in outcomes] == [Bad] * 60 + [Sample]
+    assert all("the limit is 4,096" in bad.reason and len(bad.key) < 200 for bad in outcomes[:-1])
+    assert len({bad.key for bad in outcomes[:-1]}) == 60
+    assert peak < 12 << 20  # 60 MB of names; one is in memory at a time
+
+
+def test_keys_that_would_fill_the_memory_end_the_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipscan.data.tar_groups.MAX_KEY_CHARS", 1000)
+    members = [(f"{i:0100d}.{ext}", JPEG) for i in range(30) for ext in ("jpg", "png")]
+    bads = [o for o in read_all(open_dataset(make_tar(tmp_path / "t.tar", members))) if isinstance(o, Bad)]
+    assert "keys of the tar have more than 1,000 characters" in bads[-1].reason
+    assert len(bads) < 15
+
+
+def test_what_follows_the_end_mark_is_said(tmp_path: Path) -> None:
+    first = make_tar(tmp_path / "t.tar", PAIR)
+    second = make_tar(tmp_path / "2.tar", [("b.jpg", JPEG), ("b.txt", b"x")]).read_bytes()
+    alone = first.read_bytes()
+    first.write_bytes(alone + second)
+    assert "follows the end mark" in only_bad(first).reason
+    first.write_bytes(alone + bytes(1 << 20))  # tar -b 2048 pads to this
+    assert [o.key for o in read_all(open_dataset(first))] == ["ok"]
+    first.write_bytes(alone + bytes(9 << 20) + second)
+    assert "zeros follow the end mark" in only_bad(first).reason
 
 
 def test_a_picture_folder_reads_nothing_outside_itself(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,24 @@ def test_of_a_list_of_captions_the_first_is_taken(tmp_path: Path) -> None:
     sample, bad = read_all(open_dataset(tmp_path / "t.parquet"))
     assert sample.caption == "one"
     assert bad.reason == "caption is missing"
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"texts": [["alt", "a cat"], ["title", "b"]]},  # MetaCLIP
+        {"captions": ["a cat", "b"]},
+        {"caption": ["a cat"]},
+        {"caption": None, "texts": [["alt", "a cat"]]},
+    ],
+)
+def test_lists_of_captions_are_read_from_json(about: dict, tmp_path: Path) -> None:
+    tar = make_tar(tmp_path / "t.tar", [("a.jpg", b"1"), ("a.json", json.dumps(about).encode())])
+    put(tmp_path / "f" / "a.jpg", b"1")
+    put(tmp_path / "f" / "metadata.jsonl", json.dumps({"file_name": "a.jpg", **about}).encode())
+    for source in (tar, tmp_path / "f"):
+        (sample,) = read_all(open_dataset(source))
+        assert sample.caption == "a cat"
 
 
 def test_describe_says_the_format_and_how_much(tmp_path: Path) -> None:

@@ -193,6 +193,26 @@ def test_zero_samples_is_an_error_that_says_what_was_found(tmp_path, checkpoint)
     assert pq.read_table(tmp_path / "run/bad.parquet").num_rows == 1
 
 
+def test_refusals_of_one_kind_are_counted_together_whatever_names_they_quote(tmp_path, checkpoint):
+    (tmp_path / "data").mkdir()
+    members = [(f"{i}.jpg", b"") for i in range(3)] + [(f"{i}.txt", b"words") for i in range(3)]
+    write_tar(
+        tmp_path / "data/0.tar", [m for i in range(3) for m in (members[i], members[i], members[i + 3])]
+    )
+    with pytest.raises(clipscan.DataError, match="3 were refused: 3 x member '0.jpg' comes twice"):
+        scan(tmp_path / "data", tmp_path / "run", checkpoint)
+
+
+def test_members_that_no_sample_has_are_counted_and_said_also_by_a_run_that_resumes(tmp_path, checkpoint):
+    data = tars(tmp_path / "data")
+    write_tar(data / "00009.tar", [("README.md", b"1"), ("a.mp4", b"1"), ("b.mp4", b"1")])
+    for _ in range(2):
+        lines = io.StringIO()
+        done = scan(data, tmp_path / "run", checkpoint, progress=Lines(lines))
+        assert "passed over in tars, as no pair, and kept by apply: 2 .mp4, 1 .md" in lines.getvalue()
+    assert json.loads((done.out / "run.json").read_text())["passed_over"] == [["md", 1], ["mp4", 2]]
+
+
 def test_a_killed_scan_resumes_to_the_same_bytes(tmp_path, checkpoint):
     data = tars(tmp_path / "data", shards=6, per_shard=100)
     plain = scan(data, tmp_path / "plain", checkpoint)

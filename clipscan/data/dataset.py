@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from clipscan.data.sample import Bad, Sample
+from clipscan.data.sample import Bad, Sample, tally
 from clipscan.errors import DataError
 
 
@@ -41,6 +42,7 @@ class Record(NamedTuple):
     at: int
     key: str
     outcome: Sample | Bad | None
+    kinds: tuple[str, ...] = ()  # of the members that are no pair: their extensions
 
 
 class Dataset(ABC):
@@ -58,6 +60,7 @@ class Dataset(ABC):
         self.source = source
         self.shards = shards
         self.notes = notes  # what detection saw and left alone, for describe()
+        self.passed: dict[str, Counter[str]] = {}  # by shard as read: extensions of members of no pair
 
     @abstractmethod
     def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
@@ -65,7 +68,12 @@ class Dataset(ABC):
 
     def read(self, shard: Shard) -> Iterator[Sample | Bad]:
         """The shard's samples in order, bounded memory; a Bad for each that cannot be read."""
-        return (record.outcome for record in self.records(shard) if record.outcome is not None)
+        passed = self.passed[shard.name] = Counter()
+        for record in self.records(shard):
+            if record.outcome is None:
+                tally(passed, record.kinds)
+            else:
+                yield record.outcome
 
     def fetch(self, shard: Shard, wanted: Mapping[str, int]) -> Iterator[Sample]:
         """The samples `wanted` (key -> Sample.at) of one shard, without reading the others.

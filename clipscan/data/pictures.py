@@ -7,7 +7,19 @@ import stat
 
 from clipscan.data.text import Unfit, printable
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")  # most wanted first
+# Suffixes of the formats that the decoder reads (embed/pixels.py), the most wanted first. A table, not a
+# question to Pillow: what a dataset lists must not depend on the version installed.
+IMAGE_EXTENSIONS = (
+    "jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff",
+    "avif", "avifs", "jfif", "jpe", "jif", "mpo", "apng", "ppm", "pgm", "pbm", "pnm", "pfm",
+)  # fmt: skip
+# Pictures that it does not read; a folder lists them as bad, so that nobody takes them for scanned.
+UNREAD_EXTENSIONS = (
+    "heic", "heif", "hif", "jxl", "jp2", "j2k", "j2c", "jpc", "jpf", "jpx", "jxr", "svg", "svgz",
+    "raw", "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "raf", "pef", "srw",
+    "psd", "psb", "xcf", "eps", "wmf", "emf", "ico", "cur", "icns", "tga", "dds", "dib", "pcx", "qoi",
+    "sgi", "ras", "exr", "hdr", "fits", "dcm",
+)  # fmt: skip
 MAX_IMAGE_BYTES = 256 << 20  # encoded bytes of one picture, before anything is decoded
 MAX_TEXT_BYTES = 1 << 20  # a caption or JSON file
 

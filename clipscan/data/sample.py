@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from clipscan.data.text import printable
+
+MAX_KINDS = 1_000  # told apart; names are hostile
+MAX_KIND_CHARS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +38,19 @@ class Bad:
     shard: str
     key: str
     reason: str
+
+
+def tally(counts: Counter[str], kinds: Iterable[str]) -> None:
+    """Count files or members that are passed over, by their extension; strange ones as one kind."""
+    for kind in kinds:
+        known = len(kind) <= MAX_KIND_CHARS and (kind in counts or len(counts) < MAX_KINDS)
+        counts[kind if known else "..."] += 1
+
+
+def shown_kinds(counts: Counter[str], most: int = 8) -> str:
+    """'12 .tar, 3 without extension', the most common first."""
+    shown = [f"{count:,} .{kind}" if kind else f"{count:,} without extension"
+             for kind, count in counts.most_common(most)]  # fmt: skip
+    if len(counts) > most:
+        shown.append(f"{counts.total() - sum(c for _, c in counts.most_common(most)):,} of other kinds")
+    return printable(", ".join(shown))

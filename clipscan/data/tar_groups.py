@@ -9,15 +9,30 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
-from clipscan.data.pictures import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES
-from clipscan.data.sample import Bad, Sample
-from clipscan.data.tar_members import BrokenTar, Member, content, members
-from clipscan.data.text import CAPTION_FIELDS, Unfit, caption_text, first_field, json_object, printable, tags
+from clipscan.data.pictures import IMAGE_EXTENSIONS, MAX_IMAGE_BYTES, MAX_TEXT_BYTES, UNREAD_EXTENSIONS
+from clipscan.data.sample import Bad, Sample, shown_kinds, tally
+from clipscan.data.tar_members import BrokenTar, Member, after_end, content, members, padded
+from clipscan.data.text import (
+    CAPTION_FIELDS,
+    Unfit,
+    caption_of,
+    caption_text,
+    first_field,
+    json_object,
+    printable,
+    tags,
+)
 
 READ_ERRORS = (OSError, EOFError, zlib.error)
+MAX_MEMBERS = 1_024  # of one sample; real ones have a dozen
+MAX_NAME_CHARS = 4_096  # a file system's longest path
+MAX_KEY_CHARS = 256 << 20  # of all keys of one tar, which stay in memory: 3 million of 80 characters
+SHOWN = 8  # extensions of one sample in a message
 
 _META = re.compile(r"__[^/]*__($|/)")  # members that webdataset keeps for itself
 
@@ -40,6 +55,7 @@ class Group(NamedTuple):
     spans: list[tuple[int, int]]
     outcome: Sample | Bad | None  # None: members that are no pair (a README, a folder)
     cut: bool = False  # the archive breaks in it
+    kinds: tuple[str, ...] = ()  # of members that are no pair: their extensions, folders left out
 
 
 def make_rules(image_key: str | None, text_key: str | None) -> Rules:
@@ -50,6 +66,11 @@ def make_rules(image_key: str | None, text_key: str | None) -> Rules:
     wanted = [part.partition(":") for part in text_key.split(";")]
     fields = tuple(field for _, _, field in wanted if field)
     return Rules(image, tuple(ext.lower() for ext, _, _ in wanted), fields or CAPTION_FIELDS)
+
+
+def _last(ext: str) -> str:
+    """'seg.png' -> 'png'."""
+    return ext.rpartition(".")[2]
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -65,23 +86,26 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 def groups(stream: BinaryIO, length: int, shard: str, rules: Rules, start: int = 0) -> Iterator[Group]:
     """The archive's groups in order. A broken archive ends with a Bad; together the spans cover it."""
-    seen: set[str] = set()
+    seen = _Keys()
     hand: _Parts | None = None
-    broken, at_member = "", ""
+    broken, at_member, appended = "", "", ""
+    passed: Counter[str] = Counter()  # kinds of members that are no pair
     try:
         for member in members(stream, length, start):
-            at_member = member.name
-            span = (member.at, member.data + member.size)
-            name = split_name(member.name)
-            if name is None or member.kind == "folder" or _META.match(member.name):
-                yield Group("", [span], None)
+            at_member = member.name[:MAX_NAME_CHARS]
+            if (alone := _alone(member, shard)) is not None:
+                tally(passed, alone.kinds)
+                yield alone
                 continue
-            if hand is None or hand.key != name[0]:
+            key, ext = split_name(member.name) or ("", "")
+            if hand is None or hand.key != key:
+                seen.check()
                 if hand is not None:
-                    yield hand.close(shard, seen, length)
-                hand = _Parts(name[0], rules)
-            hand.spans.append(span)
-            hand.add(stream, member, name[1])
+                    yield (last := hand.close(shard, seen, length))
+                    tally(passed, last.kinds)
+                hand = _Parts(key, rules)
+            hand.add(stream, member, ext)
+        appended = _appended(stream)
     except BrokenTar as error:
         broken, at_member = str(error), error.member
     except READ_ERRORS as error:
@@ -89,6 +113,7 @@ def groups(stream: BinaryIO, length: int, shard: str, rules: Rules, start: int =
     if hand is not None:
         broken_here = (split_name(at_member) or ("",))[0] == hand.key
         last = hand.close(shard, seen, length)
+        tally(passed, last.kinds)
         if broken and (broken_here or isinstance(last.outcome, Bad)):
             last = last._replace(outcome=Bad(shard, last.key, printable(broken)), cut=True)
             broken = ""
@@ -96,8 +121,65 @@ def groups(stream: BinaryIO, length: int, shard: str, rules: Rules, start: int =
     if broken:
         key = printable((split_name(at_member) or ("",))[0])
         yield Group(key, [], Bad(shard, key, printable(broken)), cut=True)
-    elif not seen and start == 0:
-        yield Group("", [], Bad(shard, "", "the tar holds no samples"))
+    elif not seen.any and start == 0:
+        yield Group("", [], Bad(shard, "", _empty(passed)))
+    if appended:
+        yield Group("", [], Bad(shard, "", f"{appended}: not read, and apply leaves it out"))
+
+
+class _Keys:
+    """The keys of the samples so far."""
+
+    def __init__(self) -> None:
+        self._keys: set[str] = set()
+        self._chars = 0
+        self.any = False
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    def add(self, key: str) -> None:
+        self.any = True
+        if key not in self._keys:
+            self._keys.add(key)
+            self._chars += len(key)
+
+    def check(self) -> None:
+        """Raises BrokenTar where they would fill the memory."""
+        if self._chars > MAX_KEY_CHARS:
+            raise BrokenTar(f"the keys of the tar have more than {MAX_KEY_CHARS:,} characters: refused")
+
+
+def _alone(member: Member, shard: str) -> Group | None:
+    """The member as a group of its own, where no sample can have it."""
+    spans = [(member.at, member.data + member.size)]
+    if len(member.name) > MAX_NAME_CHARS:
+        key = f"{printable(member.name[:80])}... at byte {member.at}"
+        reason = f"a member's name has {len(member.name):,} characters, the limit is {MAX_NAME_CHARS:,}"
+        return Group(key, spans, Bad(shard, key, reason))
+    name = split_name(member.name)
+    if name is None or member.kind == "folder" or _META.match(member.name):
+        kinds = () if member.kind == "folder" else (name[1] if name else "",)
+        return Group("", spans, None, kinds=kinds)
+    return None
+
+
+def _appended(stream: BinaryIO) -> str:
+    """What follows the end mark, in words; a cut in the padding costs nothing."""
+    try:
+        return after_end(stream)
+    except READ_ERRORS:
+        return ""
+
+
+def _empty(passed: Counter[str]) -> str:
+    """Why there are no samples: what is there instead, and which options could read it."""
+    if not passed:
+        return "the tar holds no samples"
+    return (
+        f"the tar holds no samples: its members are {shown_kinds(passed)}; --image-key names the extensions "
+        "of pictures, --text-key those of captions"
+    )
 
 
 class _Parts:
@@ -107,53 +189,68 @@ class _Parts:
         self.key = key
         self.rules = rules
         self.spans: list[tuple[int, int]] = []
-        self.extensions: list[str] = []
-        self.faults: list[str] = []
+        self.extensions: dict[str, None] = {}  # in their order
+        self.fault = ""  # the first one
         self.image: tuple[int, bytes] | None = None  # how wanted (0 = most), content
         self.texts: dict[str, bytes] = {}
 
     def add(self, stream: BinaryIO, member: Member, ext: str) -> None:
         """Take in the member, if the rules want it; a fault makes the sample Bad, not the shard."""
-        rank = self.rules.image.index(ext) if ext in self.rules.image else -1
+        self._extend(member)
         if ext in self.extensions:
-            self.faults.append(f"member {member.name!r} comes twice")
-        self.extensions.append(ext)
+            self._blame(f"member {member.name!r} comes twice")
+        if len(self.extensions) == MAX_MEMBERS:
+            self._blame(f"more than {MAX_MEMBERS:,} members have this key")
+            return
+        self.extensions[ext] = None
+        rank = self.rules.image.index(ext) if ext in self.rules.image else -1
         limit = MAX_IMAGE_BYTES if rank >= 0 else MAX_TEXT_BYTES
         if rank < 0 and ext not in self.rules.text and ext != "json":
             return
         if member.kind != "file":
-            self.faults.append(f"member {member.name!r} is a {member.kind}; only plain files are read")
+            self._blame(f"member {member.name!r} is a {member.kind}; only plain files are read")
         elif member.size > limit:
-            self.faults.append(f"member {member.name!r} has {member.size:,} bytes, the limit is {limit:,}")
+            self._blame(f"member {member.name!r} has {member.size:,} bytes, the limit is {limit:,}")
         elif rank < 0:
             self.texts[ext] = content(stream, member)
         elif self.image is None or rank < self.image[0]:
             self.image = (rank, content(stream, member))
 
-    def close(self, shard: str, seen: set[str], length: int) -> Group:
+    def _extend(self, member: Member) -> None:
+        """The member's span; one that follows the last directly makes that longer."""
+        start, stop = member.at, member.data + member.size
+        if self.spans and padded(self.spans[-1][1]) == start:
+            start, _ = self.spans.pop()
+        self.spans.append((start, stop))
+
+    def _blame(self, fault: str) -> None:
+        self.fault = self.fault or fault
+
+    def close(self, shard: str, seen: _Keys, length: int) -> Group:
         """The finished group; `seen` are the keys before it."""
         key = printable(self.key)
         try:
             outcome = self._outcome(shard, key, seen, length)
         except Unfit as unfit:
             outcome = Bad(shard, key, printable(str(unfit)))
-        if outcome is not None:
-            seen.add(key)
+        if outcome is None:
+            return Group(key, self.spans, None, kinds=tuple(self.extensions))
+        seen.add(key)
         return Group(key, self.spans, outcome)
 
-    def _outcome(self, shard: str, key: str, seen: set[str], length: int) -> Sample | Bad | None:
+    def _outcome(self, shard: str, key: str, seen: _Keys, length: int) -> Sample | Bad | None:
         about = self._json()
-        if self.faults:
-            raise Unfit(self.faults[0])
+        if self.fault:
+            raise Unfit(self.fault)
         pictured = self.image is not None
         captioned = any(ext in self.texts for ext in self.rules.text if ext != "json")
-        if not (pictured or captioned or first_field(about, self.rules.fields) is not None):
+        described = first_field(about, self.rules.fields) is not None
+        if not (pictured or captioned or described or self._resembles_a_pair()):
             return None
         if key in seen:
             raise Unfit("key comes again in the same tar; the members of a sample must follow each other")
         if self.image is None:
-            there = ", ".join("." + ext for ext in self.extensions)
-            raise Unfit(f"no picture among its members ({there}); --image-key names other extensions")
+            raise self._without("picture", "--image-key", (*IMAGE_EXTENSIONS, *self.rules.image))
         if not self.image[1]:
             raise Unfit("picture is empty (0 bytes)")
         at = self.spans[0][0] if length >= 0 else -1
@@ -164,11 +261,28 @@ class _Parts:
             if ext == "json" and "json" in self.texts:
                 if not about:
                     json_object(self.texts["json"], ".json")  # raises the reason
-                return caption_text(first_field(about, self.rules.fields))
+                return caption_of(about, self.rules.fields, "the .json")
             if ext in self.texts:
                 return caption_text(self.texts[ext])
-        there = ", ".join("." + ext for ext in self.extensions)
-        raise Unfit(f"no caption among its members ({there}); --text-key names other extensions")
+        raise self._without("caption", "--text-key", ("txt", *self.rules.text))
+
+    def _resembles_a_pair(self) -> bool:
+        """Does a member look like a picture or a caption, though the rules do not want it: 'x.1.png'?"""
+        like = {*IMAGE_EXTENSIONS, *UNREAD_EXTENSIONS, "txt"}
+        return any(_last(ext) in like for ext in self.extensions)
+
+    def _without(self, what: str, option: str, like: tuple[str, ...]) -> Unfit:
+        """The picture or the caption is missing: what is there, and the option that would read it."""
+        shown = ", ".join("." + ext for ext in islice(self.extensions, SHOWN))
+        more = f" and {len(self.extensions) - SHOWN:,} more" if len(self.extensions) > SHOWN else ""
+        alike = [ext for ext in self.extensions if _last(ext) in like]
+        unread = [ext for ext in self.extensions if what == "picture" and _last(ext) in UNREAD_EXTENSIONS]
+        remedy = f"{option} names other extensions"
+        if alike:
+            remedy = f"{option} {alike[0]!r} would read one"
+        elif unread:
+            remedy = f"a .{_last(unread[0])} picture is not decoded here"
+        return Unfit(f"no {what} among its members ({shown}{more}); {remedy}")
 
     def _json(self) -> dict[str, object]:
         """The sample's .json; {} where it is missing or spoilt, which costs only uid, url and sha256."""

@@ -16,6 +16,8 @@ BLOCK = tarfile.BLOCKSIZE
 MAX_EXTENSION_BYTES = 1 << 20  # one long name or pax header; real ones have a few hundred bytes
 MAX_PACKED_BYTES = 4 << 30  # of one member in a .tar.gz, where skipping means unpacking
 MAX_EXTENSIONS = 16  # extended headers before one member; real ones have at most three
+MAX_SHOWN_NAME = 4_096  # characters of a name in a message
+MAX_PADDING_BYTES = 4 << 20  # zeros after the end mark: tar writes 10 kB, with its largest -b 1 MB or so
 
 _SPARSE = "sparse file"
 _KINDS = {
@@ -37,7 +39,7 @@ class BrokenTar(Exception):
 
     def __init__(self, reason: str, member: str = "") -> None:
         super().__init__(reason)
-        self.member = member
+        self.member = member[:MAX_SHOWN_NAME]
 
 
 class Member(NamedTuple):
@@ -69,6 +71,19 @@ def members(stream: BinaryIO, length: int, start: int = 0) -> Iterator[Member]:
         if reached < member.data + member.size:  # a decompressor stops where its data ends
             raise BrokenTar(_cut(member, reached - member.data), member.name)
         at = member.end
+
+
+def after_end(stream: BinaryIO) -> str:
+    """What follows the end mark just read, in words; "" where nothing but padding does.
+
+    As for tarfile and webdataset the archive is over there, even where another was appended to it.
+    """
+    position = stream.tell()
+    stop = position + MAX_PADDING_BYTES
+    while (at := stream.tell()) < stop and (block := stream.read(128 * BLOCK)):
+        if block.count(0) < len(block):
+            return f"another archive or other data follows the end mark, at byte {at:,} or a little later"
+    return f"more than {MAX_PADDING_BYTES:,} zeros follow the end mark" if stream.tell() >= stop else ""
 
 
 def content(stream: BinaryIO, member: Member) -> bytes:
@@ -193,4 +208,5 @@ def _number(text: str | None, position: int) -> int | None:
 
 
 def _cut(member: Member, there: int) -> str:
-    return f"the archive ends inside member {member.name!r}, after {max(there, 0):,} of {member.size:,} bytes"
+    name = member.name[:MAX_SHOWN_NAME]
+    return f"the archive ends inside member {name!r}, after {max(there, 0):,} of {member.size:,} bytes"

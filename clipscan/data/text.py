@@ -8,12 +8,17 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 MAX_CAPTION_CHARS = 65_536  # an encoder reads 77 tokens; 10,000 of these still fit in memory
 MAX_TAG_CHARS = 8_192  # a longer url or uid is dropped, not a reason to lose the sample
+SHOWN_FIELDS = 16  # named in a message, each by at most as many characters as the next line says
+SHOWN_CHARS = 40
 
-CAPTION_FIELDS = ("caption", "text", "title", "TEXT", "description", "alt", "prompt")
+CAPTION_FIELDS = (
+    "caption", "text", "title", "TEXT", "description", "alt", "prompt", "captions", "texts",
+)  # fmt: skip
 KEY_FIELDS = ("key", "__key__", "uid", "id")
 TAG_FIELDS = {"uid": ("uid",), "sha256": ("sha256", "SHA256"), "url": ("url", "URL")}
 
@@ -25,14 +30,30 @@ class Unfit(Exception):
     """Why one sample cannot be read; its text becomes the Bad's reason."""
 
 
-def caption_text(value: object) -> str:
+def caption_of(row: Mapping[str, Any], names: Sequence[str], what: str) -> str:
+    """The caption in the first of the named fields; Unfit says which ones `what` has where none is there."""
+    if (value := first_field(row, names)) is None:
+        raise Unfit(f"caption is missing: {what} has {shown_fields(row)}; --text-key names another field")
+    return caption_text(value)
+
+
+def shown_fields(row: Mapping[str, Any]) -> str:
+    """'the fields a, b and 3 more', for a message."""
+    names = [name[:SHOWN_CHARS] for name in islice(row, SHOWN_FIELDS)]
+    more = f" and {len(row) - len(names):,} more" if len(row) > len(names) else ""
+    return f"the fields {', '.join(names)}{more}" if names else "no fields"
+
+
+def caption_text(value: Any) -> str:
     """A caption as every reader hands it on: valid Unicode, white space at its ends removed.
 
-    Of a list of captions (COCO, Flickr30k) the first is taken. Missing, empty, overlong, not text
-    and not UTF-8 are Unfit.
+    Of a list of captions (COCO, Flickr30k) the first is taken, and of MetaCLIP's pairs [field, text] the
+    first one's text. Missing, empty, overlong, not text and not UTF-8 are Unfit.
     """
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+    if _is_list(value):
         value = value[0] if value else None
+        if _is_list(value) and len(value) == 2:
+            value = value[1]
     if value is None:
         raise Unfit("caption is missing")
     if isinstance(value, bytes):
@@ -47,6 +68,10 @@ def caption_text(value: object) -> str:
     if not caption.isascii() and _has_surrogates(caption):
         raise Unfit("caption is not valid Unicode (undecodable bytes or half a surrogate pair)")
     return caption
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
 def decode(data: bytes, what: str) -> str:

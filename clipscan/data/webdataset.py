@@ -77,4 +77,4 @@ def open_tar(location: str) -> Iterator[tuple[BinaryIO, int]]:
 
 def _record(group: Group) -> Record:
     at = group.outcome.at if isinstance(group.outcome, Sample) else (group.spans or [(-1, -1)])[0][0]
-    return Record(at, group.key, group.outcome)
+    return Record(at, group.key, group.outcome, group.kinds)

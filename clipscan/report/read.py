@@ -6,7 +6,6 @@ Tolerant of what a run may lack (captions, groups, bad samples, lists); not of a
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from clipscan.errors import RunError
 from clipscan.report.choose import method_of
 from clipscan.report.facts import BadKind, Counts, Facts, Group, Neighbour, OtherScore, Suspect
 from clipscan.report.pictures import LARGE, SMALL, Want
+from clipscan.run.words import kind_of
 
 SUSPECTS, NEIGHBOURS = 100, 8  # cards on the page, and neighbours on each
 COPIES, SUSPECTED = "copies", "suspects"  # kinds of groups
@@ -160,12 +160,10 @@ def _group(row: Row) -> Group:
 
 
 def _bad(path: Path) -> list[BadKind]:
-    """Kinds of reasons, commonest first. Reasons that differ in numbers only are one kind."""
+    """Kinds of reasons, commonest first."""
     kinds: dict[str, list[Any]] = {}  # pattern -> [first reason, count, examples]
     for row in pq.read_table(path).to_pylist() if path.exists() else ():
-        pattern = re.sub(r"\d[\d,.]*", "#", row["reason"])
-        pattern = re.sub(r"'[^']*'|\"[^\"]*\"", "''", pattern)  # names in it
-        kind = kinds.setdefault(pattern, [row["reason"], 0, []])
+        kind = kinds.setdefault(kind_of(row["reason"]), [row["reason"], 0, []])
         kind[1] += 1
         if len(kind[2]) < EXAMPLES:
             kind[2].append((row["shard"], row["key"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Bad, Dataset, Sample, Shard
+from clipscan.data.sample import shown_kinds
 from clipscan.engine import Rows, as_rows
 from clipscan.errors import DataError, RunError
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.progress import Progress, ShardMeter
+from clipscan.run.words import commonest
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -48,10 +51,15 @@ def embed_stage(
     with embedder(dataset, encoder, batch_size, workers) as embedded:
 
         def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
-            return _write(run, number, embedded(shard, tick))
+            counts = _write(run, number, embedded(shard, tick))
+            return counts | {"passed_over": dataset.passed.get(shard.name, {})}
 
         done = each_shard(run, dataset, "embed", asked, progress, work)
     _finish(run, dataset, done)
+    passed = sum((Counter(marker.get("passed_over", {})) for marker in done), Counter())
+    run.update(passed_over=sorted(passed.items()))
+    if passed:
+        progress.note(f"passed over in tars, as no pair, and kept by apply: {shown_kinds(passed)}")
 
 
 @contextmanager
@@ -253,12 +261,9 @@ def _finish(run: RunFolder, dataset: Dataset, markers: list[dict[str, Any]]) -> 
     embedded = sum(marker["embedded"] for marker in markers)
     run.update(counts={"listed": embedded + bad.num_rows, "embedded": embedded, "bad": bad.num_rows})
     if embedded == 0:
-        reasons = bad["reason"].value_counts().to_pylist()
-        commonest = "; ".join(
-            f"{r['counts']} x {r['values']}" for r in sorted(reasons, key=lambda r: -r["counts"])[:3]
-        )
+        reasons = commonest(bad["reason"].to_pylist())
         raise DataError(
             f"{dataset.describe()}: not one readable sample. "
-            + (f"{bad.num_rows} were refused: {commonest}" if commonest else "The shards are empty.")
+            + (f"{bad.num_rows} were refused: {reasons}" if reasons else "The shards are empty.")
             + ". See bad.parquet; --format, --image-key and --text-key say how to read it otherwise"
         )

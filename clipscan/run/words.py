@@ -1,8 +1,11 @@
-"""Why a sample is suspected, in one or two plain sentences made from its scores and ranks."""
+"""Why a sample is suspected, in one or two plain sentences made from its scores and ranks; and which
+reasons of bad samples are of one kind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 NOTABLE = 0.02  # a rank within this share of the samples is worth a word
@@ -20,6 +23,21 @@ def why(
     scale = str(asked["method"]).partition("@")[2]
     parts = [_sparse(row, typical, scale, int(asked["k"])), _copies(group), _pair(row, n, scale)]
     return " ".join(part for part in parts if part)
+
+
+def kind_of(reason: str) -> str:
+    """Reasons that differ only in numbers and in the names they quote are of one kind."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "''", re.sub(r"\d[\d,.]*", "#", reason))
+
+
+def commonest(reasons: Iterable[str], most: int = 3) -> str:
+    """'47 x cannot read 'a.jpg': ...; 2 x ...': how many are of each kind, with the first one's words."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for reason in reasons:
+        first.setdefault(kind := kind_of(reason), reason)
+        counts[kind] += 1
+    return "; ".join(f"{count:,} x {first[kind]}" for kind, count in counts.most_common(most))
 
 
 def _sparse(row: Mapping[str, Any], typical: Mapping[str, float], scale: str, k: int) -> str:
