@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import clipscan
+from clipscan.data.atomic import sweep
 from clipscan.errors import RunError
 from clipscan.run.files import read_json, write_json
+from clipscan.run.lock import exclusive
 
 # In the order of work: each may read what came before.
 STAGES = ("embed", "trusted", "graph", "score", "select")
@@ -136,19 +138,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Two processes in one run folder would each redo the other's work; the second is told so."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self / ".lock").open("w") as file:
-            try:
-                import fcntl
+        """Two processes in one run folder would each redo the other's work; the second is told so.
 
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # no POSIX locks here; renames keep files whole all the same
-                pass
-            except OSError as error:
-                raise RunError(
-                    f"another clipscan works in {self.path}; wait for it or use another --out"
-                ) from error
+        What killed processes were about to write is removed.
+        """
+        with exclusive(self.path):
+            sweep(self.path)
             yield
 
 
