@@ -37,6 +37,41 @@ def test_a_drop_list_holds_pairs_not_keys() -> None:
         "x" in drop  # noqa: B015
 
 
+def test_a_key_or_file_name_alone_is_enough_where_no_other_sample_has_it() -> None:
+    drop = DropList.from_rows([(".", "00007"), (".", "cat/1")], shards=["."])
+    assert "00007" in drop and "00007.png" in drop and "cat/1.JPG" in drop and "00008" not in drop
+    assert drop.mask(["00007", "00008", (".", "cat/1"), "00007.txt"]).tolist() == [False, True, False, True]
+    assert drop.mask([]).dtype == bool
+    with pytest.raises(InputError, match="pairs, and takes keys"):
+        7 in drop  # noqa: B015
+
+
+def test_a_run_knows_which_keys_other_samples_have_too(tmp_path: Path) -> None:
+    pairs = [("a.tar", "x"), ("b.tar", "x"), ("a.tar", "y"), ("b.tar", "y"), ("b.tar", "z"), ("a.tar", "u"),
+             ("b.tar", "v"), ("a.tar", "v.png")]  # fmt: skip
+    shards, keys = zip(*pairs, strict=True)
+    metadata = tmp_path / "embeddings/metadata"
+    metadata.mkdir(parents=True)
+    table = pa.table({"shard": shards, "key": keys, "uid": [""] * len(keys)})
+    pq.write_table(table, metadata / "metadata_00000.parquet")
+    pq.write_table(pa.table({"shard": ["b.tar"], "key": ["u"]}), tmp_path / "bad.parquet")
+    wanted = [pairs[i] for i in (0, 2, 3, 4, 5, 6)]
+    write_lists(tmp_path, [(*pair, "", "test", 1.0) for pair in wanted])
+    drop = DropList.load(tmp_path)
+    assert "z" in drop and "z.png" in drop and "y" in drop, "y is dropped wherever it is"
+    assert "elsewhere" not in drop
+    for key in ("x", "u", "v", "v.png"):  # kept in b.tar; unreadable there; another's file name
+        with pytest.raises(InputError, match=r"other samples may have that key: ask by \(shard, key\) pairs"):
+            key in drop  # noqa: B015
+
+
+def test_a_folders_own_shard_is_known_by_its_name() -> None:
+    drop = DropList.from_rows([(".", "00007")], shards=["."])
+    assert drop(sample(".", "00007")) is False and drop(sample(".", "00008")) is True
+    with pytest.raises(DataError, match="none of the shards"):
+        drop(sample("./0.tar"))
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -86,8 +86,8 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
         reader = csv.DictReader(file)
         if not {"key", "decision"} <= {*(reader.fieldnames or ())}:
             raise ValueError(
-                "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it is "
-                f"{','.join(reader.fieldnames or ())[:200]!r}"
+                "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it "
+                f"is {','.join(reader.fieldnames or ())[:200]!r}"
             )
         yield from reader
 

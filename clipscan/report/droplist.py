@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data.text import printable
 from clipscan.errors import DataError, InputError
+from clipscan.report.find import without_suffix
 from clipscan.report.uids import datacomp, is_uid, pack
 
-SHARDS = b"clipscan.shards"  # schema metadata of drop.parquet: JSON list of every shard of the dataset
+# Schema metadata of drop.parquet, JSON lists:
+SHARDS = b"clipscan.shards"  # every shard of the dataset
+SHARED = b"clipscan.shared"  # keys on the list that name samples off it too, in other shards
 
 
 class DropList:
@@ -24,7 +30,12 @@ class DropList:
 
         keep = DropList.load("run/drop.parquet")
         ("00012.tar", "000120007") in keep          # True: it is on the list of samples to drop
+        "000120007" in keep                         # the same, where the key alone says which sample
+        images[keep.mask(keys)]                     # bool [n], True: it stays
         wds.WebDataset(urls).select(keep)           # reads sample["__url__"] and sample["__key__"]
+
+    A key, or a picture's file name, stands for its sample where no other sample of the dataset has it, which
+    the drop.parquet of a run tells; a list made `from_rows` knows the pairs it was given and no others.
 
     A URL belongs to the shard whose name ends it, whole path parts at a time ("a/0.tar" ends
     "s3://bucket/set/a/0.tar"; it does not end "/set/ba/0.tar"); failing that, to the only shard of the same
@@ -42,15 +53,19 @@ class DropList:
         *,
         uids: Iterable[str] = (),
         shards: Iterable[str] | None = None,
+        shared: Iterable[str] | None = None,
         root: str | None = None,
     ) -> None:
         keys: dict[str, set[str]] = {}
         for shard, key in pairs:
             keys.setdefault(shard, set()).add(key)
         self._keys = {shard: frozenset(of) for shard, of in keys.items()}
+        every = {*self._keys, *(shards or ())}
+        alone = shards is not None and len(every) == 1  # no other shard can have a key of this one
+        self._shared = None if shared is None and not alone else frozenset(shared or ())
         self._uids = frozenset(uid for uid in uids if uid)
         self._complete = shards is not None
-        self._named = _by_file_name({*self._keys, *(shards or ())})
+        self._named = _by_file_name(every)
         self._root = None if root is None else "/".join(_parts(root))
         self._last = ("", "")  # a URL and its shard: a stream stays in one shard for thousands of samples
 
@@ -66,9 +81,9 @@ class DropList:
         if missing:
             raise DataError(f"{path} lacks {sorted(missing)}; expected the drop.parquet of a run folder")
         uids = table["uid"].to_pylist() if "uid" in table.column_names else []
-        listed = (table.schema.metadata or {}).get(SHARDS)
+        shards, shared = (_stated(table, name) for name in (SHARDS, SHARED))
         pairs = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
-        return cls(pairs, uids=uids, shards=None if listed is None else json.loads(listed), root=root)
+        return cls(pairs, uids=uids, shards=shards, shared=shared, root=root)
 
     @classmethod
     def from_rows(
@@ -90,10 +105,37 @@ class DropList:
             root=root,
         )
 
-    def __contains__(self, pair: object) -> bool:
-        if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise InputError(f"a DropList holds (shard, key) pairs, not {pair!r}")
-        return pair[1] in self._keys.get(pair[0], ())
+    def __contains__(self, sample: object) -> bool:
+        """Whether a (shard, key) is on the list, or a key or file name that only one sample has; InputError
+        where that cannot be told."""
+        if isinstance(sample, str):
+            return self._on_list(printable(sample))
+        if not (isinstance(sample, tuple) and len(sample) == 2):
+            raise InputError(f"a DropList holds (shard, key) pairs, and takes keys; not {sample!r}")
+        return sample[1] in self._keys.get(sample[0], ())
+
+    def mask(self, samples: Iterable[str | tuple[str, str]]) -> npt.NDArray[np.bool_]:
+        """Which of n keys, file names or (shard, key) pairs to keep, bool [n]."""
+        return np.array([sample not in self for sample in samples], bool)
+
+    def _on_list(self, name: str) -> bool:
+        key = name if name in self._shards else without_suffix(name)
+        shards = self._shards.get(key, ())
+        if shards and (self._shared is None or key in self._shared):
+            raise InputError(
+                f"{name!r} is dropped in {', '.join(map(repr, shards[:4]))}, and other samples may have that "
+                "key: ask by (shard, key) pairs"
+            )
+        return bool(shards)
+
+    @cached_property
+    def _shards(self) -> dict[str, list[str]]:
+        """Of each key the shards that drop it."""
+        found: dict[str, list[str]] = {}
+        for shard in sorted(self._keys):
+            for key in self._keys[shard]:
+                found.setdefault(key, []).append(shard)
+        return found
 
     def __len__(self) -> int:
         return sum(map(len, self._keys.values()))
@@ -156,9 +198,17 @@ class DropList:
 
     def _by_ending(self, url: str) -> list[str]:
         paths = _paths(url)
+        if not paths and url in self._named.get(url, ()):  # "." is a folder's own shard
+            return [url]
         same_name = sorted({name for path in paths for name in self._named.get(path[-1], ())})
         ends = [name for name in same_name if any(_ends(path, name) for path in paths)]
         return ends or same_name
+
+
+def _stated(table: pa.Table, name: bytes) -> list[str] | None:
+    """A list of the table's metadata, None where it has none."""
+    text = (table.schema.metadata or {}).get(name)
+    return None if text is None else json.loads(text)
 
 
 def _by_file_name(shards: Iterable[str]) -> dict[str, tuple[str, ...]]:

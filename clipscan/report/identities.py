@@ -48,7 +48,10 @@ def _no_nulls(column: pa.Array) -> pa.Array:
     return column.fill_null("") if pa.types.is_string(column.type) else column
 
 
-def bad_shards(run: Path) -> set[str]:
-    """Shards that bad.parquet names: some have no readable sample at all, yet belong to the dataset."""
+def bad_pairs(run: Path) -> set[tuple[str, str]]:
+    """(shard, key) of what could not be read, as bad.parquet names it."""
     path = run / "bad.parquet"
-    return set(pq.read_table(path, columns=["shard"])["shard"].to_pylist()) if path.exists() else set()
+    if not path.exists():
+        return set()
+    table = pq.read_table(path, columns=["shard", "key"])
+    return set(zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True))

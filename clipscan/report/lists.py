@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 from clipscan.data.atomic import replacing, save_array
 from clipscan.errors import InputError, RunError
 from clipscan.report.choose import select
-from clipscan.report.droplist import SHARDS, DropList
+from clipscan.report.droplist import SHARDS, SHARED, DropList
 from clipscan.report.droptable import DROP_SCHEMA
-from clipscan.report.identities import bad_shards, identities
+from clipscan.report.find import without_suffix
+from clipscan.report.identities import bad_pairs, identities
 from clipscan.report.names import escape, read_list, unescape
 from clipscan.report.uids import datacomp, is_uid, pack
 
@@ -67,7 +68,7 @@ def write_lists(
         with keep_draft.open("w", encoding="utf-8", newline="\n") as keep:
             walk = _walk(run, wanted, keep)
         drop_draft.write_text("".join(map(_line, wanted)), encoding="utf-8", newline="\n")
-        pq.write_table(with_shards(table, walk.shards), parquet_draft)
+        pq.write_table(with_shards(table, walk.shards, walk.shared), parquet_draft)
         uids = None if walk.halves is None else datacomp(walk.halves)
         if uids is not None:
             save_array(uids_draft, uids)
@@ -76,9 +77,12 @@ def write_lists(
     return Written(walk.kept, len(wanted), None if uids is None else len(uids))
 
 
-def with_shards(table: pa.Table, shards: Iterable[str]) -> pa.Table:
-    """The table as DropList reads it: its metadata names every shard of the dataset."""
+def with_shards(table: pa.Table, shards: Iterable[str], shared: Iterable[str] | None = None) -> pa.Table:
+    """The table as DropList reads it: its metadata names every shard of the dataset and, where that is known,
+    the keys that samples off the list have too."""
     metadata = {**(table.schema.metadata or {}), SHARDS: json.dumps(sorted(shards)).encode()}
+    if shared is not None:
+        metadata[SHARED] = json.dumps(sorted(shared)).encode()
     return table.replace_schema_metadata(metadata)
 
 
@@ -106,6 +110,7 @@ def _distinct_pairs(table: pa.Table) -> dict[Pair, None]:
 class _Walked(NamedTuple):
     kept: int
     shards: set[str]
+    shared: set[str]  # keys of `wanted` that a sample has which is not wanted, kept or unreadable
     halves: npt.NDArray[np.uint64] | None  # [kept, 2] uids; None unless every embedded sample has one
 
 
@@ -113,7 +118,10 @@ def _walk(run: Path, wanted: dict[Pair, None], keep: IO[str]) -> _Walked:
     """One pass over the identities of `run`; writes the kept ones to `keep`."""
     met: set[Pair] = set()
     dropped_uids: set[str] = set()
-    shards = bad_shards(run)
+    unreadable = bad_pairs(run)
+    shards = {shard for shard, _ in unreadable}
+    keys = {key for _, key in wanted}
+    shared = _claimed(keys, (key for _, key in unreadable - wanted.keys()))
     halves: list[npt.NDArray[np.uint64]] | None = []
     kept = 0
     for batch in identities(run):
@@ -123,13 +131,19 @@ def _walk(run: Path, wanted: dict[Pair, None], keep: IO[str]) -> _Walked:
         stays = [pair not in wanted for pair in pairs]
         keep.writelines(_line(pair) for pair, stay in zip(pairs, stays, strict=True) if stay)
         met.update(pair for pair, stay in zip(pairs, stays, strict=True) if not stay)
+        shared |= _claimed(keys, (key for (_, key), stay in zip(pairs, stays, strict=True) if stay))
         kept += sum(stays)
         halves = None if halves is None or not all(map(is_uid, uids)) else halves
         if halves is not None:
             halves.append(pack(uid for uid, stay in zip(uids, stays, strict=True) if stay))
             dropped_uids.update(uid for uid, stay in zip(uids, stays, strict=True) if not stay)
     _refuse_strangers(run, wanted, met)
-    return _Walked(kept, shards, _without(halves, dropped_uids))
+    return _Walked(kept, shards, shared, _without(halves, dropped_uids))
+
+
+def _claimed(keys: set[str], others: Iterable[str]) -> set[str]:
+    """Those of `keys` that the keys of other samples may be taken for, whole or as file names."""
+    return {key for other in others for key in (other, without_suffix(other)) if key in keys}
 
 
 def _refuse_strangers(run: Path, wanted: dict[Pair, None], met: set[Pair]) -> None:

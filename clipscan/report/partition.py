@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from clipscan.errors import RunError
 from clipscan.report import histogram
 from clipscan.report.droptable import DROP_SCHEMA
-from clipscan.report.identities import bad_shards, batches
+from clipscan.report.identities import bad_pairs, batches
 from clipscan.report.lists import Written, with_shards, write_lists
 from clipscan.run.files import read_json, write_table
 from clipscan.run.partitioning import FOLDER
@@ -33,7 +33,7 @@ def write_partition(run: Path) -> Written:
     """The lists of a run that partition_stage has split; `dropped` of what comes back are the risky pairs."""
     table = pq.read_table(run / FOLDER / "partition.parquet")
     table = table.append_column("score", pc.subtract(1.0, table["cosine"]))
-    shards = {*bad_shards(run), *table["shard"].unique().to_pylist()}
+    shards = {*(shard for shard, _ in bad_pairs(run)), *table["shard"].unique().to_pylist()}
     safe = _rows(table.filter(table["safe"]).sort_by("score"), "safe")
     risky = _rows(table.filter(pc.invert(table["safe"])).sort_by([("score", "descending")]), "risky")
     written = write_lists(run, risky, to=run / FOLDER, names=("safe", "risky"))

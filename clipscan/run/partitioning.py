@@ -37,10 +37,15 @@ def partition_stage(
     """Split the pairs of an embedded run; an earlier partition is replaced.
 
     Raises RunError for a run without caption vectors, or without a trusted model where that is asked, and
-    InputError as scores.mixture.partition does; nothing is changed then.
+    InputError as scores.mixture.partition does and, unless a share decides, where the cosines do not
+    separate; nothing is changed then.
     """
     cosine = _cosines(run, dataset, by)
     found = partition(cosine, threshold=threshold, share=share)
+    if share is None and not found.separated:
+        raise InputError(
+            f"{run.path}: {found.finding()}. To take a share of the pairs for safe all the same: --share 0.85"
+        )
     (run / FOLDER / "partition.json").unlink(missing_ok=True)
     table = metadata(run, ["shard", "key", "uid"])
     columns = {"cosine": cosine, "posterior": found.posterior, "safe": found.safe}

@@ -26,7 +26,10 @@ THRESHOLD = 0.9
 # in at most 3 of 100 (normal, Student's t, gamma, log-normal, exponential; tests/test_mixture.py has them).
 LEAST = 300
 DISTINCT = 20  # different values, below which there is no shape to fit
-TOO_FEW = f"a mixture needs at least {LEAST} cosines, {DISTINCT} different ones among them"
+TOO_FEW = (
+    "there are too few pairs to tell safe from risky ones: a mixture needs at least "
+    f"{LEAST} cosines, {DISTINCT} different ones among them"
+)
 GRID = 1000  # values are fitted on a grid of this many steps a standard deviation: a million become thousands
 FLOOR = 0.05  # standard deviations: no component is narrower, or the copies of one pair would be one
 STARTS = (0.02, 0.1, 0.5, 0.9, 0.98)  # shares of the values in the low component to begin with
@@ -70,8 +73,9 @@ class Mixture(NamedTuple):
                 f"{self.high.weight:.1%} around {self.high.mean:.3f}, d' = {self.apart:.2f}"
             )
         return (
-            f"the cosines do not separate into two components: d' = {self.apart:.2f} "
-            f"(at least {APART:g} is needed), gain in BIC {self.gain:,.0f} (more than {GAIN:g} is needed)"
+            "safe and risky pairs cannot be told apart: the cosines do not separate into two components "
+            f"(d' = {self.apart:.2f} deviations between their means, at least {APART:g} are needed; two gain "
+            f"{self.gain:,.0f} over one in BIC, more than {GAIN:g} is needed)"
         )
 
     def posterior(self, values: ArrayLike) -> Array:
@@ -103,26 +107,35 @@ class Partition(NamedTuple):
     posterior: Array
     mixture: Mixture | None
 
+    @property
+    def separated(self) -> bool:
+        """Whether there are two populations, so that the posterior means something."""
+        return self.mixture is not None and self.mixture.separates
+
     def words(self) -> str:
-        found = self.mixture.words() if self.mixture else TOO_FEW
-        return f"{int(self.safe.sum()):,} of {len(self.safe):,} pairs are safe; {found}"
+        return f"{int(self.safe.sum()):,} of {len(self.safe):,} pairs are safe; {self.finding()}"
+
+    def finding(self) -> str:
+        """The mixture in words."""
+        return self.mixture.words() if self.mixture else TOO_FEW
 
 
 def partition(cosine: ArrayLike, *, threshold: float | None = None, share: float | None = None) -> Partition:
     """Split n pairs by their cosines into safe and risky ones.
 
         cosine = 1 - clipscan.score(images, text=captions, method="cosine").scores
-        clipscan.partition(cosine).safe
+        p = clipscan.partition(cosine)
+        p.safe if p.separated else p.words()
 
     cosine [n]: of picture and caption, high = they fit, in a model that has NOT learnt its poison: after a
     unimodal warm-up and one epoch at a small rate, or trained elsewhere. A fully trained suspect finds its
     poison fitting. Any scale will do.
     Safe are those whose posterior of the high component is at least `threshold` (0.9 unless given), or the
     `share` of all n with the highest cosines, rounded up; of equal cosines the first. What is not finite is
-    never safe.
+    never safe. A mixture that does not separate comes back with `separated` False; unless a share decides no
+    pair is safe there, as a posterior would mean nothing.
 
-    Raises InputError for both rules at once, for values outside 0..1 and, where a threshold decides, for a
-    mixture that does not separate: a posterior would mean nothing there. Source: Yang et al. 2024.
+    Raises InputError for both rules at once and for values outside 0..1. Source: Yang et al. 2024.
     """
     values = np.asarray(cosine, np.float64)
     if values.ndim != 1:
@@ -133,13 +146,9 @@ def partition(cosine: ArrayLike, *, threshold: float | None = None, share: float
         if value is not None and not 0 <= value <= 1:
             raise InputError(f"{name}={value!r} must lie in 0..1")
     mixture = fit_mixture(values)
-    believed = mixture is not None and mixture.separates
-    posterior = mixture.posterior(values) if mixture and believed else np.full(len(values), np.nan)
+    posterior = mixture.posterior(values) if mixture and mixture.separates else np.full(len(values), np.nan)
     if share is not None:
         return Partition(highest(values, share), posterior, mixture)
-    if not believed:
-        why = mixture.words() if mixture else TOO_FEW
-        raise InputError(f"{why}; a share of the pairs can be had all the same: share=0.85")
     return Partition(posterior >= (THRESHOLD if threshold is None else threshold), posterior, mixture)
 
 

@@ -13,6 +13,8 @@ from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 from clipscan.scores.estimate import Estimate, estimate_of
 
+TOP = 100  # rows, where nobody says how many
+
 
 def count_of(fraction: float, n: int) -> int:
     """A share of n rows as a number of rows, rounded up; 0.07 of 100 is 7, whatever binary makes of 0.07."""
@@ -22,6 +24,10 @@ def count_of(fraction: float, n: int) -> int:
 @dataclass
 class ScoreResult:
     """Scores of n rows.
+
+    `result[name]` is one column [n], always. `result.scores` is that column where there is no other, and a
+    dict of all where several methods or references were asked for. Both, `top` and `flag` give arrays of the
+    library of the input, on its device; `columns` and `spread` are dicts of NumPy arrays, always.
 
     columns    name -> [n] float64. A name is the method ("dao"), with several references "dao@1024x8".
     spread     name -> [n] float64, standard deviation over the draws of the reference (0 for one draw).
@@ -38,7 +44,7 @@ class ScoreResult:
 
     @property
     def scores(self) -> Any:
-        """The column where there is one, else a dict of columns; arrays of the library of the input."""
+        """The column [n] where there is one, else a dict of columns by name."""
         if len(self.columns) == 1:
             return self[next(iter(self.columns))]
         return {name: self[name] for name in self.columns}
@@ -46,9 +52,14 @@ class ScoreResult:
     def __getitem__(self, name: str) -> Any:
         return self.convert(self._column(name))
 
-    def top(self, count: int = 100, method: str | None = None) -> Array:
-        """Row numbers of the `count` most suspicious rows, most suspicious first; ties by row number."""
-        return np.argsort(-self._column(method), kind="stable")[:count]
+    def top(self, count: int | None = None, method: str | None = None) -> Any:
+        """Row numbers of the `count` most suspicious rows, int64 [count], most suspicious first; ties by row
+        number, NaN last. Unless a count is given 100, or all where there are fewer; InputError for more rows
+        than there are."""
+        n = len(self._column(method))
+        if count is not None and not 0 <= count <= n:
+            raise InputError(f"top({count}) of {n} rows: ask for 0 to {n}, or for none in particular: top()")
+        return self.convert(self._first(min(TOP, n) if count is None else count, method))
 
     def flag(
         self, *, fraction: float | None = None, threshold: float | None = None, method: str | None = None
@@ -63,7 +74,7 @@ class ScoreResult:
         if not 0 <= fraction <= 1:
             raise InputError(f"fraction={fraction} is not between 0 and 1")
         flags = np.zeros(len(column), bool)
-        flags[self.top(count_of(fraction, len(column)), method)] = True
+        flags[self._first(count_of(fraction, len(column)), method)] = True
         return self.convert(flags)
 
     def estimate(self, method: str | None = None) -> Estimate:
@@ -73,6 +84,9 @@ class ScoreResult:
         """
         column = self._column(method)
         return estimate_of(method or next(iter(self.columns)), column)
+
+    def _first(self, count: int, method: str | None) -> Array:
+        return np.argsort(-self._column(method), kind="stable")[:count]
 
     def _column(self, name: str | None) -> Array:
         if name is None and len(self.columns) > 1:
