@@ -17,47 +17,42 @@ so the vectors would depend on the machine.
 from __future__ import annotations
 
 import queue
-import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import NamedTuple, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Self
 
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed.pixels import PixelSpec
-from clipscan.embed.process import Decoder, Died
+from clipscan.embed.worker import Allowance, Pixels, Task, Worker
 from clipscan.engine import cores
 
 CHUNK_SAMPLES = 64  # per request: 64 answers at 32 px are about 10 ms of work, so waiting is lost in it
 CHUNK_BYTES = 2 << 20  # or this many encoded bytes, so that large photographs are spread evenly
+TIME_LIMIT = 30.0  # seconds
+SHARD_LIMIT = 600.0  # seconds
 
-Pixels = NDArray[np.uint8]  # [S, S, 3]
 Decoded = tuple[Sample, Pixels]
-
-
-class _Task(NamedTuple):
-    pictures: list[bytes]
-    spec: PixelSpec
-    answer: Future[list[Pixels | str]]
 
 
 class DecodePool:
     """`workers` decoding processes (default: one per core that we may use), started when first needed.
 
-    A picture whose decoder dies twice, or takes longer than `time_limit` seconds, is given up.
-    Use as a context manager, or call close().
+    A picture whose decoder dies twice, or takes longer than `time_limit` seconds, is given up. Of these
+    seconds the first USUAL_SECONDS (worker.py) are free; what pictures take beyond is counted, and when it
+    comes to `shard_limit` for one shard, the rest of its pictures have USUAL_SECONDS each.
+    Use as a context manager, or call close(): either ends the processes at once, whatever they are at.
     """
 
-    def __init__(self, workers: int | None = None, *, time_limit: float = 30.0) -> None:
+    def __init__(
+        self, workers: int | None = None, *, time_limit: float = TIME_LIMIT, shard_limit: float = SHARD_LIMIT
+    ) -> None:
         if workers is not None and workers < 1:
             raise ValueError(f"a pool needs at least one decoding process, got workers={workers}")
         self.workers = workers or cores()
-        self.time_limit = time_limit
-        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self.time_limit, self.shard_limit = time_limit, shard_limit
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._threads: list[Worker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -70,65 +65,43 @@ class DecodePool:
         """Chunks worth having under way: everyone busy, and the next one waiting."""
         return 2 * self.workers + 2
 
-    def submit(self, pictures: list[bytes], spec: PixelSpec) -> Future[list[Pixels | str]]:
+    def submit(
+        self, pictures: list[bytes], allowances: list[Allowance], spec: PixelSpec
+    ) -> Future[list[Pixels | str]]:
         """Pixels, or the reason why there are none, of each picture, in order."""
         if not self._threads:
-            self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(self.workers)]
+            self._threads = [Worker(self._tasks, self.time_limit) for _ in range(self.workers)]
             for thread in self._threads:
                 thread.start()
         answer: Future[list[Pixels | str]] = Future()
-        self._tasks.put(_Task(pictures, spec, answer))
+        self._tasks.put(Task(pictures, allowances, spec, answer))
         return answer
 
     def close(self) -> None:
-        """End the processes. What they are at is finished, what waits is dropped."""
+        """End the processes at once. Whoever still waits for an answer gets CancelledError."""
         while not self._tasks.empty():
             if waiting := self._tasks.get():
                 waiting.answer.cancel()
-        for _ in self._threads:
+        for thread in self._threads:
+            thread.stop()
             self._tasks.put(None)
         for thread in self._threads:
             thread.join()
         self._threads = []
 
-    def _serve(self) -> None:
-        """One thread: holds at most one decoder, replaces it when it dies."""
-        decoder: Decoder | None = None
-        while (task := self._tasks.get()) is not None:
-            try:
-                answers: list[Pixels | str] = []
-                deaths = 0  # at the picture that is next
-                while len(answers) < len(task.pictures):
-                    decoder = decoder or Decoder(self.time_limit)
-                    try:
-                        decoder.send(task.pictures[len(answers) :], task.spec)
-                        while len(answers) < len(task.pictures):
-                            answers.append(decoder.receive(task.spec))
-                            deaths = 0
-                    except (Died, BrokenPipeError) as death:
-                        decoder.close()
-                        decoder = None
-                        deaths += 1
-                        if deaths == 2 or (isinstance(death, Died) and death.hung):
-                            answers.append(f"its decoder {death}")
-                            deaths = 0
-                task.answer.set_result(answers)
-            except BaseException as error:
-                task.answer.set_exception(error)
-        if decoder is not None:
-            decoder.close()
-
 
 def decode_all(samples: Iterable[Sample | Bad], spec: PixelSpec, pool: DecodePool) -> Iterator[Decoded | Bad]:
     """Each sample with its pixels, uint8 [S, S, 3], in the order they came.
 
-    What was Bad stays so; a picture that is missing, over the byte limit, over the pixel limit,
+    What was Bad stays so; a picture that is missing, over the byte limit, over the pixel limit, too slow,
     unreadable or deadly becomes Bad with the reason. At most pool.depth chunks are in memory.
     """
+    shards: defaultdict[str, Allowance] = defaultdict(lambda: Allowance(pool.shard_limit))
     under_way: deque[tuple[list[Sample | Bad], Future[list[Pixels | str]]]] = deque()
     for chunk in _chunks(samples, spec):
-        pictures = [one.image for one in chunk if isinstance(one, Sample) and one.image is not None]
-        under_way.append((chunk, pool.submit(pictures, spec)))
+        good = [(one.image, shards[one.shard]) for one in chunk if isinstance(one, Sample) and one.image]
+        pictures, allowances = [picture for picture, _ in good], [allowance for _, allowance in good]
+        under_way.append((chunk, pool.submit(pictures, allowances, spec)))
         if len(under_way) > pool.depth:
             yield from _joined(*under_way.popleft())
     while under_way:

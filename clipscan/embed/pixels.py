@@ -131,15 +131,19 @@ def request(pictures: list[bytes], spec: PixelSpec) -> bytes:
     )
 
 
-def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answer requests until their end: the parent closed the pipe, or died."""
+def serve(requests: BinaryIO, replies: BinaryIO, seconds: int = 0) -> None:
+    """Answer requests until their end: the parent closed the pipe, or died. A picture that takes longer than
+    `seconds` (0: no limit) ends this process: the parent would have done it, so there is none any more."""
     while head := requests.read(4):
         spec = PixelSpec(**json.loads(requests.read(*struct.unpack("<I", head))))
         (count,) = struct.unpack("<I", requests.read(4))
         lengths = struct.unpack(f"<{count}Q", requests.read(8 * count))
         # All of them before the first answer: the parent writes a whole request before it reads.
         for data in [requests.read(length) for length in lengths]:
-            replies.write(answer(data, spec))
+            signal.alarm(seconds)
+            reply = answer(data, spec)
+            signal.alarm(0)  # how long the parent takes to read it is not ours to limit
+            replies.write(reply)
             replies.flush()
 
 
@@ -161,7 +165,7 @@ def main() -> None:
     replies.write(READY)
     replies.flush()
     os.dup2(silence, 2)  # libtiff and others chat about broken files
-    serve(sys.stdin.buffer, replies)
+    serve(sys.stdin.buffer, replies, *map(int, sys.argv[1:2]))
 
 
 if __name__ == "__main__":

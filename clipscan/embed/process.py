@@ -1,4 +1,4 @@
-"""One decoding process (pixels.py), driven through two pipes by one thread."""
+"""One decoding process (pixels.py), driven through two pipes by one thread; any thread may kill it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from clipscan.embed import pixels
 from clipscan.embed.pixels import PixelSpec
-from clipscan.errors import ClipscanError
 
 START_SECONDS = 60.0
+KILL_SECONDS = 5.0  # a killed process that waits for a dead disk stays; we do not wait for it
 PIPE_BYTES = 1 << 20  # what Linux grants anybody; a pipe of the usual 64 kB holds half a picture of 224 px
 HEAD = struct.Struct("<BI")
 LONGEST_REASON = 4_096  # bytes; ours have at most 300 characters
@@ -33,66 +33,105 @@ class Died(Exception):
 
 
 class Decoder:
-    """One decoding process, driven by one thread."""
+    """One decoding process. It has just been started: wait_until_ready() before anything is sent.
+
+    time_limit: seconds; at twice as many for one picture it ends itself, as nobody else has done so.
+    """
 
     def __init__(self, time_limit: float) -> None:
-        self.time_limit = time_limit
         # -P: a file of ours next to pixels.py must not pass for a library of the same name.
+        # A process group of its own: Ctrl-C and Ctrl-Z are the parent's, which ends its decoders itself.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", pixels.__file__],
+            [sys.executable, "-P", pixels.__file__, str(2 * int(time_limit) + 1)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, process_group=0,
         )  # fmt: skip
-        assert self.process.stdin and self.process.stdout and self.process.stderr
-        self.requests, self.replies = self.process.stdin, self.process.stdout.fileno()
+        assert self.process.stdin and self.process.stdout
+        self.requests, self.replies = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self.requests, False)
         _widen(self.replies)
-        self.answered = select.poll()
-        self.answered.register(self.replies, select.POLLIN)
+        self.heard, self.open = select.poll(), select.poll()
+        self.heard.register(self.replies, select.POLLIN)
+        self.open.register(self.requests, select.POLLOUT)
+
+    def wait_until_ready(self) -> None:
+        """Returns when it can take requests; Died, with what it said, when it cannot start."""
         ready = bytearray(1)
-        with contextlib.suppress(Died):
-            self._fill(memoryview(ready), START_SECONDS)
+        try:
+            self._fill(memoryview(ready), time.monotonic() + START_SECONDS)
+        except TimeoutError:
+            raise self._too_slow(f"said nothing for {START_SECONDS:g} s") from None
+        except Died as death:
+            raise Died(self._last_words() or str(death)) from None
         if ready != pixels.READY:
-            self.process.kill()
-            said = self.process.stderr.read().decode(errors="replace").strip()
-            raise ClipscanError(f"a decoding process did not start: {said[-2000:] or 'it said nothing'}")
-
-    def send(self, pictures: list[bytes], spec: PixelSpec) -> None:
-        """Hand over a request; BrokenPipeError when the process is gone."""
-        self.requests.write(pixels.request(pictures, spec))
-        self.requests.flush()
-
-    def receive(self, spec: PixelSpec) -> NDArray[np.uint8] | str:
-        """The next picture's pixels [S, S, 3], or the reason why there are none; Died when nobody answers."""
-        head = bytearray(HEAD.size)
-        self._fill(memoryview(head), self.time_limit)
-        bad, length = HEAD.unpack(head)
-        if length > LONGEST_REASON if bad else length != spec.nbytes:
             raise Died("answered out of turn")
-        payload = np.empty(length, np.uint8)
-        self._fill(payload.data, self.time_limit)
+
+    def send(self, pictures: list[bytes], spec: PixelSpec, seconds: float) -> None:
+        """Hand over a request; Died when nobody takes any of it for so long."""
+        left = memoryview(pixels.request(pictures, spec))
+        while left:
+            if not self.open.poll(seconds * 1000):
+                raise self._too_slow(f"took no picture for {seconds:g} s")
+            try:
+                left = left[os.write(self.requests, left) :]
+            except BrokenPipeError:
+                raise Died(self._ending()) from None
+
+    def receive(self, spec: PixelSpec, seconds: float) -> NDArray[np.uint8] | str:
+        """The next picture's pixels [S, S, 3], or the reason why there are none; Died when nobody answers."""
+        deadline = time.monotonic() + seconds
+        head = bytearray(HEAD.size)
+        try:
+            self._fill(memoryview(head), deadline)
+            bad, length = HEAD.unpack(head)
+            if length > LONGEST_REASON if bad else length != spec.nbytes:
+                raise Died("answered out of turn")
+            payload = np.empty(length, np.uint8)
+            self._fill(payload.data, deadline)
+        except TimeoutError:
+            raise self._too_slow(f"took longer than {seconds:g} s") from None
         return payload.tobytes().decode(errors="replace") if bad else payload.reshape(spec.size, spec.size, 3)
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End it now. Whoever waits for it is told so."""
         self.process.kill()
-        self.process.communicate()
 
-    def _fill(self, room: memoryview, seconds: float) -> None:
-        """Read until there is no more room."""
-        deadline = time.monotonic() + seconds
+    def close(self) -> None:
+        """End it and give back what it held."""
+        self.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.communicate(timeout=KILL_SECONDS)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]
+
+    def _fill(self, room: memoryview, deadline: float) -> None:
+        """Read until there is no more room; TimeoutError at the deadline."""
         while room:
-            if not self.answered.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                self.process.kill()
-                raise Died(f"took longer than {seconds:g} s", hung=True)
+            if not self.heard.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
             if not (count := os.readv(self.replies, [room])):
-                raise Died(_ending(self.process.wait()))
+                raise Died(self._ending())
             room = room[count:]
+
+    def _too_slow(self, how: str) -> Died:
+        self.kill()
+        return Died(how, hung=True)
+
+    def _ending(self) -> str:
+        try:
+            code = self.process.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.communicate(timeout=KILL_SECONDS)[1].decode(errors="replace").strip()[-2000:]
+        return ""
 
 
 def _widen(pipe: int) -> None:
     """Let a decoder run PIPE_BYTES ahead of its reader, which waits for Python's lock again and again."""
     with contextlib.suppress(AttributeError, OSError):  # not Linux; beyond what this user may have
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-
-def _ending(code: int) -> str:
-    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
