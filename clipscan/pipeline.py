@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipscan.data import Counts, Dataset, open_dataset, write_without
-from clipscan.errors import InputError
+from clipscan.errors import InputError, RunError
 from clipscan.report.choose import select
 from clipscan.report.explain import explain as explained
 from clipscan.report.lists import DropList, Written, write_lists
@@ -25,9 +25,10 @@ from clipscan.run import (
     select_stage,
     trusted_stage,
 )
-from clipscan.run.embedding import encoder_place, pairs
-from clipscan.run.folder import run_record
+from clipscan.run.embedding import encoder_place
 from clipscan.run.partitioning import partition_stage
+from clipscan.run.places import refuse_target
+from clipscan.run.scanned import SCAN_AGAIN, Scanned, changed_since, reopened
 from clipscan.scores.estimate import Estimate
 from clipscan.scores.mixture import Partition
 
@@ -146,9 +147,7 @@ def embed(
     run = RunFolder(out)
     with run.lock():
         embed_stage(run, dataset, encoder, progress, **options)
-        run.update(
-            opened={"image_key": image_key, "text_key": text_key}, encoder=encoder_place(model, pretrained)
-        )
+        run.update(encoder=encoder_place(model, pretrained))
         trusted_stage(run, dataset, trusted, progress, **options)
     return run, dataset
 
@@ -254,33 +253,45 @@ def partition(
 
 
 def reopen(run: RunFolder) -> Dataset:
-    """The dataset of a run, opened as it was; RunError when it is gone."""
-    record = run_record(run.path)
-    how = dict(record.get("opened", {}))
-    how["format"] = record["dataset"]["format"]
-    return open_dataset(record["dataset"]["source"], **how)
+    """The dataset of a run, opened as it was; RunError when it is gone, or no longer what was scanned."""
+    dataset, changes = reopened(run)
+    if changes:
+        raise RunError(f"{changed_since(run, changes)}. {SCAN_AGAIN}")
+    return dataset
 
 
 def apply(
-    path: str | Path, to: str | Path, *, drop: str | Path | None = None, keep_bad: bool = False
+    path: str | Path,
+    to: str | Path,
+    *,
+    drop: str | Path | None = None,
+    keep_bad: bool = False,
+    leave_out_unscanned: bool = False,
 ) -> Counts:
     """Write the dataset of a run to the folder `to` without the samples on its drop list, or on that in the
-    file `drop`, and, unless `keep_bad`, without those that could not be read or decoded (bad.parquet). All
-    others keep their bytes.
-    """
-    import pyarrow.parquet as pq
+    file `drop`, and, unless `keep_bad`, without those that were not embedded (bad.parquet). All others keep
+    their bytes.
 
+    Files that are new or changed since the scan are refused, or, with leave_out_unscanned, left out with all
+    that is in them. RunError for these and for a target in run or dataset; DataError where a sample of the
+    lists is not found. The target is made whole or not at all.
+    """
     run = RunFolder(path)
-    listed = set(DropList.load(drop or run / "drop.parquet"))
-    dataset = reopen(run)
-    if keep_bad:
-        return write_without(dataset, listed, to, drop_bad=False)
-    bad = {(row["shard"], row["key"]) for row in pq.read_table(run / "bad.parquet").to_pylist()}
-    # The second of two equal keys is bad; the first is not, and has the same name.
-    bad -= set(pairs(run, {shard for shard, _ in bad}))
-    counts = write_without(dataset, listed | bad, to)
-    undecodable = counts.dropped - len(listed)
-    return counts._replace(dropped=len(listed), bad=counts.bad + undecodable)
+    dataset, changes = reopened(run)
+    refuse_target(Path(to), run.path, dataset)
+    if changes and not leave_out_unscanned:
+        raise RunError(
+            f"{changed_since(run, changes)}. {SCAN_AGAIN}, or leave them out: --leave-out-unscanned"
+        )
+    drop_list = set(DropList.load(drop or run / "drop.parquet"))
+    scanned = Scanned(run, dataset)
+    left_out = scanned.leave_out(changes.same)
+    here = {shard.name for shard in dataset.shards}
+    listed = {pair for pair in drop_list if pair[0] in here or pair[0] not in scanned.names}
+    counts = write_without(
+        dataset, listed, to, drop_bad=not keep_bad, scanned=scanned.keys, verify=scanned.verify
+    )
+    return counts._replace(left_out=left_out)
 
 
 def explain(path: str | Path, key: str) -> str:

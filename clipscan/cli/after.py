@@ -178,9 +178,19 @@ def apply(
         typer.Option(help="instead of RUN/drop.parquet: RUN/partition/risky.parquet"),
     ] = None,
     keep_bad: Annotated[bool, typer.Option("--keep-bad", help="copy unreadable samples too")] = False,
+    leave_out_unscanned: Annotated[
+        bool,
+        typer.Option("--leave-out-unscanned", help="leave files out that are new or changed since the scan"),
+    ] = False,
 ) -> None:
-    """Write the dataset without the samples on the drop list; the bytes of all others are untouched."""
+    """Write the dataset without the samples on the drop list; the bytes of all others are untouched.
+
+    Only what was scanned is written: files that are new or changed since then are refused, or left out.
+    """
     from clipscan.pipeline import apply as run_apply
 
-    counts = run_apply(run, to, drop=drop, keep_bad=keep_bad)
-    print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} unreadable")
+    counts = run_apply(run, to, drop=drop, keep_bad=keep_bad, leave_out_unscanned=leave_out_unscanned)
+    bad = "unreadable ones copied" if keep_bad else "unreadable"
+    print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} {bad}")
+    if counts.left_out:
+        print(f"left out, new or changed since the scan: {', '.join(counts.left_out)}")

@@ -16,7 +16,7 @@ from clipscan.data.csv_table import open_csv
 from clipscan.data.dataset import Dataset, Shard, Vectors
 from clipscan.data.detect import detect, nothing_found
 from clipscan.data.embeddings import open_embeddings
-from clipscan.data.files import Inventory, take_inventory
+from clipscan.data.files import Inventory, absolute_place, places_of, take_inventory
 from clipscan.data.folder import open_folder
 from clipscan.data.parquet import open_parquet
 from clipscan.data.sample import Bad, Sample
@@ -75,6 +75,11 @@ def open_dataset(
     dataset = _OPENERS[chosen](inventory, image_key, text_key, rows_per_shard)
     if not dataset.shards:
         raise nothing_found(inventory, chosen)
+    dataset.roots = inventory.roots
+    dataset.opened = {
+        "source": [absolute_place(place) for place in places_of(source)],
+        "format": chosen, "image_key": image_key, "text_key": text_key, "rows_per_shard": rows_per_shard,
+    }  # fmt: skip
     if inventory.passed_over:
         odd = f"{len(inventory.passed_over):,} linked folders or special files passed over"
         dataset.notes = "; ".join(filter(None, [dataset.notes, odd]))

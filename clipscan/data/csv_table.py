@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, slices, stem
 from clipscan.data.files import File, Inventory, extension, is_url
 from clipscan.data.lines import LineReader
-from clipscan.data.pictures import read_picture
+from clipscan.data.pictures import files_inside, read_picture
 from clipscan.data.sample import Bad, Sample
 from clipscan.data.text import KEY_FIELDS, Unfit, caption_text, first_field, printable, tag_text, tags
 from clipscan.errors import DataError
@@ -47,6 +47,7 @@ class CsvTable(Dataset):
     """Rows of tables; a shard is a table or a slice of one, `at` the row number, header not counted."""
 
     format = "csv"
+    stamped = False  # of the table only, not of the pictures
 
     def __init__(
         self,
@@ -80,6 +81,13 @@ class CsvTable(Dataset):
                 if row.at >= stop:
                     return
                 yield row
+
+    def files(self, shard: Shard) -> dict[str, File]:
+        """The table, and the pictures that the shard's rows name."""
+        cells = (row.cells for row in self.rows(shard))
+        column = self.headers[shard.location].image
+        names = [str(one.get(column) or "") for one in cells if not isinstance(one, Unfit)]
+        return super().files(shard) | files_inside(os.path.dirname(shard.location), filter(None, names))
 
     def _key(self, shard: Shard, row: Row) -> str:
         if isinstance(row.cells, Unfit):

@@ -10,10 +10,11 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from clipscan.data.files import File, describe, is_url
 from clipscan.data.sample import Bad, Sample, tally
 from clipscan.errors import DataError
 
@@ -53,6 +54,7 @@ class Dataset(ABC):
     """
 
     format: ClassVar[str]
+    stamped: ClassVar[bool] = True  # a shard's stamp tells of all its files
 
     def __init__(self, source: str, shards: list[Shard], notes: str = "") -> None:
         if len({shard.name for shard in shards}) < len(shards):
@@ -61,6 +63,8 @@ class Dataset(ABC):
         self.shards = shards
         self.notes = notes  # what detection saw and left alone, for describe()
         self.passed: dict[str, Counter[str]] = {}  # by shard as read: extensions of members of no pair
+        self.roots: list[str] = []  # absolute paths and URLs of what was named, brace lists expanded
+        self.opened: dict[str, Any] = {}  # arguments of open_dataset that open it again from any folder
 
     @abstractmethod
     def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
@@ -86,6 +90,15 @@ class Dataset(ABC):
         else:
             found = (r.outcome for r in self.records(shard, {at: key for key, at in wanted.items()}))
         return (sample for sample in found if isinstance(sample, Sample))
+
+    def files(self, shard: Shard) -> dict[str, File]:
+        """Name -> every file whose bytes decide what the shard holds, as it is by now. Never outside."""
+        place = shard.location
+        return {whole_name(shard): File(*shard[1:4]) if is_url(place) else describe(place)}
+
+    def columns(self, shard: Shard) -> tuple[str, ...]:
+        """What is read of it, where that was chosen by looking at another file than the shard's."""
+        return ()
 
     def vectors(self, shard: Shard) -> Vectors:
         """Precomputed embeddings of the shard. Only of format "embeddings"; DataError otherwise."""
@@ -113,7 +126,7 @@ class RowKeys:
 
     def name(self, value: str, row: int) -> str:
         key = value or f"{row:09d}"
-        if key in self._seen:
+        while key in self._seen:  # a table may also hold the value with "#row" behind it
             key = f"{key}#{row}"
         self._seen.add(key)
         return key

@@ -17,7 +17,7 @@ import numpy as np
 from clipscan.data.arrays import load_column, load_npy, load_npz, vector_columns
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors
 from clipscan.data.embedding_parts import Part, clip_retrieval, datacomp, is_clip_retrieval, loose
-from clipscan.data.files import File, Inventory, extension, is_url
+from clipscan.data.files import File, Inventory, describe, extension, is_url
 from clipscan.data.parquet import (
     PARQUET_ERRORS,
     choose,
@@ -65,6 +65,16 @@ class Embeddings(Dataset):
         for sample in samples:
             if rows is None or rows.get(sample.at) == sample.key:
                 yield Record(sample.at, sample.key, sample)
+
+    def files(self, shard: Shard) -> dict[str, File]:
+        """The arrays and the metadata."""
+        paths = self.parts[shard.name].files()
+        return {self.names.get(path, os.path.basename(path)): describe(path) for path in paths}
+
+    def columns(self, shard: Shard) -> tuple[str, ...]:
+        """Names of arrays or columns, as the first file has them."""
+        part = self.parts[shard.name]
+        return part.image_name, part.text_name
 
     def vectors(self, shard: Shard) -> Vectors:
         """The arrays and rows of one shard; DataError if they do not fit together."""

@@ -57,8 +57,7 @@ class Inventory(NamedTuple):
 
 def take_inventory(source: str | Path | Sequence[str | Path]) -> Inventory:
     """Expand braces and `::` lists, walk folders, and look at every file once."""
-    many = isinstance(source, Sequence) and not isinstance(source, str)
-    places = [str(place) for place in source] if many else [str(source)]  # type: ignore[union-attr]
+    places = places_of(source)
     roots = list(dict.fromkeys(_absolute(name) for place in places for name in _expand(place)))
     files: dict[str, File] = {}
     passed_over: list[str] = []
@@ -68,6 +67,22 @@ def take_inventory(source: str | Path | Sequence[str | Path]) -> Inventory:
         passed_over += odd
     shown = "::".join(places)
     return Inventory(shown, roots, [files[path] for path in sorted(files)], passed_over)
+
+
+def places_of(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """One place, or several, as typed."""
+    if isinstance(source, (str, Path)):
+        return [str(source)]
+    return [str(place) for place in source]
+
+
+def absolute_place(place: str) -> str:
+    """A place as typed, made independent of the working folder; brace lists and `::` lists stay lists."""
+    if not os.path.lexists(os.path.expanduser(place)) and "::" in place:
+        return "::".join(absolute_place(part) for part in place.split("::"))
+    if place.startswith("file:") or is_url(place) or not place:
+        return place
+    return os.path.join(os.getcwd(), os.path.expanduser(place))  # not normalised: braces may hold slashes
 
 
 def is_url(location: str) -> bool:
@@ -126,12 +141,12 @@ def _absolute(place: str) -> str:
 
 def _walk(root: str) -> tuple[list[File], list[str]]:
     if not os.path.isdir(root):
-        return [_describe(root)], []
+        return [describe(root)], []
     files, passed_over = [], []
     for folder, subfolders, names in os.walk(root, onerror=_raise):
         passed_over += [path for name in subfolders if os.path.islink(path := os.path.join(folder, name))]
         for path in (os.path.join(folder, name) for name in names):
-            file = _describe(path)
+            file = describe(path)
             files.append(file) if file.size >= 0 else passed_over.append(path)
     return files, passed_over
 
@@ -140,7 +155,8 @@ def _raise(error: OSError) -> None:
     raise DataError(f"cannot list {error.filename}: {error.strerror}") from error
 
 
-def _describe(path: str) -> File:
+def describe(path: str) -> File:
+    """A local file as it is now; size -1 where there is none, or something else than a regular file."""
     try:
         about = os.stat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the path

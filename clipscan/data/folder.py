@@ -18,7 +18,7 @@ from clipscan.data.csv_table import Header, Row, parse
 from clipscan.data.dataset import Dataset, Record, Shard, slices, stem
 from clipscan.data.files import File, Inventory, extension, is_url
 from clipscan.data.lines import LineReader
-from clipscan.data.pictures import MAX_TEXT_BYTES, inside, read_inside, read_picture
+from clipscan.data.pictures import MAX_TEXT_BYTES, files_inside, inside, read_inside, read_picture
 from clipscan.data.sample import Bad, Sample
 from clipscan.data.tar_groups import Rules, make_rules
 from clipscan.data.text import Unfit, caption_text, first_field, json_object, printable, tags
@@ -65,6 +65,15 @@ class Folder(Dataset):
             if rows is None or rows[at] == key:
                 yield Record(at, key, self._load(shard.name, key, at, entry))
 
+    def files(self, shard: Shard) -> dict[str, File]:
+        """The metadata files, and the shard's pictures with their captions."""
+        start, stop = shard.rows or (0, len(self.listing))
+        names = [*self.metadata]
+        for entry in self.listing[start:stop]:
+            if entry.picture:
+                names += [entry.picture, *beside(entry.picture, self.rules)]
+        return files_inside(self.root, names)
+
     def _load(self, shard: str, key: str, at: int, entry: Entry) -> Sample | Bad:
         try:
             if entry.fault:
@@ -106,6 +115,11 @@ class Folder(Dataset):
         return read_inside(self.root, name, MAX_TEXT_BYTES)
 
 
+def beside(picture: str, rules: Rules) -> list[str]:
+    """Names that a picture's caption, or what else is known of it, may have."""
+    return [f"{stem(picture)}.{ext}" for ext in dict.fromkeys(("txt", "json", *rules.text))]
+
+
 def entry_key(entry: Entry) -> str:
     """A folder sample's key: the picture's path without extension, printable."""
     return printable(stem(entry.picture)) if entry.picture else entry.where
@@ -126,7 +140,7 @@ def open_folder(
     listing = _listing(root, list(names.values()), metadata, rules)
     parts = slices(".", len(listing), rows_per_shard) if listing else []
     about = {names[file.path]: file for file in inventory.files}
-    shards = [Shard(name, root, *_stamp(listing[a:b], about), (a, b)) for name, (a, b) in parts]
+    shards = [Shard(name, root, *_stamp(listing[a:b], about, rules), (a, b)) for name, (a, b) in parts]
     return Folder(inventory.source, shards, root, listing, metadata, rules)
 
 
@@ -191,13 +205,12 @@ def metadata_rows(root: str, name: str) -> Iterator[Row]:
             start = lines.position
 
 
-def _stamp(entries: list[Entry], about: dict[str, File]) -> tuple[int, str]:
+def _stamp(entries: list[Entry], about: dict[str, File], rules: Rules) -> tuple[int, str]:
     """Bytes of the pictures, and a digest that changes when a picture or caption file does."""
     digest = hashlib.sha256()
     size = 0
     for entry in entries:
-        base = stem(entry.picture)
-        for name in (entry.picture, f"{base}.txt", f"{base}.json"):
+        for name in (entry.picture, *beside(entry.picture, rules)):
             if (file := about.get(name)) is not None:
                 digest.update(f"{name}\0{file.size}\0{file.stamp}\0".encode("utf-8", "surrogateescape"))
                 size += file.size if name == entry.picture else 0

@@ -58,6 +58,10 @@ class ParquetPictures(Dataset):
         except PARQUET_ERRORS as error:
             yield Record(-1, "", Bad(shard.name, "", printable(f"cannot read the parquet file: {error}")))
 
+    def columns(self, shard: Shard) -> tuple[str, ...]:
+        """Of the picture and the caption, as the first file has them."""
+        return self.image, self.text
+
     def _load(self, shard: str, key: str, at: int, row: dict[str, Any]) -> Sample | Bad:
         try:
             image = _picture(row.get(self.image))

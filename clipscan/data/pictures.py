@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 
+from clipscan.data.files import File, describe
 from clipscan.data.text import Unfit, printable
 
 # Suffixes of the formats that the decoder reads (embed/pixels.py), the most wanted first. A table, not a
@@ -36,6 +39,16 @@ def inside(root: str, name: str) -> str:
     if os.path.commonpath([path, home]) != home:
         raise Unfit(f"{printable(name)!r} leads out of the dataset's folder; only files inside it are read")
     return path
+
+
+def files_inside(root: str, names: Iterable[str]) -> dict[str, File]:
+    """Name -> those of the files that are there, as they are by now; nothing of what leads outside."""
+    found = {}
+    for name in names:
+        with suppress(Unfit):
+            if (file := describe(inside(root, name))).size >= 0:
+                found[name] = file
+    return found
 
 
 def read_inside(root: str, name: str, limit: int) -> bytes:

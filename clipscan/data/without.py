@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from clipscan.data.dataset import Dataset, Record, Shard
+from clipscan.data.files import File
 from clipscan.errors import DataError
 
 
@@ -28,6 +29,10 @@ class Without(Dataset):
         for record in self.dataset.records(self.original[shard.name], rows):
             if (shard.name, record.key) not in self.drop:
                 yield record
+
+    def files(self, shard: Shard) -> dict[str, File]:
+        """Those of the dataset."""
+        return self.dataset.files(self.original[shard.name])
 
     def check(self) -> None:
         """Raises DataError where the dataset holds none of the pairs: then the list is that of another one.

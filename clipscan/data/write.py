@@ -6,22 +6,20 @@ exists is finished. Names come from the dataset and are hostile: none leaves the
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from clipscan.data.dataset import Dataset
+from clipscan.data.dataset import Dataset, Shard
 from clipscan.data.write_files import write_csv, write_folder, write_tars
 from clipscan.data.write_judge import Counts, Judge
 from clipscan.data.write_tables import write_embeddings, write_parquet
+from clipscan.data.write_target import staged
 from clipscan.errors import DataError
 
-_WRITERS: dict[str, Callable[[Any, Judge, Path], None]] = {
+# Each yields a shard when the bytes of its files have been copied.
+_WRITERS: dict[str, Callable[[Any, Judge, Path], Iterator[Shard]]] = {
     "webdataset": write_tars,
     "folder": write_folder,
     "csv": write_csv,
@@ -31,35 +29,30 @@ _WRITERS: dict[str, Callable[[Any, Judge, Path], None]] = {
 
 
 def write_without(
-    dataset: Dataset, drop: AbstractSet[tuple[str, str]], to: str | Path, *, drop_bad: bool = True
+    dataset: Dataset,
+    drop: AbstractSet[tuple[str, str]],
+    to: str | Path,
+    *,
+    drop_bad: bool = True,
+    scanned: Callable[[Shard], AbstractSet[str]] | None = None,
+    verify: Callable[[Shard], None] | None = None,
 ) -> Counts:
     """Write the dataset to the folder `to`, leaving out the samples `drop` of (shard, key).
 
     drop_bad: leave out what cannot be read as well; else it is copied as it lies, except the tail of an
     archive that is cut off, a file that cannot be opened at all and whatever lies outside the dataset.
+    scanned: the keys of a shard that are known; others count as bad, and all of them must be there.
+    verify: called for each shard when it is copied; what it raises keeps the target from getting its name.
     Beside the samples, members of a tar that belong to none are kept; stray files beside the dataset are
-    not copied. Raises DataError if `to` holds something, or `drop` names a shard that is not here.
+    not copied. Raises DataError if `to` holds something, if `drop` names a shard that is not here, or a
+    sample that is not found; nothing is left behind then.
     """
     known = {shard.name for shard in dataset.shards}
     if foreign := sorted({shard for shard, _ in drop} - known):
         raise DataError(f"the drop list names shard {foreign[0]!r}, which {dataset.source} does not have")
-    judge = Judge(drop, drop_bad)
-    with _staged(Path(to)) as folder:
-        _WRITERS[dataset.format](dataset, judge, folder)
-    return judge.counts()
-
-
-@contextmanager
-def _staged(to: Path) -> Iterator[Path]:
-    """A folder that becomes `to` if all goes well, and vanishes otherwise."""
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise DataError(f"{to} exists and is not an empty folder; choose another one or remove it")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    folder = to.parent / f".{to.name}.{secrets.token_hex(4)}"
-    folder.mkdir()
-    try:
-        yield folder
-        os.replace(folder, to)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    judge = Judge(drop, drop_bad, scanned)
+    with staged(Path(to)) as folder:
+        for shard in _WRITERS[dataset.format](dataset, judge, folder):
+            if verify:
+                verify(shard)
+        return judge.finish()

@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from clipscan.data.csv_table import CsvTable, Row
-from clipscan.data.dataset import Shard, stem, whole_name
-from clipscan.data.folder import Entry, Folder, metadata_rows, row_name
+from clipscan.data.dataset import Shard, whole_name
+from clipscan.data.folder import Entry, Folder, beside, metadata_rows, row_name
 from clipscan.data.pictures import inside
 from clipscan.data.sample import Bad
 from clipscan.data.tar_groups import READ_ERRORS, groups
 from clipscan.data.tar_members import BLOCK, padded
 from clipscan.data.text import Unfit
 from clipscan.data.webdataset import WebDataset, open_tar
-from clipscan.data.write_judge import Judge, target
+from clipscan.data.write_judge import Judge, by_file, target
 
 RECORD = 20 * BLOCK  # tar pads archives to this, and so do we
 CHUNK = 4 << 20  # bytes copied at a time
 
 
-def write_tars(dataset: WebDataset, judge: Judge, folder: Path) -> None:
+def write_tars(dataset: WebDataset, judge: Judge, folder: Path) -> Iterator[Shard]:
     """Every tar without the members of samples that go; one that cannot be opened is left out."""
     for shard in dataset.shards:
+        judge.begin(shard)
         try:
             holes, end = _holes(dataset, shard, judge)
         except READ_ERRORS as error:
@@ -37,6 +38,7 @@ def write_tars(dataset: WebDataset, judge: Judge, folder: Path) -> None:
             written = sum(_copy(stream, out, start, stop) for start, stop in _between(holes, end))
             marked = padded(written) + 2 * BLOCK  # the end mark is two blocks of zeros
             out.write(bytes(-(-marked // RECORD) * RECORD - written))
+        yield shard
 
 
 def _holes(dataset: WebDataset, shard: Shard, judge: Judge) -> tuple[list[tuple[int, int]], int]:
@@ -78,22 +80,22 @@ def _new_tar(path: Path, shard: Shard) -> Iterator[BinaryIO]:
             yield plain
 
 
-def write_folder(dataset: Folder, judge: Judge, folder: Path) -> None:
+def write_folder(dataset: Folder, judge: Judge, folder: Path) -> Iterator[Shard]:
     """The kept pictures and what lies beside them under their name, and the kept rows of metadata files."""
     kept: list[Entry] = []
     for shard in dataset.shards:
+        judge.begin(shard)
         for record in dataset.records(shard):
             if judge.keeps(shard.name, record.key, record.outcome):
                 kept.append(dataset.listing[record.at])
     for entry in kept:
         if entry.picture:
-            base = stem(entry.picture)
-            extensions = dict.fromkeys(("txt", "json", *dataset.rules.text))
-            for name in (entry.picture, *(f"{base}.{extension}" for extension in extensions)):
+            for name in (entry.picture, *beside(entry.picture, dataset.rules)):
                 _copy_file(dataset.root, name, folder)
     rows = {entry.where for entry in kept}
     for name in dataset.metadata:
         _copy_rows(dataset.root, name, folder, rows)
+    yield from dataset.shards
 
 
 def _copy_rows(root: str, name: str, folder: Path, kept: set[str]) -> None:
@@ -120,18 +122,19 @@ def _copy_file(root: str, name: str, folder: Path) -> None:
         shutil.copyfile(source, path)
 
 
-def write_csv(dataset: CsvTable, judge: Judge, folder: Path) -> None:
+def write_csv(dataset: CsvTable, judge: Judge, folder: Path) -> Iterator[Shard]:
     """The tables with the lines of kept rows as they were, and the pictures that these name."""
-    for location in dataset.headers:
-        shards = [shard for shard in dataset.shards if shard.location == location]
+    for location, shards in by_file(dataset).items():
         name = whole_name(shards[0])
         with open(location, "rb") as source, open(target(folder, name), "xb") as out:
             _copy(source, out, 0, dataset.offsets[shards[0].name])
             for shard in shards:
+                judge.begin(shard)
                 for row, record in zip(dataset.rows(shard), dataset.records(shard), strict=True):
                     if judge.keeps(shard.name, record.key, record.outcome):
                         _copy(source, out, row.start, row.end)
                         _copy_picture(dataset, location, row, os.path.dirname(name), folder)
+        yield from shards
 
 
 def _copy_picture(dataset: CsvTable, location: str, row: Row, subfolder: str, folder: Path) -> None:

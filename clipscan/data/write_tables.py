@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,43 +15,41 @@ from clipscan.data.dataset import Dataset, Shard, whole_name
 from clipscan.data.embeddings import Embeddings
 from clipscan.data.files import extension
 from clipscan.data.parquet import PARQUET_ERRORS, ParquetPictures, group_starts, open_parquet_file
-from clipscan.data.write_judge import Judge, target
+from clipscan.data.write_judge import Judge, by_file, target
 from clipscan.errors import DataError
 
 CHUNK_ROWS = 65_536
 
 
-def write_parquet(dataset: ParquetPictures, judge: Judge, folder: Path) -> None:
+def write_parquet(dataset: ParquetPictures, judge: Judge, folder: Path) -> Iterator[Shard]:
     """Every file with its schema, row groups and compression; one that cannot be opened is left out."""
-    for location, shards in _by_file(dataset).items():
+    for location, shards in by_file(dataset).items():
         rows = np.concatenate([_kept_rows(dataset, shard, judge) for shard in shards])
         if len(rows) or _readable(location):
             _filter_parquet(location, target(folder, whole_name(shards[0])), rows)
+        yield from shards
 
 
-def write_embeddings(dataset: Embeddings, judge: Judge, folder: Path) -> None:
-    """Arrays and metadata, the same rows left out of each."""
-    for shards in _by_file(dataset).values():
+def write_embeddings(dataset: Embeddings, judge: Judge, folder: Path) -> Iterator[Shard]:
+    """Arrays and metadata, the same rows left out of each; broken files without such rows are left out."""
+    for shards in by_file(dataset).values():
         rows = np.concatenate([_kept_rows(dataset, shard, judge) for shard in shards])
-        for path in dataset.parts[shards[0].name].files():
-            to = target(folder, dataset.names.get(path, Path(path).name))
-            if extension(path) == "npy":
-                _filter_npy(path, to, rows)
-            elif extension(path) == "npz":
-                _filter_npz(path, to, rows)
-            else:
-                _filter_parquet(path, to, rows)
-
-
-def _by_file(dataset: Dataset) -> dict[str, list[Shard]]:
-    files: dict[str, list[Shard]] = {}
-    for shard in dataset.shards:
-        files.setdefault(shard.location, []).append(shard)
-    return files
+        paths = dataset.parts[shards[0].name].files()
+        places = {path: target(folder, dataset.names.get(path, Path(path).name)) for path in paths}
+        try:
+            for path, to in places.items():
+                _FILTERS.get(extension(path), _filter_parquet)(path, to, rows)
+        except DataError:
+            if len(rows):
+                raise
+            for to in places.values():
+                to.unlink(missing_ok=True)
+        yield from shards
 
 
 def _kept_rows(dataset: Dataset, shard: Shard, judge: Judge) -> np.ndarray:
     """Row numbers that stay [kept] int64, ascending; a shard that breaks keeps those before."""
+    judge.begin(shard)
     kept = (r for r in dataset.records(shard) if judge.keeps(shard.name, r.key, r.outcome))
     return np.asarray([record.at for record in kept if record.at >= 0], dtype=np.int64)
 
@@ -114,3 +113,6 @@ def _filter_npz(path: str, to: Path, rows: np.ndarray) -> None:
 def _check(path: str, total: int, rows: np.ndarray) -> None:
     if len(rows) and rows[-1] >= total:
         raise DataError(f"{path} has {total:,} rows, its metadata has more; they do not belong together")
+
+
+_FILTERS = {"npy": _filter_npy, "npz": _filter_npz}

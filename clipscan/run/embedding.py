@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,11 @@ from clipscan.data import Bad, Dataset, Sample, Shard
 from clipscan.data.sample import shown_kinds
 from clipscan.engine import Rows, as_rows
 from clipscan.errors import DataError, RunError
-from clipscan.run.files import write_array, write_table
+from clipscan.run.earlier import Earlier, forget, put_aside
+from clipscan.run.files import storable, write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.listing import Digests, compare, files_of, listed
+from clipscan.run.places import refuse_inside
 from clipscan.run.progress import Progress, ShardMeter
 from clipscan.run.words import commonest
 
@@ -42,24 +45,48 @@ def embed_stage(
 ) -> None:
     """Embed what is not embedded yet; `encoder` is None for precomputed embeddings.
 
-    A shard is a task. Raises DataError when not one sample could be read, naming the commonest reasons.
+    A shard is a task. Another dataset than that of an earlier call is refused unless `overwrite`, which
+    embeds only shards that are new or changed. Raises DataError when not one sample could be read, naming the
+    commonest reasons, RunError where run and dataset lie in each other.
     """
+    refuse_inside(run.path, dataset)
     asked = settings(dataset, encoder, batch_size)
+    _welcome(run, dataset, asked, overwrite)
     run.ask("embed", asked, overwrite)
-    run.update(dataset=listing(dataset), embed=asked)
+    run.update(dataset=described(dataset), opened=dataset.opened, embed=asked)
     progress.stage("embed", "images" if encoder else "rows")
+    digests = Digests()
     with embedder(dataset, encoder, batch_size, workers) as embedded:
 
         def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
-            counts = _write(run, number, embedded(shard, tick))
+            files = files_of(dataset, shard)
+            found = embedded(shard, tick)
+            counts = _write(run, number, found, listed(dataset, shard, files, digests))
             return counts | {"passed_over": dataset.passed.get(shard.name, {})}
 
         done = each_shard(run, dataset, "embed", asked, progress, work)
     _finish(run, dataset, done)
+    forget(run, "embed")
     passed = sum((Counter(marker.get("passed_over", {})) for marker in done), Counter())
     run.update(passed_over=sorted(passed.items()))
     if passed:
         progress.note(f"passed over in tars, as no pair, and kept by apply: {shown_kinds(passed)}")
+
+
+def _welcome(run: RunFolder, dataset: Dataset, asked: dict[str, Any], overwrite: bool) -> None:
+    """Compare with what an earlier call saw; where it differs, RunError, or put aside what is still right."""
+    known = run.record.get("asked", {}).get("embed")
+    if known is None or known.get("format") != dataset.format or not (changes := compare(run, dataset)):
+        return
+    if not overwrite:
+        raise RunError(
+            f"{dataset.source} is no longer the dataset that {run.path} was made from: {changes.words()}. "
+            "Use another --out, or --overwrite: then shards that are the same are not embedded again, and "
+            "what depends on all is redone"
+        )
+    if known == json.loads(json.dumps(asked)):
+        put_aside(run)
+    run.clear("embed")
 
 
 @contextmanager
@@ -80,12 +107,12 @@ def embedder(
 
 
 def settings(dataset: Dataset, encoder: Encoder | None, batch_size: int) -> dict[str, Any]:
-    """All that decides the vectors."""
-    shards = [[s.name, s.size, s.stamp, s.rows] for s in dataset.shards]
+    """All that decides the vectors, but the shards."""
     model = (
         encoder.describe() | {"batch_size": batch_size} if encoder else {"model": "precomputed embeddings"}
     )
-    return model | {"format": dataset.format, "listing": fingerprint(shards)}
+    options = {name: value for name, value in dataset.opened.items() if name not in ("source", "format")}
+    return model | {"format": dataset.format, "options": options}
 
 
 def encoder_place(model: str | None, pretrained: str | Path | None) -> dict[str, str | None]:
@@ -95,8 +122,8 @@ def encoder_place(model: str | None, pretrained: str | Path | None) -> dict[str,
     return {"model": model, "pretrained": None if pretrained is None else str(pretrained)}
 
 
-def listing(dataset: Dataset) -> dict[str, Any]:
-    """The dataset as run.json names it."""
+def described(dataset: Dataset) -> dict[str, Any]:
+    """The dataset as run.json names it; `source` is what was typed, to show."""
     return {
         "source": dataset.source,
         "format": dataset.format,
@@ -177,22 +204,28 @@ def each_shard(
     """The markers of a stage that goes through the dataset: work(number, shard, tick) for each shard that is
     not finished yet returns how many samples were `embedded` and how many are `bad`."""
     meter = ShardMeter(progress, [shard.size for shard in dataset.shards])
+    earlier = Earlier(run, stage)
     markers = []
     for number, shard in enumerate(dataset.shards):
-        decided_by = fingerprint(asked, shard.name, shard.size, shard.stamp, shard.rows)
-        marker = run.task(f"{stage}-{number:05d}", decided_by, partial(work, number, shard, meter.tick))
+        decided_by = fingerprint(asked, *shard[:1], *shard[2:], dataset.columns(shard))
+
+        def task(number: int = number, shard: Shard = shard, decided_by: str = decided_by) -> dict[str, Any]:
+            return earlier.bring(decided_by, number) or work(number, shard, meter.tick)
+
+        marker = run.task(f"{stage}-{number:05d}", decided_by, task)
         markers.append(marker)
         meter.finish(marker["embedded"] + marker["bad"])
     return markers
 
 
-def _write(run: RunFolder, number: int, embedded: Any) -> dict[str, Any]:
+def _write(run: RunFolder, number: int, embedded: Any, files: pa.Table) -> dict[str, Any]:
     """The outputs of one shard; the metadata last, so that it stands for all of them."""
     if embedded.image is not None:
         write_array(run.image(number), embedded.image)
     if embedded.image is not None and embedded.text is not None:
         write_array(run.text(number), embedded.text)
     write_table(run.bad(number), bad_table(embedded.bad))
+    write_table(run.listing(number), files)
     columns: dict[str, Any] = {
         name: [storable(getattr(sample, name)) for sample in embedded.samples] for name in IDENTITY
     }
@@ -250,14 +283,11 @@ def bad_table(bad: Sequence[Bad]) -> pa.Table:
     )
 
 
-def storable(value: Any) -> Any:
-    """Lone surrogates, which file names may hold, are not UTF-8; parquet stores them escaped."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
 def _finish(run: RunFolder, dataset: Dataset, markers: list[dict[str, Any]]) -> None:
     bad = pa.concat_tables([pq.read_table(run.bad(number)) for number in range(len(dataset.shards))])
     write_table(run / "bad.parquet", bad)
+    files = [pq.read_table(run.listing(number)) for number in range(len(dataset.shards))]
+    write_table(run / "listing.parquet", pa.concat_tables(files))
     embedded = sum(marker["embedded"] for marker in markers)
     run.update(counts={"listed": embedded + bad.num_rows, "embedded": embedded, "bad": bad.num_rows})
     if embedded == 0:

@@ -45,3 +45,8 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} holds a {type(value).__name__}, not an object; remove it to do this part again"
         )
     return value
+
+
+def storable(value: Any) -> Any:
+    """Lone surrogates, which file names may hold, are not UTF-8; parquet stores them escaped."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

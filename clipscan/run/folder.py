@@ -26,7 +26,7 @@ STAGES = ("embed", "trusted", "graph", "score", "select")
 
 # What a stage leaves behind, so that --overwrite can clear it together with all later stages.
 OUTPUTS = {
-    "embed": ("embeddings", "bad.parquet"),
+    "embed": ("embeddings", "bad.parquet", "listing.parquet"),
     "trusted": ("trusted", "partition"),  # which may be by its cosines
     "graph": ("neighbors",),
     "score": ("scores", "calibration.parquet"),
@@ -73,6 +73,9 @@ class RunFolder:
 
     def bad(self, shard: int) -> Path:
         return self / f"embeddings/bad/bad_{shard:05d}.parquet"
+
+    def listing(self, shard: int) -> Path:
+        return self / f"embeddings/listing/listing_{shard:05d}.parquet"
 
     def trusted(self, shard: int) -> Path:
         return self / f"trusted/trusted_{shard:05d}.npy"

@@ -17,6 +17,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.listing import Listing
 from clipscan.run.progress import Progress
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Panel
@@ -244,4 +245,4 @@ def _speed(settings: Settings) -> int:
 
 def _embedding(run: RunFolder) -> str:
     """Ties later results to the very vectors they were made from."""
-    return fingerprint(run.record.get("asked", {}).get("embed"), shard_rows(run))
+    return fingerprint(run.record.get("asked", {}).get("embed"), shard_rows(run), Listing(run).contents())

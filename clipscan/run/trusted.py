@@ -16,6 +16,7 @@ from clipscan.data import Dataset, Shard
 from clipscan.engine import as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
+from clipscan.run.earlier import forget
 from clipscan.run.embedding import Tick, each_shard, embedder, settings, shard_rows, storable
 from clipscan.run.files import write_array
 from clipscan.run.folder import RunFolder
@@ -46,6 +47,7 @@ def trusted_stage(
     asked = settings(dataset, encoder, batch_size) if encoder else {"model": None}
     run.ask("trusted", asked, overwrite)
     if encoder is None:
+        forget(run, "trusted")
         return
     progress.stage("trusted", "images")
     with embedder(dataset, encoder, batch_size, workers) as embedded:
@@ -57,6 +59,7 @@ def trusted_stage(
             return {"embedded": len(column) - missing, "bad": missing}
 
         each_shard(run, dataset, "trusted", asked, progress, work)
+    forget(run, "trusted")
 
 
 def trusted_model(run: RunFolder) -> str | None:

@@ -1,0 +1,74 @@
+"""What an earlier call made of shards that are still the same, kept when the dataset around them changes.
+
+Vectors are numbered like the shards, and a new shard may sort in the middle. So everything is put aside in
+RUN/_earlier and comes back a shard at a time under its new number; after a kill at any moment it waits there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clipscan.data.atomic import replacing
+from clipscan.run.files import read_json, write_json
+from clipscan.run.folder import RunFolder
+
+FOLDER = "_earlier"
+MADE = ("seconds", "fingerprint")  # what every task adds to its marker
+STAGES = {
+    "embed": ("image", "text", "bad", "listing", "metadata"),  # the metadata stands for all, and comes last
+    "trusted": ("trusted",),
+}
+
+
+def put_aside(run: RunFolder) -> None:
+    """Move vectors and their markers aside; what a killed call put there before is kept instead."""
+    folder = run / FOLDER
+    if not (folder / "embeddings").exists():
+        for stage in STAGES:
+            for marker in (run / "_tasks").glob(f"{stage}-*.json"):
+                write_json(folder / "_tasks" / marker.name, read_json(marker))
+        for name in ("trusted", "embeddings"):  # the vectors last: from then on the rest is complete
+            if (run / name).exists():
+                os.replace(run / name, folder / name)
+
+
+class Earlier:
+    """The finished tasks of one stage that lie aside, by fingerprint."""
+
+    def __init__(self, run: RunFolder, stage: str) -> None:
+        self.run, self.stage = run, stage
+        self.folder = RunFolder(run / FOLDER)
+        markers = sorted((self.folder / "_tasks").glob(f"{stage}-*.json"))
+        self.markers = {
+            marker["fingerprint"]: (path, marker) for path in markers if (marker := read_json(path))
+        }
+
+    def bring(self, fingerprint: str, number: int) -> dict[str, Any] | None:
+        """The outputs of the task with this fingerprint, under a new number, and its counts; None without."""
+        if fingerprint not in self.markers:
+            return None
+        path, marker = self.markers[fingerprint]
+        old = int(path.stem.rpartition("-")[2])
+        for name in STAGES[self.stage]:
+            there, here = (getattr(folder, name) for folder in (self.folder, self.run))
+            if there(old).exists():
+                with replacing(here(number)) as (draft,):
+                    _link(there(old), draft)
+        return {name: value for name, value in marker.items() if name not in MADE}
+
+
+def forget(run: RunFolder, stage: str) -> None:
+    """After the last stage that takes from what lies aside: remove it."""
+    if stage == "trusted" or not (run / FOLDER / "trusted").exists():
+        shutil.rmtree(run / FOLDER, ignore_errors=True)
+
+
+def _link(there: Path, here: Path) -> None:
+    """A second name; a copy where the file system has none."""
+    try:
+        os.link(there, here)
+    except OSError:
+        shutil.copyfile(there, here)

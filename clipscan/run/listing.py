@@ -1,0 +1,230 @@
+"""What a run was made from, file by file, and whether the dataset still is that.
+
+    RUN/listing.parquet    shard, start, stop, shard_size, shard_stamp, file, size, stamp, sha256
+
+Size and stamp (mtime, etag) decide; where they differ, the content does, so that a copy passes. A file at a
+URL has no digest where its stamp stands for its content; nor has one that cannot be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipscan.data import Dataset, Shard
+from clipscan.data.files import File, is_url, open_binary
+from clipscan.errors import RunError
+from clipscan.run.files import storable, write_table
+from clipscan.run.folder import RunFolder
+
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()), ("start", pa.int64()), ("stop", pa.int64()),
+        ("shard_size", pa.int64()), ("shard_stamp", pa.string()),
+        ("file", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("sha256", pa.string()),
+    ]
+)  # fmt: skip
+CONTENTS = ["shard", "file", "size", "stamp", "sha256"]
+Files = dict[str, File]
+CHUNK = 1 << 20  # bytes read at a time
+NAMED = 3  # files of each kind that a message names
+
+
+class Known(NamedTuple):
+    """A file as it was when its shard was embedded; sha256 "" where it was not read for it."""
+
+    size: int
+    stamp: str
+    sha256: str
+
+
+class Digests:
+    """SHA-256 of files by what they hold; a file that several shards lie in is read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[File, str] = {}
+
+    def of(self, file: File) -> str:
+        """ "" where it cannot be read."""
+        if file not in self._known:
+            self._known[file] = ""
+            with suppress(OSError), open_binary(file.path) as stream:
+                digest = hashlib.sha256()
+                while data := stream.read(CHUNK):
+                    digest.update(data)
+                self._known[file] = digest.hexdigest()
+        return self._known[file]
+
+
+class Changes(NamedTuple):
+    """Names of files that differ; of shards that do so though no file does; of shards that are the same."""
+
+    new: list[str]
+    gone: list[str]
+    changed: list[str]
+    cut: list[str]
+    same: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.gone or self.changed or self.cut)
+
+    def words(self) -> str:
+        """'2 new (b.tar, c.tar); 1 changed (a.tar)'."""
+        kinds = {"new": self.new, "gone": self.gone, "changed": self.changed, "cut otherwise": self.cut}
+        return "; ".join(f"{len(names):,} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def listed(dataset: Dataset, shard: Shard, before: Files, digests: Digests) -> pa.Table:
+    """The rows of one shard whose files were `before` when reading began. RunError where they are not now."""
+    sha256 = ["" if _stands(file) else digests.of(file) for file in before.values()]
+    after = files_of(dataset, shard)
+    if moved := [name for name in before | after if before.get(name) != after.get(name)]:
+        raise RunError(
+            f"{moved[0]} changed while it was read; when nobody writes to the dataset any more, scan again: "
+            "what is finished is kept"
+        )
+    start, stop = shard.rows or (None, None)
+    columns = [
+        *([value] * len(before) for value in (storable(shard.name), start, stop, shard.size, shard.stamp)),
+        list(before), [file.size for file in before.values()], [file.stamp for file in before.values()],
+        sha256,
+    ]  # fmt: skip
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def files_of(dataset: Dataset, shard: Shard) -> Files:
+    """The files of a shard by names that can be stored."""
+    return {storable(name): file for name, file in dataset.files(shard).items()}
+
+
+def _stands(file: File) -> bool:
+    """Whether the stamp stands for the content: that of a store does, unless it says that it is weak."""
+    return is_url(file.path) and bool(file.stamp) and not file.stamp.startswith("W/")
+
+
+class Listing:
+    """The listing of a run, of those shards that are embedded."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.path = run / "listing.parquet"
+        self.table = pq.read_table(self.path) if self.path.exists() else self._parts()
+        names = self.table["shard"].combine_chunks()
+        numbers = names.dictionary_encode().indices.to_numpy()
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1)).tolist()  # where a shard begins
+        self.rows = {names[a].as_py(): (a, b) for a, b in pairwise(starts)}
+        self.restamped: dict[int, str] = {}  # row -> stamp of a file that holds the same under another
+
+    def _parts(self) -> pa.Table:
+        shards = self.run.record.get("dataset", {}).get("shards", [])
+        parts = [path for number in range(len(shards)) if (path := self.run.listing(number)).exists()]
+        return pa.concat_tables([SCHEMA.empty_table(), *(pq.read_table(path) for path in parts)])
+
+    def contents(self) -> str:
+        """A digest of all files by what they hold; stamps count only where they stand for it."""
+        digest = hashlib.sha256()
+        for shard, name, size, stamp, sha256 in zip(
+            *self.table.select(CONTENTS).to_pydict().values(), strict=True
+        ):
+            digest.update(json.dumps([shard, name, size, sha256 or stamp]).encode())
+        return digest.hexdigest()
+
+    def shard(self, name: str) -> tuple[int, str, tuple[int, int] | None]:
+        """Size, stamp and rows that the shard had."""
+        row = self.table.slice(self.rows[name][0], 1).to_pylist()[0]
+        rows = None if row["start"] is None else (row["start"], row["stop"])
+        return row["shard_size"], row["shard_stamp"], rows
+
+    def files(self, name: str) -> dict[str, Known]:
+        """The files that the shard had, by name."""
+        start, stop = self.rows[name]
+        part = self.table.slice(start, stop - start).select(["file", "size", "stamp", "sha256"]).to_pydict()
+        return dict(zip(part["file"], map(Known, part["size"], part["stamp"], part["sha256"]), strict=True))
+
+    def is_same(self, dataset: Dataset, shard: Shard, digests: Digests) -> bool:
+        """Whether the shard is what it was: by its stamp, else file by file."""
+        name = storable(shard.name)
+        size, stamp, rows = self.shard(name)
+        if rows != shard.rows:
+            return False
+        if dataset.stamped and stamp and (size, stamp) == (shard.size, shard.stamp):
+            return True
+        known, files = self.files(name), files_of(dataset, shard)
+        if known.keys() != files.keys():
+            return False
+        same = all(holds(known[name], file, digests) for name, file in files.items())
+        if same:
+            at = self.rows[name][0]
+            stamps = {at + i: files[name].stamp for i, name in enumerate(known)}
+            self.restamped |= {i: s for i, s in stamps.items() if s != self.table["stamp"][i].as_py()}
+        return same
+
+    def remember(self) -> None:
+        """Keep the stamps under which contents were found to be the same: they are read once."""
+        if self.restamped and self.path.exists():
+            stamps = self.table["stamp"].to_pylist()
+            for row, stamp in self.restamped.items():
+                stamps[row] = stamp
+            place = self.table.column_names.index("stamp")
+            table = self.table.set_column(place, "stamp", pa.array(stamps, pa.string()))
+            with suppress(OSError):  # a run folder that cannot be written can be read all the same
+                write_table(self.path, table)
+
+
+def holds(known: Known, file: File, digests: Digests) -> bool:
+    """Whether the file is what it was: by size and stamp, or by its content."""
+    if known.size != file.size:
+        return False
+    return (known.stamp == file.stamp != "") or known.sha256 == digests.of(file)
+
+
+def compare(run: RunFolder, dataset: Dataset) -> Changes:
+    """The dataset against the listing of the run; shards that are the same get the size and stamp by which
+    the run knows them, so that their tasks count as finished."""
+    listing, digests = Listing(run), Digests()
+    shards = {storable(shard.name): shard for shard in dataset.shards}
+    known = run.record.get("dataset", {}).get("shards", [])
+    pending = set(known) - listing.rows.keys()  # not embedded yet: whatever they hold now will be
+    same = {
+        name for name, shard in shards.items()
+        if name in listing.rows and listing.is_same(dataset, shard, digests)
+    }  # fmt: skip
+    listing.remember()
+    dataset.shards = [_as_known(shard, listing, same) for shard in dataset.shards]
+    then: dict[str, Known] = {}
+    now: Files = {}
+    for name in listing.rows.keys() - same:
+        then |= listing.files(name)
+    for name in shards.keys() - same - pending:
+        now |= files_of(dataset, shards[name])
+    changed = [name for name in now if name in then and not holds(then[name], now[name], digests)]
+    new = sorted(now.keys() - then.keys())
+    gone = sorted(_gone(dataset, then.keys() - now.keys()) | (pending - shards.keys()))
+    cut = sorted(listing.rows.keys() - same | shards.keys() - set(known))
+    return Changes(new, gone, sorted(changed), [] if new or gone or changed else cut, frozenset(same))
+
+
+def _gone(dataset: Dataset, names: Iterable[str]) -> set[str]:
+    """A caption whose picture is gone lies there still, and is no news."""
+    return {name for name in names if not any(os.path.lexists(f"{root}/{name}") for root in dataset.roots)}
+
+
+def _as_known(shard: Shard, listing: Listing, same: Iterable[str]) -> Shard:
+    if (name := storable(shard.name)) not in same:
+        return shard
+    size, stamp, _ = listing.shard(name)
+    return shard._replace(size=size, stamp=stamp)

@@ -1,0 +1,79 @@
+"""The dataset of a run, opened again: what of it is still what was scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+import pyarrow.parquet as pq
+
+from clipscan.data import Dataset, Shard, open_dataset
+from clipscan.data.dataset import whole_name
+from clipscan.errors import DataError, RunError
+from clipscan.run.folder import RunFolder, run_record
+from clipscan.run.listing import Changes, Digests, Listing, compare, files_of
+
+SCAN_AGAIN = "Put the files back, or scan again with --overwrite: what is the same is not embedded again"
+
+
+def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
+    """The dataset as it lies there now, and how it differs from what was scanned.
+
+    RunError where it cannot be found, or the run does not say what it was made from.
+    """
+    how = dict(run_record(run.path).get("opened", {}))
+    if not (source := how.pop("source", None)):
+        raise RunError(
+            f"{run.path} was made by an older clipscan, which did not record the files it read; scan again "
+            "with --overwrite"
+        )
+    if not (run / "listing.parquet").exists():
+        raise RunError(
+            f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
+        )
+    try:
+        dataset = open_dataset(source, **how)
+    except DataError as error:
+        raise RunError(
+            f"the dataset of {run.path} cannot be opened where it lay: {error}. If it has moved, scan it "
+            f"where it lies now, with --out {run.path}: what is the same is not embedded again"
+        ) from error
+    return dataset, compare(run, dataset)
+
+
+def changed_since(run: RunFolder, changes: Changes) -> str:
+    """One sentence for people: which files are no longer what was scanned."""
+    source = run.record["dataset"]["source"]
+    return f"{source} is no longer the dataset that {run.path} was made from: {changes.words()}"
+
+
+class Scanned:
+    """What a run knows of its dataset, shard by shard."""
+
+    def __init__(self, run: RunFolder, dataset: Dataset) -> None:
+        self.run, self.dataset = run, dataset
+        self.names = {name: number for number, name in enumerate(run.record["dataset"]["shards"])}
+        self.listing, self.digests = Listing(run), Digests()
+
+    def leave_out(self, same: AbstractSet[str]) -> tuple[str, ...]:
+        """Take files that hold any other shard than these out of the dataset; returns their names."""
+        others = {shard.location for shard in self.dataset.shards if shard.name not in same}
+        out = [shard for shard in self.dataset.shards if shard.location in others]
+        self.dataset.shards = [shard for shard in self.dataset.shards if shard.location not in others]
+        if not self.dataset.shards:
+            raise RunError(f"{self.dataset.source} holds nothing that is as it was scanned. {SCAN_AGAIN}")
+        return tuple(dict.fromkeys(whole_name(shard) for shard in out))
+
+    def keys(self, shard: Shard) -> set[str]:
+        """Keys of the embedded samples."""
+        table = pq.read_table(self.run.metadata(self.names[shard.name]), columns=["key"])
+        return set(table["key"].to_pylist())
+
+    def verify(self, shard: Shard) -> None:
+        """DataError where a file does not hold what was scanned, whatever its stamp says."""
+        files = files_of(self.dataset, shard)
+        for name, known in self.listing.files(shard.name).items():
+            if known.sha256 and (name not in files or self.digests.of(files[name]) != known.sha256):
+                raise DataError(
+                    f"{name} does not hold what was scanned, though its size and time say so; nothing was "
+                    f"written. {SCAN_AGAIN}"
+                )

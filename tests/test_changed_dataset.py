@@ -1,0 +1,261 @@
+"""What was not scanned is not cleaned: a dataset that is no longer what a run was made from is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from data_helpers import (
+    CAPTIONS,
+    PICTURES,
+    VECTORS,
+    make_tar,
+    sample_members,
+    ten_samples,
+    tree,
+)
+from PIL import Image
+
+import clipscan
+from clipscan import pipeline
+from clipscan.data import Sample
+from clipscan.run import RunFolder, listing
+
+torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
+
+ALL = PICTURES | VECTORS
+SMALL = {"k": 2, "reference": "6x2", "workers": 1}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random small CLIP."""
+    from safetensors.torch import save_file
+
+    from clipscan.embed.model import MODEL_KEY, create_network
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "random.safetensors"
+    save_file(create_network("clipscan-conv-32").state_dict(), path, metadata={MODEL_KEY: "clipscan-conv-32"})
+    return path
+
+
+def painted(seed: int, count: int = 10) -> list[Sample]:
+    """The ten samples with pictures that can be decoded, all of one size in bytes."""
+    rng = np.random.default_rng(seed)
+    samples = (ten_samples() * -(-count // 10))[:count]
+    return [replace(sample, image=_bitmap(rng), caption=CAPTIONS[i % 10]) for i, sample in enumerate(samples)]
+
+
+def _bitmap(rng: np.random.Generator) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def scan(source: Path, out: Path, checkpoint: Path, **options: object) -> clipscan.pipeline.Scan:
+    vectors = any(path.suffix in (".npy", ".npz") for path in [*source.rglob("*"), source])
+    vectors = vectors or source.name == "vectors"
+    model = {} if vectors else {"pretrained": checkpoint}
+    return clipscan.scan(source, out=out, fraction=0.2, **SMALL, **model, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Callable[[str], tuple[Path, Path]]:
+    """Layout -> the folder of the dataset and its run, two of ten samples on the drop list."""
+    made: dict[str, tuple[Path, Path]] = {}
+
+    def of(layout: str) -> tuple[Path, Path]:
+        if layout not in made:
+            at = tmp_path_factory.mktemp("set")
+            folder = at / ("vectors" if layout in VECTORS else "set")
+            ALL[layout][0](painted(0), folder)
+            assert scan(folder, at / "run", checkpoint).counts["dropped"] == 2
+            made[layout] = folder, at / "run"
+        return made[layout]
+
+    return of
+
+
+@contextmanager
+def put_back(folder: Path) -> Iterator[None]:
+    """Whatever is done to the folder inside is undone."""
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder)
+        copy.rename(folder)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def largest(folder: Path) -> Path:
+    return max(files(folder), key=lambda path: path.stat().st_size)
+
+
+def keep_time(path: Path, data: bytes) -> None:
+    """New content under the old time."""
+    before = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def flip_a_byte(folder: Path) -> None:
+    path = largest(folder)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    keep_time(path, bytes(data))
+
+
+def cut_a_file(folder: Path) -> None:
+    path = largest(folder)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def remove_a_file(folder: Path) -> None:
+    path = max(files(folder), key=lambda path: (path.suffix in (".jpg", ".JPG"), path.name))
+    path.unlink()
+
+
+def lose_a_row(folder: Path) -> None:
+    """Of the table, or of the archive's end: the file becomes shorter, and is valid."""
+    table = next(folder.glob("*.csv"), None) or next(folder.rglob("*.tsv"))
+    lines = table.read_bytes().splitlines(keepends=True)
+    table.write_bytes(b"".join([*lines[:1], *lines[2:]]))
+
+
+def reverse_rows(folder: Path) -> None:
+    for path in files(folder):
+        if path.suffix == ".npy":
+            np.save(path, np.load(path)[::-1])
+        elif path.suffix == ".npz":
+            arrays = dict(np.load(path))
+            np.savez(path, **{name: array[::-1] for name, array in arrays.items()})
+        elif path.suffix == ".parquet":
+            rows = pq.read_table(path)
+            pq.write_table(rows.take(np.arange(len(rows))[::-1]), path)
+
+
+def refuses(run: Path, to: Path, words: str) -> None:
+    with pytest.raises(clipscan.ClipscanError, match=words):
+        pipeline.apply(run, to)
+    assert not to.exists()
+    assert not list(to.parent.glob(".*.part")), "nothing half-done is left"
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_apply_writes_what_was_scanned_also_when_it_was_touched(
+    layout: str, scanned, tmp_path: Path, monkeypatch
+) -> None:
+    folder, run = scanned(layout)
+    with put_back(folder):
+        for path in files(folder):
+            os.utime(path, (1, 1))
+        counts = pipeline.apply(run, tmp_path / "out")
+        assert (counts.kept, counts.dropped, counts.bad) == (8, 2, 0)
+        opened: list[str] = []
+        monkeypatch.setattr(listing, "open_binary", lambda path: opened.append(path))
+        pipeline.reopen(RunFolder(run))
+        assert not opened, "what was found to be the same once is not read again"
+
+
+@pytest.mark.parametrize("change", [cut_a_file, remove_a_file])
+@pytest.mark.parametrize("layout", ALL)
+def test_apply_refuses_a_dataset_whose_files_were_cut_or_removed(
+    layout: str, change, scanned, tmp_path: Path
+) -> None:
+    folder, run = scanned(layout)
+    with put_back(folder):
+        change(folder)
+        refuses(run, tmp_path / "out", "1 (changed|gone) |cannot be opened where it lay")
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_apply_reads_the_bytes_and_does_not_believe_the_time(layout: str, scanned, tmp_path: Path) -> None:
+    folder, run = scanned(layout)
+    with put_back(folder):
+        flip_a_byte(folder)
+        refuses(run, tmp_path / "out", "does not hold what was scanned|not there|cannot write|1 changed")
+
+
+@pytest.mark.parametrize("layout", ["Hugging Face parquet", "plain parquet", *VECTORS])
+def test_apply_refuses_reversed_rows(layout: str, scanned, tmp_path: Path) -> None:
+    folder, run = scanned(layout)
+    with put_back(folder):
+        reverse_rows(folder)
+        refuses(run, tmp_path / "out", "changed")
+
+
+@pytest.mark.parametrize("layout", ["csv", "tsv in a folder", "metadata.csv"])
+def test_apply_refuses_a_table_that_lost_a_row(layout: str, scanned, tmp_path: Path) -> None:
+    folder, run = scanned(layout)
+    with put_back(folder):
+        lose_a_row(folder)
+        refuses(run, tmp_path / "out", "changed")
+
+
+@pytest.mark.parametrize("layout", ["csv", "tsv in a folder", "img2dataset files", "metadata.jsonl"])
+def test_apply_refuses_a_replaced_picture_and_names_it(layout: str, scanned, tmp_path: Path) -> None:
+    folder, run = scanned(layout)
+    with put_back(folder):
+        picture = next(folder.rglob("000000004.jpg"))
+        picture.write_bytes(painted(7)[0].image or b"")
+        refuses(run, tmp_path / "out", r"1 changed \((images/)?000000004\.jpg\)")
+        keep_time(picture, painted(8)[0].image or b"")
+
+
+def test_apply_refuses_a_tar_that_was_rewritten_under_other_keys(scanned, tmp_path: Path) -> None:
+    folder, run = scanned("tar")
+    with put_back(folder):
+        tar = folder / "00000.tar"
+        before = tar.stat()
+        others = [replace(s, key=s.key.replace("0000000", "7777777")) for s in painted(0)]
+        make_tar(tar, [m for s in others for m in sample_members(s)])
+        assert tar.stat().st_size == before.st_size
+        refuses(run, tmp_path / "out", r"1 changed \(00000\.tar\)")
+        os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns))
+        refuses(run, tmp_path / "out", "not there|does not hold")
+
+
+@pytest.mark.parametrize("layout", ["tar", "tar folder", "plain parquet", "clip-retrieval"])
+def test_a_file_added_since_is_refused_or_left_out_but_never_copied(
+    layout: str, scanned, tmp_path: Path
+) -> None:
+    folder, run = scanned(layout)
+    with put_back(folder):
+        plain = pipeline.apply(run, tmp_path / "plain")
+        old = next(path for path in files(folder) if "text_emb" not in str(path))
+        added = old.with_name(old.name.replace("0", "5", 1))
+        shutil.copyfile(old, added)
+        refuses(run, tmp_path / "out", rf"1 new \(.*{added.name}\)")
+        counts = pipeline.apply(run, tmp_path / "out", leave_out_unscanned=True)
+        assert counts[:3] == plain[:3]
+        assert counts.left_out == (added.relative_to(folder).as_posix(),)
+        assert tree(tmp_path / "out") == tree(tmp_path / "plain")
+
+
+def test_a_changed_file_is_left_out_on_request_and_its_samples_are_not_missed(
+    scanned, tmp_path: Path
+) -> None:
+    folder, run = scanned("tar folder")
+    with put_back(folder):
+        make_tar(folder / "part0" / "00000.tar", sample_members(painted(5)[0]))
+        refuses(run, tmp_path / "out", "1 changed")
+        counts = pipeline.apply(run, tmp_path / "out", leave_out_unscanned=True)
+        assert counts.left_out == ("part0/00000.tar",)
+        assert counts.kept + counts.dropped == 4
+        assert list(tree(tmp_path / "out")) == ["part1/00000.tar"] or list(tree(tmp_path / "out")) == [
+            "00000.tar"
+        ]
