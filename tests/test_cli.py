@@ -65,7 +65,9 @@ def test_scan_says_what_it_did(run):
     text = clipscan("scan", run.parent / "vectors.npy", "--out", run, "--k", 5, "--reference", "100x2")
     assert "400 listed = 400 embedded + 0 bad" in text and "4 suspects" in text
     assert "no group of rows stands apart" in text and "0 to drop, 400 to keep" in text
-    assert "report/index.html" in text and "clipscan apply" in text
+    assert "groups of suspects whose captions say the same, 0 groups of near-copies" in text
+    assert "report/index.html" in text and "clipscan export" in text
+    assert "clipscan apply" not in text, "there is nothing to leave out"
 
 
 def test_log_json_is_one_object_a_line(tmp_path, run):
@@ -114,15 +116,21 @@ def test_dry_run_reads_and_writes_nothing(run, tmp_path):
 
 
 def test_status_and_explain_speak_of_the_run(run):
-    assert "1 of 1 tasks" in clipscan("status", run)
+    text = clipscan("status", run)
+    assert "1 of 1 tasks" in text and "400 listed = 400 embedded" in text
+    assert "0 to drop, 400 to keep (drop.parquet, keep.txt): no group of rows stands apart" in text
     key = pq.read_table(run / "suspects.parquet")["key"][0].as_py()
     text = clipscan("explain", run, key)
     assert "dao" in text and "nearest in the whole set" in text
+    assert "a suspect: rank 1 of 400 by consensus" in text and "not on the drop list" in text
+    assert "why: " in text and "a higher value is more suspicious" in text
     assert "0 samples" in clipscan("explain", run, "nobody", code=1)
 
 
 def test_export_changes_the_lists_and_apply_writes_the_rest(run, tmp_path):
-    assert "40 to drop" in clipscan("export", run, "--fraction", 0.1)
+    text = clipscan("export", run, "--fraction", 0.1)
+    assert "40 to drop" in text and "next: clipscan apply" in text and "the list before" not in text
+    assert "no keep_uids.npy: " in text
     clipscan("apply", run, "--to", tmp_path / "clean")
     clipscan("scan", run.parent / "vectors.npy", "--out", run, "--k", 5, "--reference", "100x2")
     assert pq.read_table(run / "drop.parquet").num_rows == 40, (
@@ -134,3 +142,42 @@ def test_export_changes_the_lists_and_apply_writes_the_rest(run, tmp_path):
     expected = np.delete(whole, [int(key) for key in dropped], axis=0)
     assert (np.load(kept) == expected).all()
     assert "is not an empty folder" in clipscan("apply", run, "--to", tmp_path / "clean", code=1)
+
+
+def test_an_export_says_what_it_replaces_and_adds_where_asked(run, tmp_path):
+    keys = pq.read_table(run / "suspects.parquet")["key"].to_pylist()
+    clipscan("export", run, "--fraction", 0.01)
+    (tmp_path / "mine.csv").write_text(f"key,decision\n{keys[1]},keep\n000000001,drop\n")
+    text = clipscan("export", run, "--decisions", tmp_path / "mine.csv", "--add")
+    assert (
+        "4 to drop" in text and "added to the list before: 4 dropped, the most suspicious 1 % of all" in text
+    )
+    page = (run / "report/index.html").read_text()
+    assert "Nothing is dropped unless" not in page and "Dropped are 4 samples" in page
+    assert page.count('<span class="tag">dropped</span>') == 3, "of the four suspects one was kept"
+    text = clipscan("export", run, "--decisions", tmp_path / "mine.csv")
+    assert "1 to drop" in text and "in place of the list before: 4 dropped" in text and "--add" in text
+    assert "those decided on in mine.csv" in clipscan("status", run)
+    text = clipscan("export", run, "--apart")
+    assert "0 to drop" in text and "Nothing is dropped unless" in (run / "report/index.html").read_text()
+
+
+def test_a_run_that_is_not_scored_says_which_command_comes_next(run, tmp_path):
+    text = clipscan("embed", run.parent / "vectors.npy", "--out", tmp_path / "e")
+    assert f"next: clipscan score {tmp_path}/e" in text and "400 embedded" in text
+    assert f"next: clipscan score {tmp_path}/e" in clipscan("status", tmp_path / "e")
+    for verb in (
+        ["apply", "--to", tmp_path / "c"],
+        ["export", "--fraction", 0.1],
+        ["explain", "1"],
+        ["report"],
+    ):
+        assert f"clipscan score {tmp_path}/e" in clipscan(verb[0], tmp_path / "e", *verb[1:], code=1)
+
+
+def test_what_the_library_calls_an_argument_is_a_flag_here(run, tmp_path):
+    vectors = run.parent / "vectors.npy"
+    text = clipscan("scan", vectors, "--out", tmp_path / "x", "--fraction", 2, code=2)
+    assert "--fraction 2.0 must be" in text and "fraction=" not in text
+    text = clipscan("export", run, "--fraction", 0.1, "--threshold", 1, code=2)
+    assert "exactly one of --fraction" in text and "given: --fraction, --threshold" in text

@@ -170,6 +170,27 @@ def test_counts_that_do_not_add_up_are_said_aloud(tmp_path: Path) -> None:
     assert "These counts do not add up. 7 samples are listed, but neither" in Page(write_page(run, None)).text
 
 
+def test_cards_count_what_they_say_and_the_drop_list_is_told_by_its_rule(tmp_path: Path) -> None:
+    run = a_run(tmp_path, some_samples())
+    page = Page(write_page(run, None))
+    # Sample i has rank i (j + 1) mod 60 + 1 by score j; the top 1 % of 60 is one: the first of ten suspects.
+    assert "Alone 1 of 10 suspects" in page.text and "Mismatched 1 of 10 suspects" in page.text
+    assert "Dropped are 4 samples." in page.text and "Nothing is dropped" not in page.text
+    for rule, estimate, words in (
+        (b'{"decisions": "mine.csv"}', 0, "Dropped are 4 samples: those decided on in mine.csv."),
+        (b'{"apart": 4}', 4, "Those 4 are dropped unless you say otherwise."),
+        (b'{"fraction": 0.1}', 4, "Dropped are 4 samples: the most suspicious 10 % of all."),
+    ):
+        table = pq.read_table(run / "drop.parquet").replace_schema_metadata({b"clipscan.rule": rule})
+        pq.write_table(table, run / "drop.parquet")
+        stated = json.loads((run / "run.json").read_text())
+        stated["estimate"] = {"number": estimate, "fewest": estimate, "most": estimate, "border": 1.0}
+        (run / "run.json").write_text(json.dumps(stated))
+        page = Page(write_page(run, None))
+        assert words in page.text and "Nothing is dropped" not in page.text
+        assert page.html.count('<span class="tag">dropped</span>') == 4
+
+
 def test_no_caption_becomes_markup(page: Page) -> None:
     assert not page.all("script")
     assert "<script>alert(1)</script>" in page.text  # shown, as text

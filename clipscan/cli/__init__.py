@@ -11,6 +11,7 @@ import sys
 import typer
 
 from clipscan.cli import after, bench, stages, tools, training
+from clipscan.cli.flags import as_flags
 from clipscan.data.atomic import REFUSALS
 from clipscan.errors import ClipscanError, InputError
 from clipscan.heads.commands import app as heads
@@ -39,7 +40,10 @@ def main() -> None:
     try:
         app()
     except (ClipscanError, ImportError) as error:
-        print(f"clipscan: {error}", file=sys.stderr)
+        message = (
+            as_flags(str(error), typer.main.get_command(app)) if isinstance(error, InputError) else error
+        )
+        print(f"clipscan: {message}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:  # the reader of a pipe left early
         os._exit(1)

@@ -67,19 +67,23 @@ def invert(
 
 
 def status(run: Run) -> None:
-    """How far a run has come."""
+    """How far a run has come: its stages, its counts, what is dropped by which rule, and what comes next."""
+    from clipscan.report.summary import summary
     from clipscan.run import status as run_status
 
     for stage in run_status(run):
         state = "not asked for" if not stage.total else f"{stage.done} of {stage.total} tasks"
         print(f"{stage.stage:<7} {state:<20} {stage.seconds:8.1f} s")
+    print("\n".join(summary(run)))
 
 
 def explain(
     run: Run,
-    key: Annotated[str, typer.Argument(help="a sample's key, or SHARD/KEY where the key occurs twice")],
+    key: Annotated[
+        str, typer.Argument(help="a sample's key or file name, or SHARD/KEY where several have it")
+    ],
 ) -> None:
-    """All that is known of one sample: its scores, its ranks, its nearest neighbours."""
+    """All that is known of one sample: suspected, dropped, why; its scores and ranks, its neighbours."""
     from clipscan.pipeline import explain as run_explain
 
     print(run_explain(run, key))
@@ -90,21 +94,38 @@ def export(
     fraction: Annotated[float | None, typer.Option(help="drop this share, most suspicious first")] = None,
     threshold: Annotated[float | None, typer.Option(help="drop every score above")] = None,
     decisions: Annotated[
-        Path | None, typer.Option(help="CSV, parquet or JSON lines: shard, key, decision")
+        Path | None,
+        typer.Option(help="CSV, parquet or JSON lines of key, decision (drop or keep), perhaps shard"),
     ] = None,
     apart: Annotated[bool, typer.Option("--apart", help="drop those that stand apart, perhaps none")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="to the list as it is, instead of in its place; keep takes off")
+    ] = False,
 ) -> None:
-    """Write the lists anew by another rule: drop.parquet, keep.txt, drop.txt, keep_uids.npy."""
+    """Write the lists anew by another rule: drop.parquet, keep.txt, drop.txt, and keep_uids.npy.
+
+    The list of an earlier export is replaced, unless --add. keep_uids.npy is DataComp's, and written only
+    where every sample has a uid of 32 hex digits.
+    """
     from clipscan import pipeline
+    from clipscan.report.summary import dropped_before, summary
     from clipscan.run import RunFolder
 
     folder = RunFolder(run)
     with folder.lock():
+        before = dropped_before(run)
         written = pipeline.export(
             folder, pipeline.reopen(folder),
-            fraction=fraction, threshold=threshold, decisions=decisions, apart=apart,
+            fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add,
         )  # fmt: skip
-    print(f"{written.dropped:,} to drop, {written.kept:,} to keep: {run}/drop.parquet, keep.txt, drop.txt")
+    print("\n".join(summary(run)))
+    if before:
+        print(
+            f"{'added to' if add else 'in place of'} the list before: {before}"
+            + ("" if add else "; --add adds")
+        )
+    if written.uids is None:
+        print("no keep_uids.npy: it is for DataComp, and not every sample has a uid of 32 hex digits")
 
 
 def calibrate(

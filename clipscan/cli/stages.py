@@ -75,6 +75,7 @@ def scan(
         _dry_run(source, format, image_key, text_key)
         return
     from clipscan.pipeline import scan as run_scan
+    from clipscan.report.summary import summary
 
     done = run_scan(
         source, out=out, model=model, pretrained=pretrained, trusted_model=trusted_model,
@@ -84,11 +85,7 @@ def scan(
         workers=workers, backend=backend, devices=devices, threads=threads, overwrite=overwrite,
         progress=shown(log_json),
     )  # fmt: skip
-    c = done.counts
-    print(f"{c['listed']:,} listed = {c['embedded']:,} embedded + {c['bad']:,} bad (bad.parquet)")
-    print(f"{c['suspects']:,} suspects, {c['groups']:,} groups of near-copies; {done.estimate.words()}")
-    print(f"{c['dropped']:,} to drop, {c['kept']:,} to keep")
-    print(f"look at {done.page}; then: clipscan apply {out} --to DIR")
+    print("\n".join(summary(done.out)))
 
 
 def embed(
@@ -111,14 +108,16 @@ def embed(
 ) -> None:
     """Only the first stage: vectors of pictures and captions, in clip-retrieval's layout."""
     from clipscan import pipeline
+    from clipscan.report.summary import summary
 
-    pipeline.embed(
+    run, _ = pipeline.embed(
         source, out=out, model=model, pretrained=pretrained,
         trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
         format=format, image_key=image_key, text_key=text_key,
         device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
         overwrite=overwrite, progress=shown(log_json),
     )  # fmt: skip
+    print("\n".join(summary(run.path)))
 
 
 def knn(
@@ -132,6 +131,7 @@ def knn(
 ) -> None:
     """The exact neighbour graph of an embedded run, into RUN/neighbors."""
     from clipscan import pipeline
+    from clipscan.report.summary import summary
     from clipscan.run import RunFolder, Settings, graph_stage
 
     folder = RunFolder(run)
@@ -143,6 +143,7 @@ def knn(
             shown(log_json),
             overwrite,
         )
+    print("\n".join(summary(run)))
 
 
 def score(
@@ -162,11 +163,13 @@ def score(
 ) -> None:
     """Everything after the vectors: graph, scores, suspects, lists and the page of an embedded run."""
     from clipscan import pipeline
+    from clipscan.report.summary import summary
     from clipscan.run import RunFolder, Settings
 
     folder = RunFolder(run)
     settings = Settings(method, k, reference, against, seed, graph, backend, devices, threads)
     pipeline.finish(folder, pipeline.reopen(folder), settings, fraction, overwrite, shown(log_json))
+    print("\n".join(summary(run)))
 
 
 def _dry_run(source: str, format: str, image_key: str | None, text_key: str | None) -> None:

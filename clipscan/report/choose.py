@@ -14,7 +14,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.decisions import read_decisions, settle
 from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, together
 from clipscan.report.find import Names
-from clipscan.report.identities import batches, embedded, identities
+from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.rule import with_rule
 from clipscan.run.folder import run_record
 from clipscan.scores.result import count_of
@@ -87,7 +87,7 @@ def method_of(run_json: dict[str, Any]) -> str:
 def _apart(run: Path) -> pa.Table:
     record = run_record(run)
     if "estimate" not in record:
-        raise RunError(f"{run} has no estimate of how many to drop; run `clipscan score {run}` first")
+        raise RunError(f"{run} has no estimate of how many to drop; make one: clipscan score {run}")
     number = int(record["estimate"]["number"])
     chosen = _suspects(run).first(number)
     method = method_of(record)
@@ -144,7 +144,7 @@ def _dropped(run: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
 def _suspects(run: Path) -> Ranked:
     path = run / "suspects.parquet"
     if not path.exists():
-        raise RunError(f"{run} has no suspects.parquet; run the score stage first")
+        raise RunError(not_scored(run))
     table = pq.read_table(path, columns=["rank", "shard", "key", "score"]).sort_by("rank")
     return Ranked(pairs_of(table), table["score"].to_numpy())
 
@@ -153,7 +153,7 @@ def _everybody(run: Path, suspects: Ranked) -> Ranked:
     """The suspects, then all others by descending score, equal ones in row order; NaN left out."""
     files = sorted((run / "scores").glob("*.parquet"))
     if not files:
-        raise RunError(f"{run} has no scores/; run the score stage first")
+        raise RunError(not_scored(run))
     table = pa.Table.from_batches(list(batches(files, ["shard", "key", method_of(run_record(run))])))
     pairs, score = pairs_of(table), table.column(2).to_numpy().astype(np.float64)
     order = np.argsort(-score, kind="stable")  # NaN comes last

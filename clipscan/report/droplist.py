@@ -73,6 +73,11 @@ class DropList:
     def load(cls, path: str | Path, *, root: str | None = None) -> DropList:
         """Read a drop.parquet, or that of a run folder. DataError where it is none."""
         path = Path(path) / "drop.parquet" if Path(path).is_dir() else Path(path)
+        if not path.exists() and (path.parent / "run.json").exists():
+            raise DataError(
+                f"{path} cannot be read as a drop list, it is not there: {path.parent} is not scored yet: "
+                f"clipscan score {path.parent}"
+            )
         try:
             table = pq.read_table(path)
         except (OSError, ValueError) as broken:  # pyarrow's own errors are both

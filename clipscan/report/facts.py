@@ -46,6 +46,7 @@ class Neighbour(NamedTuple):
 class Suspect(NamedTuple):
     want: Want
     rank: int
+    dropped: bool  # it is on the drop list
     caption: str
     score: float
     why: str
@@ -66,6 +67,13 @@ class Group(NamedTuple):
     members: list[Want]
 
 
+class Channel(NamedTuple):
+    """Suspects that the scores of one kind find too: among the top share of one of `names`."""
+
+    names: list[str]
+    suspects: int
+
+
 class BadKind(NamedTuple):
     """Samples that could not be read for one reason (numbers in it aside)."""
 
@@ -81,7 +89,10 @@ class Facts(NamedTuple):
     counts: Counts
     suspects: list[Suspect]
     alike: list[Group]  # of suspects
+    alone: Channel | None  # found by density scores, None where there are none
+    mismatched: Channel | None  # found by scores that compare pictures with captions
     estimate: dict[str, Any] | None  # of how many stand apart, as run.json has it
+    dropping: str  # what is dropped, and by which rule
     groups: list[Group]
     bad: list[BadKind]
     cut: float  # the lowest score among the suspects, NaN for none

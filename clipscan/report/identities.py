@@ -26,7 +26,7 @@ def embedded(run: Path) -> int:
 def _metadata(run: Path) -> list[Path]:
     files = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
     if not files:
-        raise RunError(f"{run} has no embeddings/metadata; run the embed stage first")
+        raise RunError(f"{run} has no embeddings/metadata; embed it: clipscan scan DATASET --out {run}")
     return files
 
 
@@ -55,3 +55,8 @@ def bad_pairs(run: Path) -> set[tuple[str, str]]:
         return set()
     table = pq.read_table(path, columns=["shard", "key"])
     return set(zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True))
+
+
+def not_scored(run: Path) -> str:
+    """What is said of a run that has vectors and no scores."""
+    return f"{run} is not scored yet; run the score stage: clipscan score {run}"

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset
 
 HERE = Path(__file__).parent
-TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
 DETAILS = {"fill", "mean", "std", "resize_mode", "interpolation", "batch_size", "format", "listing", "metric"}
 
 
@@ -81,7 +80,6 @@ def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
         histogram=_histogram(run, facts),
         split=read_split(run),
         size=histogram,
-        pairs=_pair_channel(facts),
         graph_skipped=_graph_skipped(facts.run),
     )
 
@@ -135,6 +133,7 @@ def _template() -> Any:
         "number": text.number,
         "percent": text.percent,
         "about": words.about,
+        "label": words.label,
         "brief": brief,
     }
     return environment.get_template("page.html.j2")
@@ -162,14 +161,6 @@ def _histogram(run: Path, facts: Facts) -> histogram.Drawing | None:
         return None
     bins = histogram.bin_scores(histogram.scores_of(run, column), facts.cut)
     return histogram.draw(bins) if bins else None
-
-
-def _pair_channel(facts: Facts) -> tuple[list[str], int] | None:
-    """The pair scores there are, and how many of the suspects shown are near the top of one of them."""
-    top = max(1.0, TOP_SHARE * facts.counts.embedded)
-    scores = [[s for s in suspect.others if words.is_pair_score(s.name)] for suspect in facts.suspects]
-    names = sorted({score.name for others in scores for score in others})
-    return (names, sum(any(s.rank <= top for s in others) for others in scores)) if names else None
 
 
 def _graph_skipped(run_json: dict[str, Any]) -> str:

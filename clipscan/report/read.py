@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
 from clipscan.report.choose import method_of
-from clipscan.report.facts import BadKind, Counts, Facts, Group, Neighbour, OtherScore, Suspect
+from clipscan.report.droptable import pairs_of
+from clipscan.report.facts import BadKind, Channel, Counts, Facts, Group, Neighbour, OtherScore, Suspect
+from clipscan.report.identities import not_scored
 from clipscan.report.pictures import LARGE, SMALL, Want
+from clipscan.report.rule import dropping, rule_of_run
+from clipscan.report.words import is_density_score, is_pair_score
 from clipscan.run.words import kind_of
 
+TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
 SUSPECTS, NEIGHBOURS = 100, 8  # cards on the page, and neighbours on each
 COPIES, SUSPECTED = "copies", "suspects"  # kinds of groups
 GROUPS, MEMBERS, CAPTIONS = 12, 24, 4  # groups on the page; pictures and captions of each
@@ -31,16 +38,23 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
     """The run folder as Facts. RunError without suspects.parquet."""
     suspects = run / "suspects.parquet"
     if not suspects.exists():
-        raise RunError(f"{run} has no suspects.parquet; run the score stage first")
+        raise RunError(not_scored(run))
+    dropped = _dropped(run / "drop.parquet")
     counts = _counts(run, run_json.get("counts", {}))
     method = method_of(run_json)
     return Facts(
         run=run_json,
         counts=counts,
-        suspects=[_suspect(row, counts.embedded, method) for row in _first_rows(suspects, SUSPECTS)],
+        suspects=[
+            _suspect(row, counts.embedded, method, (row["shard"], row["key"]) in dropped)
+            for row in _first_rows(suspects, SUSPECTS)
+        ],
         groups=_groups(run / "groups.parquet", COPIES),
         alike=_groups(run / "groups.parquet", SUSPECTED),
+        alone=_channel(suspects, is_density_score, counts.embedded),
+        mismatched=_channel(suspects, is_pair_score, counts.embedded),
         estimate=_estimate(run_json),
+        dropping=dropping(rule_of_run(run), method, counts.dropped),
         bad=_bad(run / "bad.parquet"),
         cut=_lowest_score(suspects),
     )
@@ -72,6 +86,10 @@ def _copies(path: Path, otherwise: int | None) -> int | None:
         return sum(batch.column(0).to_pylist().count(COPIES) for batch in file.iter_batches(columns=["kind"]))
 
 
+def _dropped(path: Path) -> set[tuple[str, str]]:
+    return set(pairs_of(pq.read_table(path, columns=["shard", "key"]))) if path.exists() else set()
+
+
 def _rows(path: Path, otherwise: int | None) -> int | None:
     return pq.read_metadata(path).num_rows if path.exists() else otherwise
 
@@ -88,11 +106,12 @@ def _want(row: Row, side: int) -> Want:
     return Want(row["shard"], row["key"], -1 if at is None else at, side)
 
 
-def _suspect(row: Row, n: int, method: str) -> Suspect:
+def _suspect(row: Row, n: int, method: str, dropped: bool) -> Suspect:
     near = row.get("neighbors") or []
     return Suspect(
         want=_want(row, LARGE),
         rank=row["rank"],
+        dropped=dropped,
         caption=row.get("caption") or "",
         score=row["score"],
         why=row.get("why") or "",
@@ -110,6 +129,18 @@ def _others(row: Row, n: int, method: str) -> list[OtherScore]:
         if name != method and row[f"{name}_rank"] is not None
     ]
     return sorted(found, key=lambda score: (score.rank, score.name))
+
+
+def _channel(path: Path, of_kind: Callable[[str], bool], n: int) -> Channel | None:
+    """How many suspects are among the top of a score of this kind; None where there is no such score."""
+    ranks = [name for name in pq.read_schema(path).names if name.endswith("_rank")]
+    names = sorted(name.removesuffix("_rank") for name in ranks if of_kind(name.removesuffix("_rank")))
+    if not names:
+        return None
+    table = pq.read_table(path, columns=[f"{name}_rank" for name in names])
+    top = max(1.0, TOP_SHARE * n)
+    found = [pc.fill_null(pc.less_equal(column, top), False).to_numpy() for column in table.columns]
+    return Channel(names, int(np.any(found, axis=0).sum()))
 
 
 def _share(rank: int, n: int) -> float:

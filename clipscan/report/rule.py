@@ -52,6 +52,20 @@ def in_words(rule: Rule, method: str) -> str:
     return " and ".join(told[:TOLD]) + more
 
 
+def dropping(rule: Rule, method: str, dropped: int | None) -> str:
+    """A sentence on what is dropped; "" where there is no drop list."""
+    if dropped is None:
+        return ""
+    if "apart" in rule:
+        return (
+            f"Those {dropped:,} are dropped unless you say otherwise."
+            if dropped
+            else "Nothing is dropped unless you say what."
+        )
+    words = in_words(rule, method)
+    return f"Dropped are {dropped:,} samples" + (f": {words}." if words else ".")
+
+
 def _parts(rule: Rule) -> list[Rule]:
     parts = rule.get("joined", [rule])
     return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []

@@ -25,6 +25,7 @@ SCORES = {
     "norm": "length of the raw picture vector",
 }
 LABELS = {"cosine": "1 - cosine"}  # where the column's name would say the opposite of its value
+DENSITY_SCORES = ("kdist", "lid", "lof", "slof", "dao", "logdao", "iforest")
 PAIR_SCORES = ("cosine", "agree", "cross", "trusted")
 
 SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
@@ -65,6 +66,11 @@ def about(score: str) -> str:
 def label(score: str) -> str:
     """What a score is called beside its value."""
     return LABELS.get(score, score)
+
+
+def is_density_score(score: str) -> bool:
+    """Whether it asks how far a picture is from the others."""
+    return _plain_name(score) in DENSITY_SCORES
 
 
 def is_pair_score(score: str) -> bool:
