@@ -71,7 +71,7 @@ def open_dataset(
     inventory = take_inventory(source)
     if all(file.size < 0 for file in inventory.files) and inventory.files:
         raise nothing_found(inventory)
-    chosen = detect(inventory) if format == "auto" else format
+    chosen = detect(inventory, image_key) if format == "auto" else format
     dataset = _OPENERS[chosen](inventory, image_key, text_key, rows_per_shard)
     if not dataset.shards:
         raise nothing_found(inventory, chosen)

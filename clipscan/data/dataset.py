@@ -30,11 +30,15 @@ class Shard(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """One shard of precomputed embeddings: row i of the arrays is samples[i] (whose image is None)."""
+    """One shard of precomputed embeddings: row i of the arrays is samples[i] (whose image is None).
+
+    `bad` says why some rows hold no vector; in the arrays they are NaN.
+    """
 
     image: np.ndarray  # [n, d] float16/32/64, a memory map where the file allows it
     text: np.ndarray | None  # [n, d]
     samples: list[Sample]
+    bad: Mapping[int, str]
 
 
 class Record(NamedTuple):

@@ -13,7 +13,7 @@ from clipscan.errors import DataError
 TABLES = ("csv", "tsv")
 
 
-def detect(inventory: Inventory) -> str:
+def detect(inventory: Inventory, image_key: str | None = None) -> str:
     """The format's name; DataError with what was found where nothing fits.
 
     First match: tars, clip-retrieval or DataComp arrays, pictures (a folder, or the table that lists
@@ -30,7 +30,7 @@ def detect(inventory: Inventory) -> str:
         listed = len(tables) == 1 and tables[0].rsplit("/", 1)[-1] not in METADATA
         return "csv" if listed and not _captions_beside(inventory) else "folder"
     if "parquet" in kinds:
-        return "parquet" if parquet.has_pictures(inventory) else "embeddings"
+        return "parquet" if parquet.has_pictures(inventory, image_key) else "embeddings"
     if tables:
         return "csv"
     if kinds & {"npy", "npz"}:

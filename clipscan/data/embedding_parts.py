@@ -52,15 +52,25 @@ def datacomp(inventory: Inventory, image_key: str | None, text_key: str | None) 
     """0001.npz and 0001.parquet; of several models the larger (l14 before b32), or the one named."""
     paths = [file.path for file in inventory.files]
     arrays = [path for path in paths if extension(path) == "npz"]
-    names = npz_names(arrays[0])
+    names = _first_names(arrays)
     image = image_key or next((name for name in sorted(names, reverse=True) if name.endswith("_img")), None)
     if image is None:
-        raise DataError(f"{arrays[0]} has the arrays {names}, none ends in _img; name one with --image-key")
+        raise DataError(f"an .npz has the arrays {names}, none ends in _img; name one with --image-key")
     text = text_key or re.sub("_img$", "_txt", image)
     return [
         Part(path, path if text in names else None, _if_there(path[:-4] + ".parquet", paths), image, text)
         for path in arrays
     ]
+
+
+def _first_names(paths: list[str]) -> list[str]:
+    """The arrays of the first .npz that opens; DataError if none does."""
+    for path in paths[:-1]:
+        try:
+            return npz_names(path)
+        except DataError:
+            continue  # bad when it is read, with the reason
+    return npz_names(paths[-1])
 
 
 def loose(inventory: Inventory, text_key: str | None) -> list[Part]:

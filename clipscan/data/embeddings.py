@@ -13,23 +13,25 @@ import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pyarrow as pa
 
-from clipscan.data.arrays import load_column, load_npy, load_npz, vector_columns
+from clipscan.data.arrays import load_npy, load_npz
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors
 from clipscan.data.embedding_parts import Part, clip_retrieval, datacomp, is_clip_retrieval, loose
 from clipscan.data.files import File, Inventory, describe, extension, is_url
-from clipscan.data.parquet import (
-    PARQUET_ERRORS,
-    choose,
+from clipscan.data.parquet import row_key
+from clipscan.data.parquet_columns import choose, column_type, is_vector, known_columns
+from clipscan.data.parquet_files import (
     first_schema,
-    known_columns,
+    group_starts,
     open_parquet_file,
     parquet_shards,
-    row_key,
     table_rows,
 )
 from clipscan.data.sample import Bad, Sample
 from clipscan.data.text import CAPTION_FIELDS, Unfit, caption_text, first_field, printable, tag_text, tags
+from clipscan.data.vector_column import load_column, vector_columns
+from clipscan.data.widths import Widths, check_width
 from clipscan.errors import DataError
 
 IMAGE_COLUMNS = ("image_embedding", "image_embeddings", "img_emb", "image_emb", "image_features", "embedding")
@@ -55,16 +57,21 @@ class Embeddings(Dataset):
         super().__init__(source, shards, notes)
         self.parts = parts  # by the shard's name
         self.names = names  # path of a file -> its name in the dataset
+        self._widths = Widths(parts[shard.name] for shard in shards)
 
     def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
         try:
-            samples = self._samples(shard)
+            if rows is None:
+                _, _, samples, bad = self.vectors(shard)
+            else:
+                samples, bad = self._samples(shard), {}
         except DataError as error:
             yield Record(-1, "", Bad(shard.name, "", printable(str(error))))
             return
-        for sample in samples:
+        for row, sample in enumerate(samples):
             if rows is None or rows.get(sample.at) == sample.key:
-                yield Record(sample.at, sample.key, sample)
+                outcome = Bad(shard.name, sample.key, bad[row]) if row in bad else sample
+                yield Record(sample.at, sample.key, outcome)
 
     def files(self, shard: Shard) -> dict[str, File]:
         """The arrays and the metadata."""
@@ -72,44 +79,57 @@ class Embeddings(Dataset):
         return {self.names.get(path, os.path.basename(path)): describe(path) for path in paths}
 
     def columns(self, shard: Shard) -> tuple[str, ...]:
-        """Names of arrays or columns, as the first file has them."""
+        """Names of arrays or columns, as the first file has them, and widths as most files have them."""
         part = self.parts[shard.name]
-        return part.image_name, part.text_name
+        return part.image_name, part.text_name, str(self._widths.image), str(self._widths.text)
 
     def vectors(self, shard: Shard) -> Vectors:
-        """The arrays and rows of one shard; DataError if they do not fit together."""
+        """The arrays and rows of one shard, a row without a vector (null, or of another length) told as bad.
+
+        DataError where the files of the shard cannot be read or paired, or are not as wide as most.
+        """
         part = self.parts[shard.name]
-        image = self._array(shard, part.image, part.image_name)
-        text = self._array(shard, part.text, part.text_name) if part.text else None
-        samples = self._samples(shard)
-        if text is not None and len(text) != len(image):
-            raise DataError(f"{part.image} has {len(image):,} rows, {part.text} has {len(text):,}")
-        if len(samples) != len(image):
-            raise DataError(f"{part.image} has {len(image):,} rows, {part.metadata} has {len(samples):,}")
-        return Vectors(image, text, samples)
+        image, bad = _array(shard, part.image, part.image_name, self._widths.image)
+        check_width(part.image, image, self._widths.image)
+        text = None
+        if part.text:
+            text, also_bad = _array(shard, part.text, part.text_name, self._widths.text)
+            check_width(part.text, text, self._widths.text)
+            bad = {row: f"of its caption, {why}" for row, why in also_bad.items()} | dict(bad)
+            if len(text) != len(image):
+                raise DataError(f"{part.image} has {len(image):,} rows, {part.text} has {len(text):,}")
+        return Vectors(image, text, self._samples(shard, len(image)), bad)
 
-    def _array(self, shard: Shard, path: str, name: str) -> np.ndarray:
-        kind = extension(path)
-        if kind == "parquet":
-            return load_column(path, name, shard.rows)
-        return load_npz(path, name) if kind == "npz" else load_npy(path)
-
-    def _samples(self, shard: Shard) -> list[Sample]:
+    def _samples(self, shard: Shard, rows: int | None = None) -> list[Sample]:
+        """What is known of each row; DataError where there are not `rows` of them, the arrays' number."""
         part = self.parts[shard.name]
         if part.metadata is None:
-            rows = len(self._array(shard, part.image, part.image_name))
-            return [Sample(shard.name, f"{row:09d}", None, "", at=row) for row in range(rows)]
+            held = len(_array(shard, part.image, part.image_name)[0]) if rows is None else rows
+            return [Sample(shard.name, f"{row:09d}", None, "", at=row) for row in range(held)]
         keys = RowKeys()
         span = shard.rows if part.metadata == part.image else None
-        try:
-            with open_parquet_file(part.metadata) as table:
-                columns = known_columns(table.schema_arrow, "image_path", *CAPTION_FIELDS)
-                return [
-                    Sample(shard.name, keys.name(_key(row), at), None, _caption(row), **tags(row), at=at)
-                    for at, row in table_rows(table, columns, span, METADATA_ROWS)
-                ]
-        except PARQUET_ERRORS as error:
-            raise DataError(f"cannot read {part.metadata}: {error}") from error
+        with open_parquet_file(part.metadata) as table:
+            held = group_starts(table)[-1] if span is None else span[1] - span[0]
+            if rows is not None and held != rows:
+                raise DataError(f"{part.image} has {rows:,} rows, {part.metadata} has {held:,}")
+            columns = known_columns(table.schema_arrow, "image_path", *CAPTION_FIELDS)
+            samples = [
+                Sample(shard.name, keys.name(_key(row), at), None, _caption(row), **tags(row), at=at)
+                for at, row in table_rows(table, columns, span, METADATA_ROWS)
+            ]
+        if len(samples) != held:
+            raise DataError(f"{part.metadata} has {len(samples):,} of the {held:,} rows that it declares")
+        return samples
+
+
+def _array(
+    shard: Shard, path: str, name: str, width: int | None = None
+) -> tuple[np.ndarray, Mapping[int, str]]:
+    """[n, d], and row -> why it is NaN; d is `width` where the rows themselves leave a choice."""
+    kind = extension(path)
+    if kind == "parquet":
+        return load_column(path, name, shard.rows, width)
+    return load_npz(path, name) if kind == "npz" else load_npy(path), {}
 
 
 def _key(row: Mapping[str, object]) -> str:
@@ -166,8 +186,17 @@ def _columns(
     likely = [name for name in IMAGE_COLUMNS if name in vectors] or [
         v for v in vectors if v not in TEXT_COLUMNS
     ]
-    image = choose(schema, image_key, likely, "picture or embedding", "--image-key")
-    text = text_key or next((name for name in TEXT_COLUMNS if name in vectors), "")
+    image = _vectors_of(schema, choose(schema, image_key, likely, "picture or embedding", "--image-key"))
+    text = next((name for name in TEXT_COLUMNS if name in vectors), "")
+    if text_key:
+        text = _vectors_of(schema, choose(schema, text_key, [], "text embedding", "--text-key"))
     shards = [s for file in files for s in parquet_shards(file, printable(names[file.path]), rows_per_shard)]
     part = {s.name: Part(s.location, s.location if text else None, s.location, image, text) for s in shards}
     return Embeddings(inventory.source, shards, f"column {image!r}", part, names)
+
+
+def _vectors_of(schema: pa.Schema, column: str) -> str:
+    """The column, if it holds vectors; it is refused here where somebody named it."""
+    if not is_vector(kind := column_type(schema, column)):
+        raise DataError(f"column {column!r} holds {kind}: neither pictures nor vectors (lists of floats)")
+    return column

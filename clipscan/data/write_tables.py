@@ -14,7 +14,8 @@ from clipscan.data.arrays import load_npy, load_npz_array, npz_names
 from clipscan.data.dataset import Dataset, Shard, whole_name
 from clipscan.data.embeddings import Embeddings
 from clipscan.data.files import extension
-from clipscan.data.parquet import PARQUET_ERRORS, ParquetPictures, group_starts, open_parquet_file
+from clipscan.data.parquet import ParquetPictures
+from clipscan.data.parquet_files import PARQUET_ERRORS, group_starts, open_parquet_file
 from clipscan.data.write_judge import Judge, by_file, target
 from clipscan.errors import DataError
 
@@ -31,20 +32,23 @@ def write_parquet(dataset: ParquetPictures, judge: Judge, folder: Path) -> Itera
 
 
 def write_embeddings(dataset: Embeddings, judge: Judge, folder: Path) -> Iterator[Shard]:
-    """Arrays and metadata, the same rows left out of each; broken files without such rows are left out."""
+    """Arrays and metadata, the same rows left out of each; files that do not pair are left out."""
     for shards in by_file(dataset).values():
         rows = np.concatenate([_kept_rows(dataset, shard, judge) for shard in shards])
-        paths = dataset.parts[shards[0].name].files()
-        places = {path: target(folder, dataset.names.get(path, Path(path).name)) for path in paths}
-        try:
-            for path, to in places.items():
+        if len(rows) or any(_pairs(dataset, shard) for shard in shards):
+            for path in dataset.parts[shards[0].name].files():
+                to = target(folder, dataset.names.get(path, Path(path).name))
                 _FILTERS.get(extension(path), _filter_parquet)(path, to, rows)
-        except DataError:
-            if len(rows):
-                raise
-            for to in places.values():
-                to.unlink(missing_ok=True)
         yield from shards
+
+
+def _pairs(dataset: Embeddings, shard: Shard) -> bool:
+    """Can its arrays and metadata be read together?"""
+    try:
+        dataset.vectors(shard)
+        return True
+    except DataError:
+        return False
 
 
 def _kept_rows(dataset: Dataset, shard: Shard, judge: Judge) -> np.ndarray:
@@ -73,7 +77,7 @@ def _readable(path: str) -> bool:
     try:
         with open_parquet_file(path):
             return True
-    except PARQUET_ERRORS:
+    except DataError:
         return False
 
 

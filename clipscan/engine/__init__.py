@@ -21,7 +21,7 @@ from clipscan.engine.threads import cores
 from clipscan.errors import InputError
 
 __all__ = [
-    "Counts", "Neighbors", "Rows", "as_rows", "check_rows", "choose", "cores", "density",
+    "Counts", "Neighbors", "Rows", "as_rows", "bad_rows", "check_rows", "choose", "cores", "density",
     "hash_rows", "knn", "like", "numpy_of", "reasons", "search", "search_spans",
 ]  # fmt: skip
 
@@ -170,16 +170,20 @@ def density(
 
 def check_rows(rows: Rows, threads: int | None = None) -> None:
     """Raises InputError naming the rows that hold NaN or inf, or whose norm leaves float32."""
-    if rows.on_gpu:
-        bad = np.flatnonzero(~(rows.squared_norms() <= MAX_SQUARED_NORM))  # NaN fails every comparison
-    else:
-        bad = np.flatnonzero(_core.bad_rows(rows.sources(), rows.d, threads or cores()))
+    bad = bad_rows(rows, threads)
     if len(bad):
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
         raise InputError(
             f"{rows.name}: {len(bad)} of {rows.n} rows hold NaN or infinity, or a norm above 3e18, "
             f"which float32 distances cannot carry: rows {shown}; remove or repair them"
         )
+
+
+def bad_rows(rows: Rows, threads: int | None = None) -> Array:
+    """Numbers of the rows that hold NaN or inf, or whose norm leaves float32 [bad] int64, ascending."""
+    if rows.on_gpu:
+        return np.flatnonzero(~(rows.squared_norms() <= MAX_SQUARED_NORM))  # NaN fails every comparison
+    return np.flatnonzero(_core.bad_rows(rows.sources(), rows.d, threads or cores()))
 
 
 def hash_rows(rows: Rows, threads: int | None = None) -> Array:

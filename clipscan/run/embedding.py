@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from clipscan.data import Bad, Dataset, Sample, Shard
 from clipscan.data.sample import shown_kinds
-from clipscan.engine import Rows, as_rows
+from clipscan.data.text import printable
+from clipscan.engine import Rows, as_rows, bad_rows
 from clipscan.errors import DataError, RunError
 from clipscan.run.earlier import Earlier, forget, put_aside
 from clipscan.run.files import storable, write_array, write_table
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Tick = Callable[[int], None]  # told how many more samples of the shard are done
 IDENTITY = ("shard", "key", "uid", "url", "sha256", "caption", "at")
+UNFIT = "its embedding is not finite, or its norm is above 3e18, which float32 distances cannot carry"
 
 
 def embed_stage(
@@ -137,6 +139,9 @@ def vectors(run: RunFolder, dataset: Dataset | None) -> tuple[Rows, Rows | None,
     texts: list[Any] = []
     counts: list[int] = []
     for shard, count in enumerate(shard_rows(run)):
+        if count == 0:  # bad as a whole: there is nothing to open
+            counts.append(0)
+            continue
         if run.image(shard).exists():
             image = np.load(run.image(shard), mmap_mode="r", allow_pickle=False)
             text = (
@@ -248,29 +253,40 @@ class _Given:
         self.image: Any = image if moved else None
         self.text: Any = text if moved else None
         self.image_norm = _norms(image)
-        self.text_norm = None if text is None else _norms(text)
+        self.text_norm = _norms(text)
         self.samples, self.bad = samples, bad
 
 
 def _precomputed(dataset: Dataset, shard: Shard) -> _Given:
-    """Vectors stay where they are, unless some rows are not finite: those are bad, and the rest is copied."""
-    image, text, samples = dataset.vectors(shard)
-    wrong = _not_finite(image) | (False if text is None else _not_finite(text))
-    if not wrong.any():
+    """Vectors stay where they are, unless some rows are no vectors: those are bad, and the rest is copied.
+
+    Files that cannot be read or paired, or are of another width than most, are bad as a whole.
+    """
+    try:
+        image, text, samples, broken = dataset.vectors(shard)
+    except DataError as error:
+        return _Given(None, None, [], [Bad(shard.name, "", printable(str(error)))], moved=False)
+    bad = dict.fromkeys(_unfit(image), UNFIT)
+    if text is not None:
+        bad |= dict.fromkeys(_unfit(text), f"of its caption, {UNFIT}")
+    if not bad:
         return _Given(image, text, samples, [], moved=False)
-    bad = [
-        Bad(s.shard, s.key, "its embedding is not finite") for s, w in zip(samples, wrong, strict=True) if w
-    ]
-    good = [s for s, w in zip(samples, wrong, strict=True) if not w]
-    return _Given(image[~wrong], None if text is None else text[~wrong], good, bad, moved=True)
+    bad |= broken  # rows of NaN, and why
+    fit = np.ones(len(samples), bool)
+    fit[list(bad)] = False
+    refused = [Bad(samples[row].shard, samples[row].key, bad[row]) for row in sorted(bad)]
+    good = [sample for row, sample in enumerate(samples) if fit[row]]
+    return _Given(image[fit], None if text is None else text[fit], good, refused, moved=True)
 
 
-def _not_finite(rows: Any) -> Any:
-    blocks = [~np.isfinite(block).all(axis=1) for _, block in as_rows(rows).blocks()]
-    return np.concatenate(blocks) if blocks else np.zeros(0, bool)
+def _unfit(rows: Any) -> list[int]:
+    """Numbers of the rows that the search would refuse."""
+    return bad_rows(as_rows(rows)).tolist()  # type: ignore[no-any-return]
 
 
 def _norms(rows: Any) -> Any:
+    if rows is None:
+        return None
     blocks = [np.linalg.norm(block, axis=1) for _, block in as_rows(rows).blocks()]
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 

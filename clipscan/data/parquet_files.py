@@ -1,0 +1,167 @@
+"""Parquet files: opened, cut into shards, and read row by row in bounded memory.
+
+A batch of rows is in memory at a time, and the pages that it lies in; what a file may unpack to is checked
+before (guard.py). DataError for all that cannot be read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipscan.data.dataset import Shard
+from clipscan.data.files import File, is_url, open_binary
+from clipscan.data.guard import UNPACKED_FREE, check_unpacked, reading
+from clipscan.data.parquet_columns import cell
+from clipscan.data.parquet_pages import Pages, read_pages
+from clipscan.errors import DataError
+
+PARQUET_ERRORS = (OSError, pa.ArrowException, EOFError, UnicodeDecodeError)  # the last: column names
+ROWS_FREE = 1 << 20  # rows that any file may declare; beyond that, one row a byte
+BATCH_BYTES = 128 << 20  # a batch of rows may unpack to, where they share values of a dictionary
+BUFFER_BYTES = 1 << 20  # of a column at a time; without a buffer Arrow reads all of it in a row group
+LEVEL_BYTES = 16  # Arrow takes for a value of a list, be it null
+REMOTE_BYTES = 4 << 20  # page headers lie all over a column; of a larger remote one the footer is believed
+
+
+class ParquetFile(pq.ParquetFile):
+    """An open parquet file that knows where it lies and how large it is."""
+
+    location: str
+    stream: BinaryIO
+    packed: int  # bytes
+
+
+@contextmanager
+def open_parquet_file(location: str) -> Iterator[ParquetFile]:
+    """A parquet file, local or remote; DataError if it is none or declares more rows than bytes can hold."""
+    with reading(location):
+        stream = open_binary(location)
+    with stream:
+        with reading(location):
+            table = ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES)
+            table.location, table.stream, table.packed = location, stream, stream.seek(0, 2)
+            _ = table.schema_arrow.names  # decodes them, here where it may fail
+            _check_rows(table)
+        yield table
+
+
+def _check_rows(table: ParquetFile) -> None:
+    starts = group_starts(table)
+    if any(begin > end for begin, end in pairwise(starts)):
+        raise DataError(f"{table.location} declares a negative number of rows")
+    if starts[-1] > max(ROWS_FREE, table.packed):
+        held = f"{starts[-1]:,} rows in {table.packed:,} bytes"
+        raise DataError(f"{table.location} declares {held}; more than one row a byte is not read")
+
+
+def table_rows(
+    table: ParquetFile,
+    columns: list[str],
+    span: tuple[int, int] | None,
+    batch_rows: int,
+    only: Mapping[int, str] | None = None,
+    free: int = UNPACKED_FREE,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number, row) of a slice that begins at a row group; with `only`, other rows are skipped.
+
+    Row groups without a wanted row are not read. Text that is not UTF-8 comes as bytes. DataError where
+    the rows together hold more than guard.check_unpacked allows, of which `free` bytes in any case.
+    """
+    unpacked = 0
+    for group, begin, end in groups(table, span):
+        if only is not None and not any(begin <= at < end for at in only):
+            continue
+        at = begin
+        for batch in batches(table, group, columns, batch_rows):
+            unpacked += batch.nbytes
+            check_unpacked(table.location, unpacked, table.packed, free)
+            for i in range(batch.num_rows):
+                if only is None or at + i in only:
+                    yield at + i, {n: cell(batch.column(c)[i]) for c, n in enumerate(batch.schema.names)}
+            at += batch.num_rows
+
+
+def batches(table: ParquetFile, group: int, columns: list[str], most: int) -> Iterator[pa.RecordBatch]:
+    """The columns of a row group, at most `most` rows at a time, and fewer where values may be large."""
+    with reading(table.location):
+        pages = column_pages(table, group, columns)
+        for one in pages:
+            check_unpacked(table.location, max(one.largest, LEVEL_BYTES * one.fullest), table.packed)
+        largest = max((one.dictionary for one in pages), default=0)  # a value of it in every row
+        rows = min(most, max(1, BATCH_BYTES // max(largest, 1)))
+        yield from table.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+
+
+def column_pages(table: ParquetFile, group: int, columns: Collection[str]) -> list[Pages]:
+    """What the pages of the columns' leaves unpack to."""
+    return [_pages(table, group, leaf) for leaf in leaves(table, columns)]
+
+
+def leaves(table: ParquetFile, columns: Collection[str]) -> list[int]:
+    """Numbers of the physical columns that the columns consist of."""
+    paths = [table.metadata.schema.column(i).path for i in range(table.metadata.num_columns)]
+    return [i for i, path in enumerate(paths) if path in columns or path.split(".", 1)[0] in columns]
+
+
+def _pages(table: ParquetFile, group: int, leaf: int) -> Pages:
+    chunk = table.metadata.row_group(group).column(leaf)
+    start = min(offset for offset in (chunk.dictionary_page_offset, chunk.data_page_offset) if offset)
+    size, values = chunk.total_compressed_size, chunk.num_values
+    if not is_url(table.location) or size <= REMOTE_BYTES:
+        return read_pages(table.stream, start, size, values)
+    first = read_pages(table.stream, start, 1, values)
+    return Pages(first.dictionary, first.largest, chunk.total_uncompressed_size, 0, values)
+
+
+def groups(table: ParquetFile, span: tuple[int, int] | None) -> Iterator[tuple[int, int, int]]:
+    """(number, first row, last row + 1) of the row groups of a slice that begins at one."""
+    starts = group_starts(table)
+    first, stop = span or (0, starts[-1])
+    for group, (begin, end) in enumerate(pairwise(starts)):
+        if first <= begin < stop:
+            yield group, begin, end
+
+
+def group_starts(table: pq.ParquetFile) -> list[int]:
+    """First row of every row group, and last the number of rows."""
+    starts = [0]
+    for group in range(table.num_row_groups):
+        starts.append(starts[-1] + table.metadata.row_group(group).num_rows)
+    return starts
+
+
+def parquet_shards(file: File, name: str, rows_per_shard: int) -> list[Shard]:
+    """One file as shards of whole row groups, at least rows_per_shard rows each but the last."""
+    try:
+        with open_parquet_file(file.path) as table:
+            starts = group_starts(table)
+    except DataError:
+        return [Shard(name, *file)]  # reads as Bad, with the reason
+    cuts = [0]
+    while starts[-1] - cuts[-1] > rows_per_shard:
+        cuts.append(starts[min(bisect_left(starts, cuts[-1] + rows_per_shard), len(starts) - 1)])
+    if cuts[-1] != starts[-1]:
+        cuts.append(starts[-1])
+    spans = list(pairwise(cuts))
+    if len(spans) <= 1:
+        return [Shard(name, *file, (0, starts[-1]))]
+    return [Shard(f"{name}[{a}:{b}]", *file, (a, b)) for a, b in spans]
+
+
+def first_schema(files: Sequence[File]) -> pa.Schema:
+    """The columns of the first file that opens; DataError if none does."""
+    reason = "there is none"
+    for file in files:
+        try:
+            with open_parquet_file(file.path) as table:
+                return table.schema_arrow
+        except DataError as error:
+            reason = str(error)
+    raise DataError(f"no parquet file can be read ({reason})")

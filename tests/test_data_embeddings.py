@@ -1,0 +1,238 @@
+"""One bad file or row of somebody's embeddings costs itself: listed with its reason, the rest is used."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from data_helpers import put, read_all
+
+import clipscan
+from clipscan import pipeline
+from clipscan.data import Bad, Sample, open_dataset
+from clipscan.errors import DataError
+
+ROWS = 40
+ASKED = {"k": 3, "reference": "20x2", "graph": "yes"}
+
+
+def rows(seed: int = 0, width: int = 6, count: int = ROWS) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, width)).astype(np.float32)
+
+
+def folder(to: Path, files: int = 3) -> Path:
+    """clip-retrieval's layout: files of 40 rows, with captions and metadata."""
+    for number in range(files):
+        for kind, seed in (("img_emb", number), ("text_emb", 100 + number)):
+            (to / kind).mkdir(parents=True, exist_ok=True)
+            np.save(to / kind / f"{kind}_{number}.npy", rows(seed))
+        (to / "metadata").mkdir(exist_ok=True)
+        write_metadata(to, number, ROWS)
+    return to
+
+
+def write_metadata(to: Path, number: int, count: int) -> None:
+    keys = [f"{number}-{row}" for row in range(count)]
+    pq.write_table(pa.table({"key": keys, "caption": keys}), to / f"metadata/metadata_{number}.parquet")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def header(text: str) -> bytes:
+    """A .npy file of 64 zero bytes under the header `text`."""
+    body = text.encode("latin1").ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body + bytes(64)
+
+
+SPOILT_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda to: cut(to / "img_emb/img_emb_1.npy"), "cannot read"),
+    "empty file": (lambda to: put(to / "img_emb/img_emb_1.npy", b""), "cannot read"),
+    "no rows, no width": (lambda to: np.save(to / "img_emb/img_emb_1.npy", np.empty(0)), "(0,)"),
+    "width zero": (lambda to: np.save(to / "img_emb/img_emb_1.npy", np.empty((ROWS, 0))), "(40, 0)"),
+    "integers": (lambda to: np.save(to / "img_emb/img_emb_1.npy", np.ones((ROWS, 6), int)), "int64"),
+    "another width": (lambda to: np.save(to / "img_emb/img_emb_1.npy", rows(1, 7)), "width 7, most files"),
+    "captions of another width": (
+        lambda to: np.save(to / "text_emb/text_emb_1.npy", rows(1, 7)),
+        "width 7, most files",
+    ),
+    "captions truncated": (lambda to: cut(to / "text_emb/text_emb_1.npy"), "cannot read"),
+    "metadata one row short": (lambda to: write_metadata(to, 1, ROWS - 1), "has 40 rows"),
+    "metadata one row long": (lambda to: write_metadata(to, 1, ROWS + 1), "has 41"),
+    "metadata broken": (lambda to: cut(to / "metadata/metadata_1.parquet"), "cannot read"),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILT_FILES)
+def test_a_spoilt_file_is_bad_as_a_whole_and_the_run_goes_on(fault: str, tmp_path: Path) -> None:
+    spoil, reason = SPOILT_FILES[fault]
+    spoil(folder(tmp_path / "set"))
+    done = clipscan.scan(tmp_path / "set", out=tmp_path / "run", **ASKED)
+    assert done.counts == {**done.counts, "listed": 2 * ROWS + 1, "embedded": 2 * ROWS, "bad": 1}
+    (bad,) = done.table("bad").to_pylist()
+    assert (bad["shard"], bad["key"]) == ("img_emb/img_emb_1.npy", "")
+    assert reason in bad["reason"]
+    again = clipscan.scan(tmp_path / "set", out=tmp_path / "run", **ASKED)
+    assert again.counts == done.counts
+
+
+@pytest.mark.parametrize("fault", SPOILT_FILES)
+def test_what_cannot_be_paired_is_not_written_into_a_cleaned_set(fault: str, tmp_path: Path) -> None:
+    SPOILT_FILES[fault][0](folder(tmp_path / "set"))
+    clipscan.scan(tmp_path / "set", out=tmp_path / "run", **ASKED)
+    pipeline.apply(tmp_path / "run", tmp_path / "clean")
+    after = open_dataset(tmp_path / "clean")
+    assert [shard.name for shard in after.shards] == ["img_emb/img_emb_0.npy", "img_emb/img_emb_2.npy"]
+
+
+def test_rows_that_the_search_would_refuse_are_bad_at_the_door(tmp_path: Path) -> None:
+    to = folder(tmp_path / "set", files=1)
+    image, text = rows(0).astype(np.float64), rows(100)
+    image[3], image[5, 0], image[7, 0], text[9, 1] = np.nan, np.inf, 1e20, -np.inf
+    image[11, 0], image[13] = 1e300, 0
+    np.save(to / "img_emb/img_emb_0.npy", image)
+    np.save(to / "text_emb/text_emb_0.npy", text)
+    done = clipscan.scan(to, out=tmp_path / "run", **ASKED)
+    bad = done.table("bad").to_pylist()
+    assert [one["key"] for one in bad] == ["0-3", "0-5", "0-7", "0-9", "0-11"]
+    assert all("not finite, or its norm is above 3e18" in one["reason"] for one in bad)
+    assert [one["reason"].startswith("of its caption") for one in bad] == [False, False, False, True, False]
+    assert done.counts["embedded"] == ROWS - 5
+    with pytest.raises(clipscan.InputError, match=r"rows 3, 5, 7, 11;"):
+        clipscan.score(image, k=3, reference="20x2")
+
+
+def test_a_null_or_ragged_row_of_a_column_is_bad_and_named_by_its_number(tmp_path: Path) -> None:
+    lists: list[list[float] | None] = rows(width=4).tolist()
+    lists[0], lists[9], lists[23], lists[31] = [1.0], None, [1.0] * 5, []
+    table = pa.table({"embedding": lists, "id": [f"k{row}" for row in range(ROWS)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=10)
+    dataset = open_dataset(tmp_path / "t.parquet", rows_per_shard=10)
+    assert len(dataset.shards) == 4
+    bad = [outcome for outcome in read_all(dataset) if isinstance(outcome, Bad)]
+    assert [(one.key, one.reason) for one in bad] == [
+        ("k0", "its embedding is of width 1, others of width 4 (row 0)"),
+        ("k9", "its embedding is missing (row 9)"),
+        ("k23", "its embedding is of width 5, others of width 4 (row 23)"),
+        ("k31", "its embedding is of width 0, others of width 4 (row 31)"),
+    ]
+    done = clipscan.scan(tmp_path / "t.parquet", out=tmp_path / "run", **ASKED)
+    assert [row["reason"] for row in done.table("bad").to_pylist()] == [one.reason for one in bad]
+    image, _, samples, why = dataset.vectors(dataset.shards[2])
+    assert (samples[3].key, list(why)) == ("k23", [3])
+    assert np.isnan(image[3]).all() and np.array_equal(image[4:], rows(width=4)[24:30])
+
+
+def test_the_width_of_most_files_is_the_datasets(tmp_path: Path) -> None:
+    widths = {"a": 5, "b": 6, "c": 6, "d": 5, "e": 6}
+    for name, width in widths.items():
+        lists = pa.array(rows(width=width, count=4).tolist(), pa.list_(pa.float32()))
+        pq.write_table(pa.table({"embedding": lists}), tmp_path / f"{name}.parquet")
+    outcomes = read_all(open_dataset(tmp_path))
+    bad = [outcome.shard for outcome in outcomes if isinstance(outcome, Bad)]
+    assert bad == ["a.parquet", "d.parquet"]
+    assert sum(isinstance(outcome, Sample) for outcome in outcomes) == 12
+
+
+def test_of_equally_many_widths_the_first_files_is_taken(tmp_path: Path) -> None:
+    for name, width in {"a": 5, "b": 6}.items():
+        np.save(tmp_path / f"{name}.npy", rows(width=width, count=4))
+    outcomes = read_all(open_dataset(tmp_path))
+    assert [outcome.shard for outcome in outcomes if isinstance(outcome, Bad)] == ["b.npy"]
+
+
+def test_a_broken_npz_does_not_hide_the_others(tmp_path: Path) -> None:
+    put(tmp_path / "0000.npz", b"no zip")
+    for name in ("0001", "0002"):
+        np.savez(tmp_path / f"{name}.npz", l14_img=rows(), l14_txt=rows(1))
+    np.savez(tmp_path / "0003.npz", b32_img=rows())
+    outcomes = read_all(open_dataset(tmp_path))
+    bad = {outcome.shard: outcome.reason for outcome in outcomes if isinstance(outcome, Bad)}
+    assert bad.keys() == {"0000.npz", "0003.npz"}
+    assert "cannot read" in bad["0000.npz"] and "has no array 'l14_img'" in bad["0003.npz"]
+    assert len(outcomes) == 2 * ROWS + 2
+
+
+HEADERS = {
+    "shape beyond 64 bits": "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999, 2)}",
+    "negative shape": "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 2)}",
+    "shape of text": "{'descr': '<f4', 'fortran_order': False, 'shape': ('a', 2)}",
+    "boolean shape": "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 2.5)}",
+    "no type": "{'descr': None, 'fortran_order': False, 'shape': (1, 2)}",
+    "endless type": "{'descr': '<f99999999999', 'fortran_order': False, 'shape': (1, 2)}",
+    "type of types": "{'descr': [('a', [('b', 3)])], 'fortran_order': False, 'shape': (1, 2)}",
+    "not closed": "{'descr': '<f4', 'fortran_order': (",
+    "no Python": "(((((('''",
+    "deep": "(" * 100,
+    "a call": "{'descr': open('x'), 'fortran_order': False, 'shape': (1, 2)}",
+    "NUL": "{'descr': '<f4\0', 'fortran_order': False, 'shape': (1, 2)}",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_no_header_of_an_array_raises_anything_but_words(name: str, tmp_path: Path) -> None:
+    put(tmp_path / "a.npy", header(HEADERS[name]))
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("l14_img.npy", header(HEADERS[name]))
+    for source in ("a.npy", "b.npz"):
+        dataset = open_dataset(tmp_path / source)
+        with pytest.raises(DataError, match=source):
+            dataset.vectors(dataset.shards[0])
+        (bad,) = read_all(dataset)
+        assert isinstance(bad, Bad)
+
+
+def changed(to: Path, at: int, new: bytes, central: int | None = None) -> Path:
+    """An .npz with bytes of its only entry's header overwritten, in the local and the central directory."""
+    out = io.BytesIO()
+    np.savez_compressed(out, l14_img=rows())
+    data = bytearray(out.getvalue())
+    where = data.index(b"PK\x01\x02") + (at + 2 if central is None else central)
+    data[at : at + len(new)] = new
+    data[where : where + len(new)] = new
+    put(to, bytes(data))
+    return to
+
+
+ZIPS: dict[str, Callable[[Path], object]] = {
+    "encrypted": lambda to: changed(to, 6, b"\x01\x00"),
+    "unknown compression": lambda to: changed(to, 8, b"\x63\x00"),
+    "lzma that is none": lambda to: changed(to, 8, b"\x0e\x00"),
+    "bzip2 that is none": lambda to: changed(to, 8, b"\x0c\x00"),
+    "newer than zipfile": lambda to: changed(to, 4, b"\xff\x00"),
+    "deflate that is none": lambda to: changed(to, 50, b"\xff" * 40, central=0x2E),
+    "a fifth of it": lambda to: put(to, changed(to, 6, b"\0\0").read_bytes()[:300]),
+}
+
+
+@pytest.mark.parametrize("kind", ZIPS)
+def test_no_zip_raises_anything_but_words(kind: str, tmp_path: Path) -> None:
+    ZIPS[kind](tmp_path / "0001.npz")
+    np.savez(tmp_path / "0000.npz", l14_img=rows())
+    outcomes = read_all(open_dataset(tmp_path))
+    assert [(one.shard, one.key) for one in outcomes if isinstance(one, Bad)] == [("0001.npz", "")]
+
+
+def test_an_npz_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "0000.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        zeros = np.zeros((1, 8), np.float32)
+        out = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            out, {"descr": "<f4", "fortran_order": False, "shape": (9 << 20, 8)}
+        )
+        with archive.open("l14_img.npy", "w", force_zip64=True) as entry:
+            entry.write(out.getvalue())
+            for _ in range(9):
+                entry.write(bytes(zeros.nbytes << 20))  # 288 MiB, packed into 300 kB
+    np.savez_compressed(tmp_path / "0001.npz", l14_img=np.zeros((50_000, 8), np.float32))
+    outcomes = read_all(open_dataset(tmp_path))
+    assert isinstance(outcomes[0], Bad) and "unpacks from" in outcomes[0].reason
+    assert len(outcomes) == 1 + 50_000, "copies of a row that fit are a dataset"
