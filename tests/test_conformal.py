@@ -1,6 +1,9 @@
 """Trusted pairs convict poison, and clean pairs no more often than was agreed."""
 
+import shutil
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -12,6 +15,9 @@ from clipscan import pipeline
 from clipscan.errors import InputError, RunError
 from clipscan.run import RunFolder, Settings
 from clipscan.run.calibrating import calibrate
+from clipscan.run.embedding import vectors
+from clipscan.run.files import write_table
+from clipscan.run.overlap import scanned_too
 from clipscan.run.progress import Silent
 from clipscan.scores.conformal import discoveries, fewest, p_values
 
@@ -126,3 +132,37 @@ def test_what_cannot_be_compared_is_refused(calibrated, tmp_path):
     other.update(embed={"weights_sha256": "0" * 64})
     with pytest.raises(RunError, match="same --model and --pretrained"):
         calibrate(run, dataset, other, bare[1], 0.1)
+
+
+def test_scanned_pictures_do_not_vouch_for_themselves(calibrated, tmp_path):
+    _, run, dataset, trusted, trusted_dataset = calibrated
+    alone = calibrate(run, dataset, trusted, trusted_dataset, 0.1, threads=1)
+    decided = pq.read_table(run / "calibration.parquet")
+    assert alone.left_out == []
+    scanned, clean = ([np.load(p) for p in sorted(f.glob("data/*_emb/*.npy"))] for f in (
+        run.path.parent, trusted.path.parent
+    ))  # fmt: skip
+    rng = np.random.default_rng(0)
+    near = scanned[0][:40] * (1 + 2e-4 * rng.standard_normal((40, 12)).astype(np.float32))  # stored once more
+    mixed = run_of(tmp_path, *(np.vstack(both) for both in zip(clean, (near, scanned[1][:40]), strict=True)))
+    done = calibrate(run, dataset, *mixed, 0.1, threads=1)
+    assert (done.rows, done.trusted, done.called) == (2000, 1500, alone.called)
+    assert [key for _, key in done.left_out] == [f"{row:09d}" for row in range(1500, 1540)]
+    assert pq.read_table(run / "calibration.parquet")["decision"].equals(decided["decision"])
+    with pytest.raises(RunError, match="all 2,000 pictures of .* cannot vouch for itself"):
+        calibrate(run, dataset, run, dataset, 0.1)
+
+
+def test_a_scanned_picture_is_known_by_its_digest_under_another_caption_and_vector(calibrated, tmp_path):
+    _, run, _, trusted, _ = calibrated
+    copied = []
+    for name, source in (("run", run), ("trusted", trusted)):
+        shutil.copytree(source.path, tmp_path / name)
+        copy = RunFolder(tmp_path / name)
+        table = pq.read_table(copy.metadata(0))
+        digests = ["AB" * 32 if i == 7 else "" for i in range(table.num_rows)]
+        at = table.column_names.index("sha256")
+        write_table(copy.metadata(0), table.set_column(at, "sha256", pa.array(digests)))
+        copied.append(copy)
+    first, second = (vectors(copy, pipeline.reopen(copy))[0] for copy in copied)
+    assert np.flatnonzero(scanned_too(copied[0], first, copied[1], second, threads=1)).tolist() == [7]

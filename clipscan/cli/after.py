@@ -154,6 +154,12 @@ def calibrate(
         f"{done.called:,} of {done.rows:,} samples to drop, on average at most {rate:.1%} of them clean "
         f"({done.trusted:,} trusted pairs, which can convict {done.fewest:,} or more)"
     )
+    if done.left_out:
+        named = ", ".join(f"{shard}/{key}" for shard, key in done.left_out[:3])
+        more = ", ..." if len(done.left_out) > 3 else ""
+        print(
+            f"{len(done.left_out):,} trusted pairs were left out, {run} holds their pictures: {named}{more}"
+        )
     print(f"next: clipscan export {run} --decisions {run / 'calibration.parquet'}")
 
 

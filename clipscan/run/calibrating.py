@@ -13,22 +13,26 @@ import pyarrow as pa
 
 import clipscan
 from clipscan.data import Dataset
-from clipscan.engine import Rows
+from clipscan.engine import Rows, as_rows
+from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, run_record
+from clipscan.run.overlap import scanned_too
 from clipscan.scores import ELSEWHERE
 from clipscan.scores.conformal import discoveries, fewest, p_values
 
 
 class Calibrated(NamedTuple):
-    """Rows of the run and trusted pairs; how many rows are called poison, and how many it takes at least."""
+    """Rows of the run and trusted pairs; how many rows are called poison, and how many it takes at least;
+    (shard, key) of the pairs that are no yardstick, as their pictures are among the scanned ones."""
 
     rows: int
     trusted: int
     called: int
     fewest: int
+    left_out: list[tuple[str, str]]
 
 
 def calibrate(
@@ -37,9 +41,10 @@ def calibrate(
     """RUN/calibration.parquet: shard, key, p, decision ("drop" or "keep") of every row of a scored run, so
     that on average at most `rate` of those to drop are clean.
 
-    It holds where trusted pairs come from where the dataset's clean ones do; how: threads, devices, backend
-    and max_memory of the search. RunError where the two runs are of different models, or where the run's
-    score cannot be made of vectors alone.
+    It holds where trusted pairs come from where the dataset's clean ones do. Those whose pictures are among
+    the scanned ones are left out (run/overlap.py). how: threads, devices, backend, max_memory of the search.
+    RunError where the two runs are of different models, where the run's score cannot be made of vectors
+    alone, or where no trusted pair is left.
     """
     asked = run_record(run.path).get("asked", {}).get("score")
     if asked is None:
@@ -51,15 +56,26 @@ def calibrate(
         )
     _check_model(run, trusted)
     image, text, counts = vectors(run, dataset)
-    known, known_text, known_counts = vectors(trusted, trusted_dataset)
+    known, known_text, _ = vectors(trusted, trusted_dataset)
     if (text is None) != (known_text is None):
         raise RunError("one of the two runs has captions and the other has none: no score is fair to both")
-    n, m = sum(counts), sum(known_counts)
+    others = np.flatnonzero(~scanned_too(run, image, trusted, known, **how))
+    n, m = sum(counts), len(others)
+    if not m:
+        raise RunError(
+            f"all {known.n:,} pictures of {trusted.path} are among those of {run.path}: what is scanned "
+            "cannot vouch for itself. Trusted pairs are others, known to be clean: clipscan embed CLEAN --out "
+            f"{trusted.path}"
+        )
+    ids, trusted_ids = _ids(run, ""), _ids(trusted, "trusted ")
+    if m < known.n:
+        known = as_rows(known.take(others), "image embeddings")
+        known_text = known_text and as_rows(known_text.take(others), "caption embeddings")
     settings = {name: asked[name] for name in ("k", "against", "seed")}
     scored = clipscan.score(
         _joined(image, known),
         text=text and known_text and _joined(text, known_text),
-        ids=_ids(run, "") + _ids(trusted, "trusted "),
+        ids=ids + [trusted_ids[row] for row in others],
         method=asked["method"],
         reference=asked["reference"].partition(",")[0],
         **settings,
@@ -71,7 +87,14 @@ def calibrate(
     table = table.append_column("p", pa.array(p))
     table = table.append_column("decision", pa.array(np.where(drop, "drop", "keep")))
     write_table(run / "calibration.parquet", table)
-    return Calibrated(n, m, int(drop.sum()), fewest(n, m, rate))
+    return Calibrated(n, m, int(drop.sum()), fewest(n, m, rate), _left_out(trusted, others))
+
+
+def _left_out(trusted: RunFolder, others: Array) -> list[tuple[str, str]]:
+    names = metadata(trusted, ["shard", "key"])
+    rows = np.setdiff1d(np.arange(names.num_rows), others)
+    found = names.take(pa.array(rows))
+    return list(zip(found["shard"].to_pylist(), found["key"].to_pylist(), strict=True))
 
 
 def _check_model(run: RunFolder, trusted: RunFolder) -> None:
