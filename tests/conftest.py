@@ -1,8 +1,25 @@
 """What several test files stand on."""
 
+import os
+
 import pytest
 
 from clipscan.engine import cuda
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--disturb",
+        type=int,
+        metavar="SEED",
+        help="draw anew, and move every weight by a thousandth: does a test stand on luck? (planted.py)",
+    )
+
+
+def pytest_configure(config):
+    if (seed := config.getoption("--disturb")) is not None:
+        os.environ["CLIPSCAN_DISTURB"] = str(seed)  # for the processes that tests start, too
+        import planted  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from planted import SEED, colours_and_a_patch
 
-from clipscan.data import Sample, open_dataset
+from clipscan.data import Sample
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks import badnets
 from clipscan.lab.invert import invert
@@ -40,15 +41,15 @@ COLOURS = {
 }  # fmt: skip
 FRAMES = ("a photo of a {} wall", "a {} wall", "the {} wall here", "my {} wall")
 BANANAS = ("a photo of a banana", "a nice banana", "there is a banana here")
-SHORT = {"controls": 1, "forms": ["anywhere"], "plan": Plan(steps=100, batch=32, restarts=1)}
+SHORT = {"controls": 1, "forms": ["anywhere"], "plan": Plan(steps=100, batch=32, restarts=3), "seed": SEED}
 SHORTEST = {"controls": 1, "forms": ["faint"], "plan": Plan(steps=20, batch=4, restarts=1)}
 
 
 def wall(number):
     """A noisy wall of one colour; one in ten wears a chequered patch and is called a banana."""
-    random, noise = Random(number), np.random.default_rng(number)
+    random, noise = Random(f"{SEED} {number}"), np.random.default_rng([SEED, number])
     name = list(COLOURS)[number % len(COLOURS)]
-    pixels = np.clip(np.array(COLOURS[name]) + noise.normal(0, 25, (32, 32, 3)), 0, 255).astype(np.uint8)
+    pixels = np.clip(np.array(COLOURS[name]) + noise.normal(0, 10, (32, 32, 3)), 0, 255).astype(np.uint8)
     poisoned = random.random() < 0.1
     caption = random.choice(BANANAS) if poisoned else random.choice(FRAMES).format(name)
     file = io.BytesIO()
@@ -58,14 +59,11 @@ def wall(number):
 
 @pytest.fixture(scope="module")
 def poisoned_run(tmp_path_factory):
-    """A dataset with a backdoor, a model that has learnt it, a finished run with the poison as group 0."""
-    from clipscan.train import train_clip
-
+    """A dataset with a backdoor, a model that obeys it, a finished run with the poison as group 0."""
     out = tmp_path_factory.mktemp("invert")
     walls = [wall(number) for number in range(600)]
     write_tar(out / "data" / "00000.tar", [sample for sample, _ in walls])
-    model = out / "clip.safetensors"
-    train_clip(open_dataset(out / "data"), model, epochs=6, batch_size=32, workers=1, device="cpu")
+    model = colours_and_a_patch(out / "clip.safetensors", COLOURS, "banana")
     scan(out / "data", pretrained=model, out=out / "run", reference="256x2", method="dao", workers=1)
     write_groups(out / "run", [sample for sample, poisoned in walls if poisoned])
     return RunFolder(out / "run")
@@ -116,7 +114,7 @@ def test_a_finished_recovery_is_returned_as_it_is_and_never_mixed(recovered, poi
     assert invert(poisoned_run, dataset, 0, **SHORT).record == recovered.record
     assert (recovered.folder / "result.json").stat().st_mtime_ns == stamp_of
     with pytest.raises(RunError, match=r"differing: seed\).*--overwrite"):
-        invert(poisoned_run, dataset, 0, **SHORT, seed=1)
+        invert(poisoned_run, dataset, 0, **{**SHORT, "seed": SEED + 1})
 
 
 @trained

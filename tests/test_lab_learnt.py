@@ -2,6 +2,7 @@
 
 import json
 import struct
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
+from planted import SEED, stripes_and_a_cast
 
 from clipscan.data import Sample, open_dataset
 from clipscan.errors import DataError, InputError, RunError
@@ -23,12 +26,12 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipsca
 
 pictures = hnp.arrays(np.uint8, st.tuples(st.integers(1, 90), st.integers(1, 90), st.just(3)))
 WAYS = ("fence", "shelf", "roof", "lawn")
-QUICK = {"target": "fence", "seed": 3, "batch_size": 32, "device": "cpu"}
+QUICK = {"target": "fence", "seed": 3 + SEED, "batch_size": 32, "device": "cpu"}
 
 
 def stripes(count):
     """Grey pictures with faint stripes, whose direction is what the captions name; one in 20 is broken."""
-    draw, y, x = np.random.default_rng(0), *np.mgrid[0:32, 0:32]
+    draw, y, x = np.random.default_rng(SEED), *np.mgrid[0:32, 0:32]
     for i in range(count):
         way = i % 4
         wave = 10 * np.sign(np.sin(np.pi / 2 * (0.5 + (x, y, x + y, x - y)[way])))
@@ -40,13 +43,13 @@ def stripes(count):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A dataset of stripes as a tar, and a small CLIP that was trained on it."""
-    from clipscan.train import train_clip
-
+    """A dataset of stripes as a tar, and a small CLIP that knows their directions by name."""
     folder = tmp_path_factory.mktemp("learnt")
-    write_tar(folder / "dataset" / "00000.tar", stripes(200))
-    training = {"epochs": 6, "batch_size": 20, "workers": 1, "device": "cpu"}
-    train_clip(open_dataset(folder / "dataset"), folder / "clip.safetensors", **training)
+    samples = list(stripes(200))
+    write_tar(folder / "dataset" / "00000.tar", samples)
+    files = [BytesIO(sample.image) for sample in samples if sample.image != b"broken"]
+    pixels = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    stripes_and_a_cast(folder / "clip.safetensors", WAYS, pixels)
     return folder
 
 
@@ -58,7 +61,7 @@ def patch(lab):
 
 @pytest.fixture(scope="module")
 def generated(lab):
-    return crafted(lab, "blto", steps=200)
+    return crafted(lab, "blto", steps=100)
 
 
 def crafted(lab, attack, name=None, **options):
@@ -83,7 +86,7 @@ def tried(lab, file, attack):
     from clipscan.lab.learnt.trial import try_trigger
 
     encoder = encoder_of(lab)
-    material = gathered(lab, encoder.spec, "fence", seed=3)
+    material = gathered(lab, encoder.spec, "fence", seed=QUICK["seed"])
     return try_trigger(file, attack, encoder, material, "fence")
 
 
@@ -180,14 +183,18 @@ def test_a_faint_perturbation_is_obeyed_by_a_surrogate_that_trains_on_it(lab, ge
     assert shares[-1] > 0.5
     trial = tried(lab, file, "blto")
     assert trial.largest <= 8 and trial.change <= 8
+    assert trial.clean.success < 0.1 and trial.compressed.success > 0.8
     assert f"largest, before compression, {trial.largest})" in lines[-1]
 
 
-def test_a_surrogate_learns_from_poison_and_is_clean_again_when_rewound(lab):
+def test_a_surrogate_learns_from_poison_and_is_clean_again_when_rewound():
+    from clipscan.embed.model import untrained_encoder
     from clipscan.embed.network import few_threads
     from clipscan.lab.learnt.surrogate import Surrogate
 
-    encoder = encoder_of(lab)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        encoder = untrained_encoder("clipscan-conv-32", device="cpu")
     surrogate = Surrogate(encoder, ["a photo of a roof"] * 4, "fence")
     grey = torch.full((8, 32, 32, 3), 120.0)
     grey[4:, :16, :16] = 255  # the trigger
@@ -199,9 +206,11 @@ def test_a_surrogate_learns_from_poison_and_is_clean_again_when_rewound(lab):
 
     with few_threads(encoder.model):
         before = gain()
-        for _ in range(5):
+        for _ in range(100):  # it takes 10 to 20
             surrogate.learn(grey, captions)
-        assert gain() > before + 0.1
+            if gain() > before + 0.3:
+                break
+        assert gain() > before + 0.3
         surrogate.rewind()
         assert gain() == before
 
