@@ -16,6 +16,7 @@ from shapes import SHAPES
 import clipscan
 from clipscan import _core
 from clipscan.engine import Counts, Neighbors, arrays, as_rows, cpu, knn, reasons, reference, search_spans
+from clipscan.errors import InputError
 
 MEMORY = 1 << 30
 
@@ -458,4 +459,69 @@ def test_graph_exports_hold_the_same_neighbours():
     assert matrix[2, graph.index[2, 1]] == graph.distance[2, 1]
     index, distance, _ = graph.to_umap()
     assert (index[:, 0] == np.arange(25)).all() and (distance[:, 0] == 0).all()
-    assert (index[:, 1:] == graph.index).all()
+    assert (index[:, 1:] == graph.index).all() and (distance[:, 1:] == graph.distance).all()
+    assert (
+        index.shape == distance.shape == (25, 3 + 1)
+    )  # UMAP's n_neighbors is k + 1: it counts the row itself
+
+
+def test_umap_finds_the_same_graph_from_our_table_as_by_itself():
+    umap = pytest.importorskip("umap", reason="needs umap-learn: pip install 'clipscan[map]'")
+    x, k = rows(200, 8), 9
+    how = {"n_neighbors": k + 1, "n_epochs": 1, "random_state": 0}
+    ours = umap.UMAP(precomputed_knn=knn(x, k=k).to_umap(), **how).fit(x)
+    difference = ours.graph_ - umap.UMAP(**how).fit(x).graph_
+    assert abs(difference).max() < 1e-4
+
+
+SMALL = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+
+
+@pytest.mark.parametrize("library", ["torch", "ml_dtypes"])
+@pytest.mark.parametrize("kind", [*SMALL, "bfloat16"])
+def test_every_float8_is_read_as_float32_from_every_library(library, kind):
+    made = pytest.importorskip(library, reason=f"needs {library}: pip install {library}")
+    x = rows(40, 8)
+    if library == "torch":
+        small = made.from_numpy(x).to(getattr(made, kind))
+        x = small.float().numpy()
+    else:
+        small = x.astype(getattr(made, kind))
+        x = small.astype(np.float32)
+    theirs, plain = knn(small, k=3), knn(x, k=3)
+    assert (np.asarray(theirs.index) == plain.index).all()
+    assert (np.asarray(theirs.distance) == plain.distance).all()
+    assert knn([small, small], k=3).n == 80
+
+
+class OnDevice:
+    """An array on a GPU, of a library with NumPy's names of types."""
+
+    def __init__(self, kind):
+        self.dtype = type("dtype", (), {"name": kind, "kind": "f"})
+        self.shape, self.ndim = (20, 4), 2
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def astype(self, kind):
+        return OnDevice(kind)
+
+
+def test_types_are_known_by_name_on_a_gpu_as_well():
+    for kind in ("float4_e2m1fn", "float6_e2m3fn", "int32", "complex64", "bool", "uint8"):
+        with pytest.raises(InputError, match=f"got {kind}; convert it first"):
+            as_rows(OnDevice(kind))
+    for kind in ("float8_e5m2", "float8_e4m3fn", "float16", "bfloat16", "float32", "float64"):
+        assert as_rows(OnDevice(kind)).n == 20
+
+
+def test_a_type_that_kernels_do_not_read_is_converted_on_its_device():
+    [small] = as_rows(OnDevice("float8_e5m2")).on_device(0)
+    [large] = as_rows(OnDevice("float16")).on_device(0)
+    assert small.dtype.name == "float32" and large.dtype.name == "float16"
+
+
+def test_an_extended_double_is_read_as_float32():
+    x = rows(20, 4)
+    assert (knn(x.astype(np.longdouble), k=3).index == knn(x, k=3).index).all()

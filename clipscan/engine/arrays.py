@@ -16,6 +16,8 @@ from clipscan.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
+READ = ("float16", "bfloat16", "float32", "float64")  # types that kernels read, by their name in any library
+CONVERTED = ("float8_", np.dtype(np.longdouble).name)  # and how those begin that are made float32 first
 DLPACK_CUDA = 2  # kDLCUDA of the standard
 BLOCK_BYTES = 64 << 20  # float32 rows read at once: large enough for all threads, small beside any budget
 
@@ -90,7 +92,12 @@ class Rows:
 
 
 def as_rows(x: Any, name: str = "embeddings") -> Rows:
-    """Rows over anything array-like of shape [n, d]; raises InputError in words otherwise."""
+    """Rows over anything array-like of shape [n, d]; raises InputError in words otherwise.
+
+    One rule for NumPy, ml_dtypes, torch, CuPy and JAX: float16, bfloat16, float32 and float64 are read as
+    they lie, each kind of float8 and NumPy's longdouble as float32, without a scale; integers, complex
+    numbers and types of fewer bits are refused.
+    """
     if isinstance(x, Rows):
         return x
     if (
@@ -151,7 +158,12 @@ def _squared_norms(part: Any) -> Array:
 
 
 def _moved(part: Any, there: str) -> Any:
-    return part.to(there) if _library(part) == "torch" and part.device.type == "cuda" else part
+    torch = _library(part) == "torch"
+    if torch and part.device.type == "cuda":
+        part = part.to(there)
+    if _type(part) in READ:
+        return part
+    return part.float() if torch else part.astype("float32")
 
 
 def _picked(part: Any, rows: Array) -> Any:
@@ -164,22 +176,21 @@ def _library(x: Any) -> str:
     return type(x).__module__.partition(".")[0]
 
 
+def _type(x: Any) -> str:
+    return getattr(x.dtype, "name", str(x.dtype).removeprefix("torch."))
+
+
 def _native(x: Any, name: str) -> Any:
     """x as something sliceable [n, d]: torch tensors and what lies on a GPU as it is, all else as NumPy's."""
-    if _library(x) == "torch":
-        array = x.detach()
-        kind = "f" if array.is_floating_point() else str(array.dtype)
-    else:
-        array = x if device_of(x) != "cpu" else _numpy(x)
-        kind = "f" if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else str(array.dtype)
+    array = x.detach() if _library(x) == "torch" else _numpy(x) if device_of(x) == "cpu" else x
     if array.ndim != 2:
         raise InputError(
             f"{name}: expected one row a sample, shape [n, d], got shape {tuple(array.shape)}"
             + ("; for one vector pass x[None, :]" if array.ndim == 1 else "")
         )
-    if kind != "f":
+    if not (kind := _type(array)).startswith((*READ, *CONVERTED)):
         raise InputError(
-            f"{name}: expected float16, bfloat16, float32 or float64, got {kind}; convert it first"
+            f"{name}: expected float8, float16, bfloat16, float32 or float64, got {kind}; convert it first"
         )
     return array
 

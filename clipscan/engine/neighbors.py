@@ -94,9 +94,11 @@ class Neighbors:
         return distance[there], index[there], indptr
 
     def to_umap(self) -> tuple[Array, Array, None]:
-        """(indices, distances, None) for umap.UMAP(precomputed_knn=...), which lists each row itself first.
+        """(indices, distances, None) for umap.UMAP(n_neighbors=k + 1, precomputed_knn=...).
 
-        For self-search tables only. Source: umap-learn, `umap_.nearest_neighbors`.
+        [n, k + 1] each: UMAP counts a row as its own first neighbour. Say n_neighbors=k + 1: below 4,096 rows
+        it takes all columns that there are, whatever is said; above it cuts them to n_neighbors.
+        For self-search tables only. Source: umap-learn 0.5.12, `umap_.nearest_neighbors` and `UMAP.fit`.
         """
         own = np.arange(self.n, dtype=np.int64)[:, None]
         zero = np.zeros((self.n, 1), np.float32)
