@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata, util
 from typing import Any
 
@@ -23,6 +24,7 @@ import clipscan
 Found = dict[str, Any]
 
 SECONDS = 20.0  # for all probes together; they take about three, most of it the import of torch
+END_SECONDS = 5.0  # for a killed probe to be gone
 READY = "ready"
 GPU_FACTS = {  # nvidia-smi's column -> name
     "name": "name",
@@ -30,6 +32,7 @@ GPU_FACTS = {  # nvidia-smi's column -> name
     "compute_cap": "compute_capability",
     "driver_version": "driver",
 }
+DRIVER_FILES = ("/proc/driver/nvidia/version", "/dev/dxg")  # Linux, and Windows' Linux
 OPTIONAL = {  # module -> (what brings it, the distributions that may hold it)
     "open_clip": ("'clipscan[embed]'", "open_clip_torch"),
     "torchvision": ("'clipscan[embed]'", "torchvision"),
@@ -109,7 +112,9 @@ def devices() -> Found:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS / 2)
     except FileNotFoundError:
-        return {"none": "no nvidia-smi here, so most likely no NVIDIA driver"}
+        if any(map(os.path.exists, DRIVER_FILES)):
+            return {"none": "an NVIDIA driver is loaded, but nvidia-smi is not here to list its devices"}
+        return {"none": "no NVIDIA driver here"}
     if done.returncode or not done.stdout.strip():
         return {"none": f"nvidia-smi: {_last_line(done.stdout + done.stderr) or 'lists none'}"}
     rows = [line.split(", ") for line in done.stdout.strip().splitlines()]
@@ -117,9 +122,11 @@ def devices() -> Found:
 
 
 def backends() -> Found:
+    """Which can serve, why others cannot; and what is known of trials on the GPUs here."""
     from clipscan import engine
 
-    return {name: f"no: {reason}" if reason else READY for name, reason in engine.reasons().items()}
+    found: Found = {name: f"no: {reason}" if reason else READY for name, reason in engine.reasons().items()}
+    return found | {f"{name}'s trial": known for name, known in engine.trials().items()}
 
 
 def packages() -> Found:
@@ -191,7 +198,8 @@ def _heard(process: subprocess.Popen[str], deadline: float) -> Found:
         said, chat = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        with suppress(subprocess.TimeoutExpired):  # one that the driver does not let go is left behind
+            process.communicate(timeout=END_SECONDS)
         return {"failed": "gave no answer in time; a slow disk, or a driver that hangs"}
     if process.returncode == 0 and said:
         try:

@@ -1,5 +1,6 @@
 """Which back-end serves: asked for, or found right; and what is said when one is left out or fails."""
 
+import json
 import logging
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from cuda_sim import build
 
 import clipscan
-from clipscan.engine import as_rows, backends, cuda, hash_rows, knn
+from clipscan.engine import as_rows, backends, cuda, hash_rows, knn, trial
 from clipscan.errors import BackendError, DeviceLost, InputError
 
 
@@ -17,21 +18,80 @@ def simulated():
 
 
 @pytest.fixture(autouse=True)
-def nothing_known():
+def nothing_known(tmp_path, monkeypatch):
     """What was learnt of this machine's back-ends is forgotten, before and after."""
-    known = (backends.gpus, backends._unavailable, backends._unfit)
-    for cached in known:
-        cached.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    forget()
     yield
-    for cached in known:
-        cached.cache_clear()
+    forget()
+
+
+# Read by every Python that starts with its folder on the path: the simulated device for that of the hardware.
+SIMULATED = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("_cuda_sim", {library!r})
+sys.modules["clipscan._cuda"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+"""
 
 
 @pytest.fixture
-def gpu(simulated, monkeypatch):
-    """A host with two GPUs, which the CPU stands in for."""
+def gpu(simulated, monkeypatch, tmp_path):
+    """A host with two GPUs, which the CPU stands in for, here and in processes that are started."""
     monkeypatch.setattr(cuda, "_module", lambda: simulated)
+    monkeypatch.setattr(backends, "ON_GPU", ("cuda",))  # whatever else this machine has
+    (tmp_path / "sitecustomize.py").write_text(SIMULATED.format(library=simulated.__file__))
+    monkeypatch.syspath_prepend(tmp_path)
     return monkeypatch
+
+
+@pytest.fixture
+def broken(gpu, tmp_path):
+    """Does `code` in processes that are started, before their first search."""
+
+    def plant(code):
+        with (tmp_path / "sitecustomize.py").open("a") as file:
+            file.write(code)
+
+    return plant
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """The back-ends that were tried, as they are."""
+    tried, run = [], trial.run
+
+    def counted(module, devices):
+        tried.append(module)
+        return run(module, devices)
+
+    monkeypatch.setattr(trial, "run", counted)
+    return tried
+
+
+def forget():
+    """What a new process would not know."""
+    for cached in (backends.gpus, backends._unavailable, backends._unfit):
+        cached.cache_clear()
+
+
+WRONG = """
+from clipscan.engine import cuda
+right = cuda.Engine.pairs
+
+def wrong(self, *arguments):
+    (distance, index), other = right(self, *arguments)
+    index = index.numpy()
+    index[7, 0] += 1
+    return (distance.numpy(), index), other
+
+cuda.Engine.pairs = wrong
+"""
+HANGING = """
+import time
+from clipscan.engine import cuda
+cuda.Engine.pairs = lambda *_: time.sleep(1e6)
+"""
 
 
 @pytest.fixture
@@ -55,20 +115,59 @@ def test_scores_are_those_of_the_cpu(gpu, x):
         assert np.allclose(ours[name], cpu[name], rtol=1e-12), name
 
 
-def test_a_gpu_that_errs_is_left_out_aloud(gpu, x, caplog):
-    right = cuda.Engine.pairs
-
-    def wrong(self, *arguments):
-        (distance, index), other = right(self, *arguments)
-        index = index.numpy()
-        index[7, 0] += 1
-        return (distance.numpy(), index), other
-
-    gpu.setattr(cuda.Engine, "pairs", wrong)
+def test_a_gpu_that_errs_is_left_out_aloud(broken, x, caplog):
+    broken(WRONG)
     with caplog.at_level(logging.WARNING, "clipscan"):
         assert knn(x, k=4).backend == "cpu"
         assert knn(x, k=4).backend == "cpu"
     assert "'cuda' is left out: its table of 900 sample rows differs" in caplog.text
+
+
+def test_a_gpu_that_hangs_is_left_out_and_the_next_process_knows(
+    broken, x, caplog, trials, tmp_path, monkeypatch
+):
+    broken(HANGING)
+    with monkeypatch.context() as short, caplog.at_level(logging.WARNING, "clipscan"):
+        short.setattr(trial, "SEARCH_SECONDS", 1.0)
+        assert knn(x, k=4).backend == "cpu"
+        forget()
+        assert knn(x, k=4).backend == "cpu"
+    assert trials == [cuda.__name__]
+    assert caplog.text.count("gave no answer in 1 s") == 2
+    [kept] = (tmp_path / "cache" / "clipscan" / "trials").iterdir()
+    assert f"To have it tried again, remove {kept}; backend='cuda' takes it all the same" in caplog.text
+    assert "gave no answer" in backends.trials()["cuda"]
+
+    kept.unlink()
+    forget()
+    (tmp_path / "sitecustomize.py").write_text(SIMULATED.format(library=cuda._module().__file__))
+    assert knn(x, k=4).backend == "cuda"
+    assert backends.trials()["cuda"] == "right"
+
+
+def test_a_gpu_is_tried_once_for_a_build_a_driver_and_its_devices(gpu, x, trials, tmp_path):
+    assert backends.trials()["cuda"] == "not tried yet"
+    for _ in range(2):
+        assert knn(x, k=4).backend == "cuda"
+        forget()
+    assert len(trials) == 1
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "cache" / "clipscan" / "trials").iterdir()]
+    assert [verdict["reason"] for verdict in kept] == [None]
+    assert {"clipscan", "back-end", "driver", "part 0", "part 1", "part 2"} <= {*kept[0]["facts"]}
+    assert "simulated number 1" in kept[0]["facts"]["part 2"]
+
+    assert knn(x, k=4, devices="1").backend == "cuda"  # another set of devices is another trial
+    assert len(trials) == 2
+
+
+def test_the_process_that_asks_touches_no_device_before_the_trial(gpu, x, monkeypatch):
+    made = []
+    original = cuda.Engine.__init__
+    monkeypatch.setattr(cuda.Engine, "__init__", lambda self, *a: (made.append(1), original(self, *a))[1])
+    run = trial.run
+    monkeypatch.setattr(trial, "run", lambda *a: (made.append("trial"), run(*a))[1])
+    assert knn(x, k=4).backend == "cuda"
+    assert made[0] == "trial" and len(made) > 1
 
 
 def test_the_cpu_takes_over_unless_the_gpu_was_asked_for(gpu, x, caplog):

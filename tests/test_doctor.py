@@ -170,6 +170,46 @@ def test_devices_are_those_of_nvidia_smi(tmp_path, monkeypatch, script, told):
         assert list(found) == ["none"] and ("mismatch" in found["none"] or "lists none" in found["none"])
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_without_nvidia_smi_a_driver_is_there_or_not(tmp_path, monkeypatch, loaded):
+    (tmp_path / "version").write_text("NVRM version")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "DRIVER_FILES", (str(tmp_path / ("version" if loaded else "none")),))
+    said = "a driver is loaded, but nvidia-smi is not here" if loaded else "no NVIDIA driver here"
+    assert said.replace("a driver", "an NVIDIA driver") in doctor.devices()["none"]
+
+
+def test_a_machine_without_a_driver_is_told_so_once_and_plainly(found):
+    if found["devices"] != {"none": "no NVIDIA driver here"}:
+        pytest.skip("needs a machine without an NVIDIA driver")
+    cuda = found["back-ends"]["cuda"]
+    assert cuda == "no: finds no NVIDIA driver here" or "was left out when clipscan was built" in cuda
+    assert "insufficient" not in doctor.page(found)
+
+
+def test_what_a_trial_has_found_stands_beside_its_back_end(monkeypatch):
+    monkeypatch.setattr(engine, "reasons", lambda: {"cuda": None, "cpu": None})
+    monkeypatch.setattr(engine, "trials", lambda: {"cuda": "its search hangs. To have it tried again, ..."})
+    assert doctor.backends() == {
+        "cuda": "ready",
+        "cpu": "ready",
+        "cuda's trial": "its search hangs. To have it tried again, ...",
+    }
+
+
+def test_a_probe_that_cannot_be_killed_is_left_behind(monkeypatch):
+    class Stuck:
+        """A process in the driver's hands, as far as the module under test can see one."""
+
+        def communicate(self, timeout):
+            raise subprocess.TimeoutExpired("probe", timeout)
+
+        def kill(self):
+            pass
+
+    assert "no answer in time" in doctor._heard(Stuck(), time.monotonic())["failed"]
+
+
 def test_the_command_prints_text_or_json(found, monkeypatch):
     monkeypatch.setattr(doctor, "examine", lambda: found)
     text = CliRunner().invoke(cli.app, ["doctor"])

@@ -14,7 +14,7 @@ import numpy as np
 from clipscan import _core
 from clipscan.engine import backends
 from clipscan.engine.arrays import Array, Rows, as_rows, like, numpy_of
-from clipscan.engine.backends import choose, reasons
+from clipscan.engine.backends import choose, reasons, trials
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
 from clipscan.engine.threads import cores
@@ -22,7 +22,7 @@ from clipscan.errors import InputError
 
 __all__ = [
     "Counts", "Neighbors", "Rows", "as_rows", "bad_rows", "check_rows", "choose", "cores", "density",
-    "hash_rows", "knn", "like", "numpy_of", "reasons", "search", "search_spans",
+    "hash_rows", "knn", "like", "numpy_of", "reasons", "search", "search_spans", "trials",
 ]  # fmt: skip
 
 CPU_MEMORY = 1 << 30  # bytes to work in where nobody says; GPUs take a share of what is free on them
@@ -43,14 +43,15 @@ def knn(
 ) -> Neighbors:
     """The exact k nearest rows, Euclidean, ordered by (distance, index).
 
-    queries [n, d] and reference [m, d]: float16, bfloat16, float32 or float64; NumPy arrays, memory
+    queries [n, d] and reference [m, d]: float8, float16, bfloat16, float32 or float64; NumPy arrays, memory
     maps, non-contiguous views, torch, CuPy or JAX arrays. Distances are those of the rows rounded to
     float32. Without `reference` it is a self-search, and no row is its own neighbour (by row number,
     so a copy of it is one). `query_ids` [n] and `reference_ids` [m] (integers) exclude pairs of equal
     identity in a search between two sets.
 
     `backend` is auto, cuda, triton, cpu or reference; "auto" takes the first that can serve, and a GPU only
-    after a small search on it gave the CPU's very table. All give the same table. `devices` is auto (the
+    after a small search on it, in a process of its own, gave the CPU's very table (kept for this GPU and
+    driver in the user's cache folder). All give the same table. `devices` is auto (the
     GPU that the rows lie on, or all), cpu, or numbers of GPUs such as "0,1". `max_memory` is the bytes to
     work in beyond input and output, for each device: by default 1 GiB on the CPU, 0.4 of what is free on a
     GPU. Rows on a GPU are read there, and their table stays there.

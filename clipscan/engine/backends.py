@@ -8,12 +8,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
-import numpy as np
-
-from clipscan.engine import cpu
+from clipscan.engine import trial, verdicts
 from clipscan.engine.arrays import Rows, device_of
 from clipscan.engine.devices import Devices
-from clipscan.engine.limits import Counts
 from clipscan.engine.protocol import Backend
 from clipscan.errors import BackendError, DeviceLost, InputError
 
@@ -24,7 +21,6 @@ MODULES = {  # "auto" takes the first that can serve
     "reference": "clipscan.engine.reference",
 }
 ON_GPU = ("cuda", "triton")
-SAMPLE_ROWS, SAMPLE_WIDTH = 900, 200  # of the search that a GPU is checked by before "auto" relies on it
 
 log = logging.getLogger("clipscan")
 T = TypeVar("T")
@@ -33,6 +29,21 @@ T = TypeVar("T")
 def reasons() -> dict[str, str | None]:
     """Back-end -> why it cannot serve here, None where it can."""
     return {name: _unavailable(name) if name in ON_GPU else None for name in MODULES}
+
+
+def trials() -> dict[str, str]:
+    """GPU back-end that can serve -> what a trial of it on all devices has found, as far as it is known."""
+    found = {}
+    for name in ON_GPU:
+        if _unavailable(name) is None and not (name == "triton" and _module(name).interpreted()):
+            verdict = verdicts.read(facts := _facts(name, None))
+            if verdict is None:
+                found[name] = "not tried yet"
+            else:
+                found[name] = (
+                    f"{verdict.reason}. {_remedy(name, facts, verdict)}" if verdict.reason else "right"
+                )
+    return found
 
 
 def choose(backend: str, k: int, d: int, devices: str = "auto", near: str = "auto") -> tuple[str, Backend]:
@@ -111,27 +122,37 @@ def _unavailable(name: str) -> str | None:
 
 @cache
 def _unfit(name: str, devices: tuple[str, ...] | None) -> str | None:
-    """Why a GPU back-end is not taken unasked: a small search on it, whose table the CPU knows bit for bit,
-    went wrong. Said once."""
+    """Why a GPU back-end is not taken unasked. Said once a process."""
     if name == "triton" and _module(name).interpreted():  # for tests, on request
         return "is interpreted here"
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((SAMPLE_ROWS, SAMPLE_WIDTH)).astype(np.float32)
-    x[::7] = x[3]  # copies
-    rows, k = Rows([x], "sample"), 5
-    right = cpu.within(rows, k, 1, 1 << 30, Counts())
     try:
-        found = Devices(gpus(name, devices).engines, segment_rows=1).within(rows, k, 1, None, Counts())
-        if all(np.array_equal(a, b) for a, b in zip(found, right, strict=True)):
-            return None
-        reason = (
-            f"its table of {SAMPLE_ROWS} sample rows differs from the CPU's; please report it with what "
-            "clipscan doctor says"
-        )
-    except (DeviceLost, BackendError) as error:
-        reason = str(error)
-    log.warning("back-end '%s' is left out: %s", name, reason)
-    return reason
+        facts = _facts(name, devices)
+    except BackendError as error:
+        log.warning("back-end '%s' is left out: %s", name, error)
+        return str(error)
+    verdict = verdicts.read(facts) or _tried(name, devices, facts)
+    if verdict.reason:
+        log.warning("back-end '%s' is left out: %s. %s", name, verdict.reason, _remedy(name, facts, verdict))
+    return verdict.reason
+
+
+def _facts(name: str, devices: tuple[str, ...] | None) -> dict[str, str]:
+    return verdicts.facts(name, _module(name).identity(devices))
+
+
+def _tried(name: str, devices: tuple[str, ...] | None, facts: dict[str, str]) -> trial.Verdict:
+    log.info("back-end '%s' is tried on these devices, once for this driver and build", name)
+    verdict = trial.run(MODULES[name], devices)
+    if verdict.lasting:
+        verdicts.keep(facts, verdict)
+    return verdict
+
+
+def _remedy(name: str, facts: dict[str, str], verdict: trial.Verdict) -> str:
+    anyway = f"backend='{name}' takes it all the same"
+    if verdict.lasting and (file := verdicts.file_of(facts)):
+        return f"To have it tried again, remove {file}; {anyway}"
+    return f"The next process tries it again; {anyway}"
 
 
 def _module(name: str) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -45,12 +47,26 @@ def available() -> str | None:
 
 def engines(devices: Sequence[str] | None = None) -> list[Engine]:
     """One for each device by name ("cuda:0"), for all without names; BackendError where none can serve."""
+    return [Engine(number) for number in _numbers(devices)]
+
+
+def identity(devices: Sequence[str] | None = None) -> list[str]:
+    """What a verdict on this back-end depends on: the build, then each device as its driver names it."""
+    cuda = _module()
+    build = hashlib.sha256(Path(cuda.__file__ or "").read_bytes()).hexdigest()
+    try:
+        return [f"build {build}", *map(cuda.identity, _numbers(devices))]
+    except cuda.Error as error:
+        raise BackendError(f"back-end 'cuda': {error}") from error
+
+
+def _numbers(devices: Sequence[str] | None) -> list[int]:
     if reason := available():
         raise BackendError(f"back-end 'cuda' {reason}")
     usable = [f"cuda:{number}" for number in _usable(_module())]
     if unknown := [name for name in devices or () if name not in usable]:
         raise BackendError(f"back-end 'cuda' has no device {', '.join(unknown)}; it has {', '.join(usable)}")
-    return [Engine(int(name.partition(":")[2])) for name in devices or usable]
+    return [int(name.partition(":")[2]) for name in devices or usable]
 
 
 def _usable(cuda: ModuleType) -> list[int]:

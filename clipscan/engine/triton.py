@@ -4,6 +4,7 @@ not imported before it is needed: torch and triton take seconds, and may be miss
 
 from __future__ import annotations
 
+import hashlib
 import importlib.machinery
 import importlib.util
 import os
@@ -44,6 +45,23 @@ def engines(devices: Sequence[str] | None = None) -> list[Engine]:
     """One for each device by name ("cuda:0"); without names for all. Raises BackendError where it cannot
     serve.
     """
+    engine = _kernels("engine").Engine
+    return [engine(name) for name in _names(devices)]
+
+
+def identity(devices: Sequence[str] | None = None) -> list[str]:
+    """What a verdict on this back-end depends on: its kernels, their compiler, then each device."""
+    names, kernels = _names(devices), _kernels("devices")
+    build = hashlib.sha256()
+    for path in sorted(Path(kernels.__file__ or "").parent.glob("*.py")):
+        build.update(path.read_bytes())
+    try:
+        return [f"build {build.hexdigest()}", *kernels.versions(), *map(kernels.identity, names)]
+    except RuntimeError as error:  # torch's, of a driver that fails
+        raise BackendError(f"back-end 'triton': {error}") from error
+
+
+def _names(devices: Sequence[str] | None) -> Sequence[str]:
     if reason := available():
         raise BackendError(f"back-end 'triton' {reason}")
     usable = ["cpu"] if interpreted() else _kernels("devices").usable()
@@ -51,8 +69,7 @@ def engines(devices: Sequence[str] | None = None) -> list[Engine]:
         raise BackendError(
             f"back-end 'triton' has no device {', '.join(unknown)}; it has {', '.join(usable)}"
         )
-    engine = _kernels("engine").Engine
-    return [engine(name) for name in devices or usable]
+    return devices or usable
 
 
 def _kernels(name: str) -> ModuleType:

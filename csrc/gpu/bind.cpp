@@ -165,6 +165,10 @@ PYBIND11_MODULE(MODULE_NAME, m) {
     const Facts it = facts(device);
     return std::pair(it.major, it.minor);
   });
+  m.def("identity", [](int device) {
+    const Facts it = facts(device);
+    return it.name + " " + it.uuid + ", CUDA " + std::to_string(driver_version());
+  });
 
   // Local: tests load this module twice, for a real device and for a simulated one.
   py::class_<Device, DevicePtr>(m, "Device", py::module_local())

@@ -26,14 +26,25 @@ cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
 int device_count() {
   int count = 0;
-  check(cudaGetDeviceCount(&count), "looking for CUDA devices");
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  // Without any driver CUDA speaks of one that is too old.
+  if (code == cudaErrorInsufficientDriver && driver_version() == 0) throw Error("finds no NVIDIA driver here");
+  check(code, "looking for CUDA devices");
   return count;
 }
 
 Facts facts(int device) {
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device), "asking for the properties of device " + std::to_string(device));
-  return {p.name, p.major, p.minor};
+  std::string uuid;
+  for (const char byte : p.uuid.bytes) uuid += "0123456789abcdef"[byte >> 4 & 15], uuid += "0123456789abcdef"[byte & 15];
+  return {p.name, p.major, p.minor, uuid};
+}
+
+int driver_version() {
+  int version = 0;
+  check(cudaDriverGetVersion(&version), "asking for the driver's version");
+  return version;
 }
 
 void use(int device) { check(cudaSetDevice(device), "choosing device " + std::to_string(device)); }

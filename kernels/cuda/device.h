@@ -37,9 +37,11 @@ struct OutOfMemory : Error {
 struct Facts {
   std::string name;
   int major, minor;
+  std::string uuid;  // in hexadecimal
 };
 
-int device_count();  // throws Error where there is no driver
+int device_count();    // throws Error where there is no driver
+int driver_version();  // of CUDA that it offers: 13000 is 13.0
 Facts facts(int device);
 void use(int device);  // for this thread, from here on
 size_t free_memory();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import triton
 
 OLDEST = (8, 0)  # compute capability: int8 products on matrix units, and copies that run on their own
 
@@ -15,3 +16,15 @@ def usable() -> list[str]:
     return [
         f"cuda:{i}" for i in numbers if torch.version.hip or torch.cuda.get_device_capability(i) >= OLDEST
     ]
+
+
+def versions() -> list[str]:
+    return [f"torch {torch.__version__}", f"triton {triton.__version__}"]
+
+
+def identity(name: str) -> str:
+    """A device as its driver names it."""
+    if name == "cpu":
+        return "interpreter"
+    facts = torch.cuda.get_device_properties(name)
+    return f"{facts.name} {getattr(facts, 'uuid', '')}"  # torch 2.4 and later know the latter

@@ -224,8 +224,10 @@ Facts facts(int device) {
   Guard guard(lock);
   call("asking for the properties of device " + std::to_string(device));
   check_device(device);
-  return {"simulated", capability(), 0};
+  return {"simulated", capability(), 0, "number " + std::to_string(device)};
 }
+
+int driver_version() { return 0; }
 
 void use(int device) {
   Guard guard(lock);
