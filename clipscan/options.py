@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,11 @@ Pretrained = Annotated[str | None, typer.Option(help="open_clip's tag, or a chec
 Format = Annotated[str, typer.Option(help="webdataset, folder, csv, parquet, embeddings")]
 ImageKey = Annotated[str | None, typer.Option(help="extension or column of the picture")]
 TextKey = Annotated[str | None, typer.Option(help="extension or column of the caption")]
+Root = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help="a further folder that pictures of a folder or csv may lie in; repeatable"),
+]
+Quoting = Annotated[str, typer.Option(help="of a csv: csv, or none: quotes are plain characters")]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs; no GPU was tried by us yet")
 ]

@@ -74,6 +74,8 @@ def scan(
     format: str = "auto",
     image_key: str | None = None,
     text_key: str | None = None,
+    roots: Sequence[str | Path] = (),
+    quoting: str = "csv",
     device: str = "auto",
     precision: str = "auto",
     compile: bool = False,
@@ -92,6 +94,7 @@ def scan(
     looks for what the model has learnt from this very data: see `clipscan train`.
     trusted_model, trusted_pretrained: a second model, named likewise, that has NOT seen this data; it adds
     the score `trusted`, 1 - cosine of each pair, which may also be the method, and costs a second pass.
+    format, image_key, text_key, roots, quoting: how to read the dataset, as open_dataset takes them.
     fraction: share of the samples to suspect and to put on the drop list; None: dropped are those that stand
     apart at the suspicious end (scores/estimate.py), perhaps none, and at least 1 % are suspects. device:
     where the model runs; backend, devices: what searches, and on which GPUs. All else as in clipscan.score.
@@ -108,7 +111,7 @@ def scan(
     run, dataset = embed(
         source, out=out, model=model, pretrained=pretrained,
         trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
-        format=format, image_key=image_key, text_key=text_key,
+        format=format, image_key=image_key, text_key=text_key, roots=roots, quoting=quoting,
         device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
         overwrite=overwrite, progress=progress,
     )  # fmt: skip
@@ -127,6 +130,8 @@ def embed(
     format: str = "auto",
     image_key: str | None = None,
     text_key: str | None = None,
+    roots: Sequence[str | Path] = (),
+    quoting: str = "csv",
     device: str = "auto",
     precision: str = "auto",
     compile: bool = False,
@@ -137,7 +142,9 @@ def embed(
 ) -> tuple[RunFolder, Dataset]:
     """The first stage of `scan`: vectors of every readable sample, in the run folder `out`; and what the
     trusted model says of every pair, where there is one."""
-    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    dataset = open_dataset(
+        source, format=format, image_key=image_key, text_key=text_key, roots=roots, quoting=quoting
+    )
     progress = progress or Silent()
     progress.note(dataset.describe())
     how = {"device": device, "precision": precision, "compile": compile}

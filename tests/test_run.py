@@ -209,8 +209,28 @@ def test_members_that_no_sample_has_are_counted_and_said_also_by_a_run_that_resu
     for _ in range(2):
         lines = io.StringIO()
         done = scan(data, tmp_path / "run", checkpoint, progress=Lines(lines))
-        assert "passed over in tars, as no pair, and kept by apply: 2 .mp4, 1 .md" in lines.getvalue()
-    assert json.loads((done.out / "run.json").read_text())["passed_over"] == [["md", 1], ["mp4", 2]]
+        assert "passed over, and kept by apply: in tars 2 .mp4, 1 .md" in lines.getvalue()
+    assert json.loads((done.out / "run.json").read_text())["passed_over"] == {
+        "members": [["md", 1], ["mp4", 2]], "files": [],
+    }  # fmt: skip
+
+
+def test_a_run_is_opened_again_with_the_roots_and_the_quoting_it_was_made_with(tmp_path, checkpoint):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    rows = ["filepath,title"]
+    for i in range(30):
+        (tmp_path / f"images/{i}.png").write_bytes(picture(rng))
+        rows.append(f'{tmp_path}/images/{i}.png,"a screen of {i}')
+    (tmp_path / "set/t.csv").write_text("\n".join(rows))
+    done = scan(tmp_path / "set", tmp_path / "run", checkpoint, roots=[tmp_path / "images"], quoting="none")
+    assert (done.counts["embedded"], done.counts["bad"]) == (30, 0)
+    counts = clipscan.pipeline.apply(run_with_nothing_dropped(done.out), tmp_path / "clean")
+    assert (counts.kept, counts.bad) == (30, 0)
+    assert (tmp_path / "clean/t.csv").read_bytes() == (tmp_path / "set/t.csv").read_bytes()
+    with pytest.raises(clipscan.DataError, match="30 x .* leads out .* --root DIR"):
+        scan(tmp_path / "set", tmp_path / "closed", checkpoint, quoting="none")
 
 
 def test_a_killed_scan_resumes_to_the_same_bytes(tmp_path, checkpoint):

@@ -215,9 +215,13 @@ def apply(
     Only what was scanned is written: files that are new or changed since then are refused, or left out.
     """
     from clipscan.pipeline import apply as run_apply
+    from clipscan.run import RunFolder
+    from clipscan.run.embedding import passed_over
 
     counts = run_apply(run, to, drop=drop, keep_bad=keep_bad, leave_out_unscanned=leave_out_unscanned)
     bad = "unreadable ones copied" if keep_bad else "unreadable"
     print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} {bad}")
+    for line in passed_over(RunFolder(run)):
+        print(line)
     if counts.left_out:
         print(f"left out, new or changed since the scan: {', '.join(counts.left_out)}")

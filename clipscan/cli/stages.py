@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,8 @@ from clipscan.options import (
     Model,
     Overwrite,
     Pretrained,
+    Quoting,
+    Root,
     TextKey,
     Workers,
     shown,
@@ -58,6 +60,8 @@ def scan(
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
+    root: Root = None,
+    quoting: Quoting = "csv",
     device: Device = "auto",
     precision: Precision = "auto",
     compile: Compile = False,
@@ -72,7 +76,9 @@ def scan(
 ) -> None:
     """Dataset in; ranked suspects, groups of near-copies, drop lists and a page out."""
     if dry_run:
-        _dry_run(source, format, image_key, text_key)
+        _dry_run(
+            source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
+        )
         return
     from clipscan.pipeline import scan as run_scan
     from clipscan.report.summary import summary
@@ -81,7 +87,8 @@ def scan(
         source, out=out, model=model, pretrained=pretrained, trusted_model=trusted_model,
         trusted_pretrained=trusted_pretrained, k=k, method=method, reference=reference, against=against,
         fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
-        text_key=text_key, device=device, precision=precision, compile=compile, batch_size=batch_size,
+        text_key=text_key, roots=root or (), quoting=quoting, device=device,
+        precision=precision, compile=compile, batch_size=batch_size,
         workers=workers, backend=backend, devices=devices, threads=threads, overwrite=overwrite,
         progress=shown(log_json),
     )  # fmt: skip
@@ -98,6 +105,8 @@ def embed(
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
+    root: Root = None,
+    quoting: Quoting = "csv",
     device: Device = "auto",
     precision: Precision = "auto",
     compile: Compile = False,
@@ -113,7 +122,7 @@ def embed(
     run, _ = pipeline.embed(
         source, out=out, model=model, pretrained=pretrained,
         trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
-        format=format, image_key=image_key, text_key=text_key,
+        format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting,
         device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
         overwrite=overwrite, progress=shown(log_json),
     )  # fmt: skip
@@ -172,10 +181,10 @@ def score(
     print("\n".join(summary(run)))
 
 
-def _dry_run(source: str, format: str, image_key: str | None, text_key: str | None) -> None:
+def _dry_run(source: str, **how: Any) -> None:
     from clipscan.data import Bad, open_dataset
 
-    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    dataset = open_dataset(source, **how)
     print(dataset.describe())
     for one in islice(dataset.read(dataset.shards[0]), 3):
         print(

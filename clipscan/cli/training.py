@@ -9,7 +9,7 @@ import typer
 
 from clipscan.cli.options import Source
 from clipscan.errors import InputError
-from clipscan.options import Device, Format, ImageKey, TextKey, Workers
+from clipscan.options import Device, Format, ImageKey, Quoting, Root, TextKey, Workers
 
 
 def train(
@@ -64,6 +64,8 @@ def train(
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
+    root: Root = None,
+    quoting: Quoting = "csv",
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
@@ -82,7 +84,9 @@ def train(
 
     if method not in ("clip", "safeclip"):
         raise InputError(f"no method {method!r}; there are: clip, safeclip")
-    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    dataset = open_dataset(
+        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
+    )
     if drop is not None:
         dataset = Without(dataset, set(DropList.load(drop)))
         dataset.check()

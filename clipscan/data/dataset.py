@@ -66,9 +66,14 @@ class Dataset(ABC):
         self.source = source
         self.shards = shards
         self.notes = notes  # what detection saw and left alone, for describe()
+        self.beside: Counter[str] = Counter()  # extensions of files that lie there and belong to no sample
         self.passed: dict[str, Counter[str]] = {}  # by shard as read: extensions of members of no pair
         self.roots: list[str] = []  # absolute paths and URLs of what was named, brace lists expanded
         self.opened: dict[str, Any] = {}  # arguments of open_dataset that open it again from any folder
+
+    def holds(self) -> set[str]:
+        """Locations of all files that the samples come from."""
+        return {shard.location for shard in self.shards}
 
     @abstractmethod
     def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:

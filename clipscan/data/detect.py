@@ -6,7 +6,7 @@ from clipscan.data import embedding_parts, parquet
 from clipscan.data.dataset import stem
 from clipscan.data.files import Inventory, extension
 from clipscan.data.folder import METADATA
-from clipscan.data.pictures import IMAGE_EXTENSIONS
+from clipscan.data.pictures import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 from clipscan.data.webdataset import TAR_EXTENSIONS
 from clipscan.errors import DataError
 
@@ -16,9 +16,9 @@ TABLES = ("csv", "tsv")
 def detect(inventory: Inventory, image_key: str | None = None) -> str:
     """The format's name; DataError with what was found where nothing fits.
 
-    First match: tars, clip-retrieval or DataComp arrays, pictures (a folder, or the table that lists
+    First match: tars, clip-retrieval or DataComp arrays, pictures (a folder, or the tables that list
     them where they have no captions beside them), parquet (pictures or embeddings, by its columns),
-    csv, loose .npy.
+    csv, loose .npy, pictures that no decoder here reads.
     """
     kinds = {extension(file.path) for file in inventory.files}
     if kinds & set(TAR_EXTENSIONS):
@@ -27,14 +27,16 @@ def detect(inventory: Inventory, image_key: str | None = None) -> str:
         return "embeddings"
     tables = [file.path for file in inventory.files if extension(file.path) in TABLES]
     if kinds & set(IMAGE_EXTENSIONS):
-        listed = len(tables) == 1 and tables[0].rsplit("/", 1)[-1] not in METADATA
-        return "csv" if listed and not _captions_beside(inventory) else "folder"
+        described = any(file.path.rsplit("/", 1)[-1] in METADATA for file in inventory.files)
+        return "csv" if tables and not described and not _captions_beside(inventory) else "folder"
     if "parquet" in kinds:
         return "parquet" if parquet.has_pictures(inventory, image_key) else "embeddings"
     if tables:
         return "csv"
     if kinds & {"npy", "npz"}:
         return "embeddings"
+    if kinds & set(UNREAD_EXTENSIONS):
+        return "folder"
     raise nothing_found(inventory)
 
 

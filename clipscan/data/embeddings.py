@@ -59,6 +59,10 @@ class Embeddings(Dataset):
         self.names = names  # path of a file -> its name in the dataset
         self._widths = Widths(parts[shard.name] for shard in shards)
 
+    def holds(self) -> set[str]:
+        """Arrays and their metadata."""
+        return {path for part in self.parts.values() for path in part.files()}
+
     def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
         try:
             if rows is None:

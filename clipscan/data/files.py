@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from urllib.parse import unquote, urlparse
 
 from clipscan.data.braces import expand_braces
+from clipscan.data.sample import shown_kinds, tally
 from clipscan.errors import DataError
 
 STAMPS = ("ETag", "etag", "mtime", "LastModified", "created")  # what drivers call it
@@ -47,22 +48,24 @@ class Inventory(NamedTuple):
 
     def counts(self) -> str:
         """'12 .tar, 3 .json': what lies there, for people."""
-        kinds = Counter("." + extension(file.path) for file in self.files)
-        listed = [
-            f"{count:,} {kind if kind != '.' else 'without extension'}"
-            for kind, count in kinds.most_common(8)
-        ]
-        return ", ".join(listed) or "no files"
+        counts: Counter[str] = Counter()
+        tally(counts, (extension(file.path) for file in self.files))
+        return shown_kinds(counts) or "no files"
 
 
-def take_inventory(source: str | Path | Sequence[str | Path]) -> Inventory:
-    """Expand braces and `::` lists, walk folders, and look at every file once."""
+def take_inventory(source: str | Path | Sequence[str | Path], linked: Sequence[str] = ()) -> Inventory:
+    """Expand braces and `::` lists, walk folders, and look at every file once.
+
+    Links to folders are followed where they end in one of `linked`. Remote listings are asked for anew.
+    """
     places = places_of(source)
     roots = list(dict.fromkeys(_absolute(name) for place in places for name in _expand(place)))
     files: dict[str, File] = {}
     passed_over: list[str] = []
+    for filesystem in {id(fs): fs for fs, _ in map(_filesystem, filter(is_url, roots))}.values():
+        filesystem.invalidate_cache()  # fsspec keeps listings as long as the process lives
     for root in roots:
-        found, odd = _walk_url(root) if is_url(root) else _walk(root)
+        found, odd = _walk_url(root) if is_url(root) else _walk(root, linked)
         files.update((file.path, file) for file in found)
         passed_over += odd
     shown = "::".join(places)
@@ -98,10 +101,17 @@ def extension(path: str) -> str:
     return name.rsplit(".", 1)[-1] if "." in name.lstrip(".") else ""
 
 
+def is_within(path: str, folder: str) -> bool:
+    """Is the real path `path` the folder or below it?"""
+    return os.path.commonpath([path, folder]) == folder
+
+
 def open_binary(location: str) -> BinaryIO:
     """Open for reading; a local path only if it is a regular file. OSError if that fails."""
     if is_url(location):
         filesystem, path = _filesystem(location)
+        # A size and an etag from an old listing: a file rewritten since could not be read.
+        filesystem.invalidate_cache(path.rpartition("/")[0])
         return cast(BinaryIO, filesystem.open(path, "rb"))
     handle = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a fifo must not hang us
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -139,12 +149,21 @@ def _absolute(place: str) -> str:
     return os.path.abspath(os.path.expanduser(place))
 
 
-def _walk(root: str) -> tuple[list[File], list[str]]:
+def _walk(root: str, linked: Sequence[str]) -> tuple[list[File], list[str]]:
     if not os.path.isdir(root):
         return [describe(root)], []
     files, passed_over = [], []
-    for folder, subfolders, names in os.walk(root, onerror=_raise):
-        passed_over += [path for name in subfolders if os.path.islink(path := os.path.join(folder, name))]
+    allowed = [os.path.realpath(folder) for folder in linked]
+    walked: set[str] = set()  # linked folders, each once: links may go round in circles
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
+        subfolders.sort()  # of two links to one folder the first is followed, wherever it runs
+        for path in [os.path.join(folder, name) for name in subfolders]:
+            end = os.path.realpath(path) if os.path.islink(path) else ""
+            if end and (end in walked or not any(is_within(end, one) for one in allowed)):
+                subfolders.remove(os.path.basename(path))
+                passed_over.append(path)
+            elif end:
+                walked.add(end)
         for path in (os.path.join(folder, name) for name in names):
             file = describe(path)
             files.append(file) if file.size >= 0 else passed_over.append(path)

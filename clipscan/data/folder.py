@@ -1,9 +1,9 @@
-"""A folder of pictures: captions by stem (.txt, .json), or in metadata.csv / metadata.jsonl files.
+"""A folder of pictures: captions by stem (.txt, .json), or in metadata.csv / .jsonl / .parquet files.
 
 Reads `img2dataset --output_format files`, Hugging Face imagefolder and plain folders, at any depth. A
 sample is a picture, or a row of a metadata file; its key is the picture's path without extension. A
-metadata row wins over a file beside the picture. Only files inside the folder are read, whatever names
-and links say.
+metadata row wins over a file beside the picture. Only files inside the folder are read, and inside those
+that the user names besides, whatever names and links say.
 """
 
 from __future__ import annotations
@@ -11,21 +11,40 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from clipscan.data.csv_table import Header, Row, parse
+from clipscan.data.csv_rows import QUOTING, Header, Row, first_row, parse
 from clipscan.data.dataset import Dataset, Record, Shard, slices, stem
-from clipscan.data.files import File, Inventory, extension, is_url
+from clipscan.data.files import File, Inventory, describe, extension, is_url
 from clipscan.data.lines import LineReader
-from clipscan.data.pictures import MAX_TEXT_BYTES, files_inside, inside, read_inside, read_picture
+from clipscan.data.parquet_columns import known_columns
+from clipscan.data.parquet_files import open_parquet_file, table_rows
+from clipscan.data.pictures import (
+    MAX_TEXT_BYTES,
+    UNREAD_EXTENSIONS,
+    files_inside,
+    inside,
+    read_inside,
+    read_picture,
+)
 from clipscan.data.sample import Bad, Sample
 from clipscan.data.tar_groups import Rules, make_rules
-from clipscan.data.text import Unfit, caption_text, first_field, json_object, printable, tags
+from clipscan.data.text import Unfit, caption_text, first_field, json_object, printable, shown_fields, tags
 from clipscan.errors import DataError
 
-METADATA = ("metadata.csv", "metadata.jsonl")
-FILE_FIELDS = ("file_name", "filename", "image", "path")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+FILE_FIELDS = ("file_name", "filename", "image_file_name", "image", "path")
+METADATA_ROWS = 1_024  # of parquet, read at once
+
+
+class Reading(NamedTuple):
+    """How a folder is read: from where, and by which rules."""
+
+    root: str
+    rules: Rules
+    roots: tuple[str, ...] = ()  # further folders that pictures may lie in
+    quoting: str = QUOTING[0]
 
 
 class Entry(NamedTuple):
@@ -38,7 +57,7 @@ class Entry(NamedTuple):
 
 
 class Folder(Dataset):
-    """Pictures below `root`; a shard is a slice of the sorted listing, `at` the place in it."""
+    """Pictures below a root; a shard is a slice of the sorted listing, `at` the place in it."""
 
     format = "folder"
 
@@ -46,16 +65,15 @@ class Folder(Dataset):
         self,
         source: str,
         shards: list[Shard],
-        root: str,
         listing: list[Entry],
         metadata: list[str],
-        rules: Rules,
+        reading: Reading,
     ) -> None:
         super().__init__(source, shards, f"{len(listing):,} pictures")
-        self.root = root
         self.listing = listing
         self.metadata = metadata  # names of the metadata files
-        self.rules = rules
+        self.reading = reading
+        self.root, self.rules = reading.root, reading.rules
 
     def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
         start, stop = shard.rows or (0, len(self.listing))
@@ -72,13 +90,13 @@ class Folder(Dataset):
         for entry in self.listing[start:stop]:
             if entry.picture:
                 names += [entry.picture, *beside(entry.picture, self.rules)]
-        return files_inside(self.root, names)
+        return files_inside(self.root, names, self.reading.roots)
 
     def _load(self, shard: str, key: str, at: int, entry: Entry) -> Sample | Bad:
         try:
             if entry.fault:
                 raise Unfit(entry.fault)
-            image = read_picture(self.root, entry.picture)
+            image = read_picture(self.root, entry.picture, self.reading.roots)
             about = dict(self._json(entry) or {}, **(entry.row or {}))
             return Sample(shard, key, image, self._caption(entry, about), **tags(about), at=at)
         except Unfit as unfit:
@@ -93,7 +111,12 @@ class Folder(Dataset):
             if ext != "json" and (data := self._beside(entry, ext)) is not None:
                 return caption_text(data)
         tried = ", ".join("." + ext for ext in self.rules.text)
-        raise Unfit(f"no caption: no {tried} of the same name, no metadata.csv or .jsonl names it")
+        if about:
+            what = printable(entry.where) if entry.row is not None else "its .json"
+            raise Unfit(
+                f"caption is missing: {what} has {shown_fields(about)}; --text-key names another field"
+            )
+        raise Unfit(f"no caption: no {tried} of the same name, and no {' or '.join(METADATA)} names it")
 
     def _json(self, entry: Entry) -> dict[str, Any] | None:
         """The .json beside the picture; spoilt, it only matters if it had to hold the caption."""
@@ -112,7 +135,13 @@ class Folder(Dataset):
         name = f"{stem(entry.picture)}.{ext}"
         if not os.path.lexists(os.path.join(self.root, name)):
             return None
-        return read_inside(self.root, name, MAX_TEXT_BYTES)
+        return read_inside(self.root, name, MAX_TEXT_BYTES, self.reading.roots)
+
+    def holds(self) -> set[str]:
+        """Metadata files, pictures and what lies beside these under their name."""
+        pictures = [entry.picture for entry in self.listing]
+        names = {*self.metadata, *pictures, *(n for name in pictures for n in beside(name, self.rules))}
+        return {os.path.join(self.root, name) for name in names}
 
 
 def beside(picture: str, rules: Rules) -> list[str]:
@@ -126,7 +155,13 @@ def entry_key(entry: Entry) -> str:
 
 
 def open_folder(
-    inventory: Inventory, image_key: str | None, text_key: str | None, rows_per_shard: int
+    inventory: Inventory,
+    image_key: str | None,
+    text_key: str | None,
+    rows_per_shard: int,
+    *,
+    roots: Sequence[str] = (),
+    quoting: str = QUOTING[0],
 ) -> Folder:
     """List the folder's pictures and metadata rows. DataError unless the source is one local folder."""
     root = inventory.roots[0]
@@ -137,48 +172,70 @@ def open_folder(
         rules = rules._replace(fields=(text_key, *rules.fields))
     names = inventory.names()
     metadata = [name for name in names.values() if os.path.basename(name) in METADATA]
-    listing = _listing(root, list(names.values()), metadata, rules)
+    reading = Reading(root, rules, tuple(roots), quoting)
+    listing = _listing(reading, list(names.values()), metadata)
     parts = slices(".", len(listing), rows_per_shard) if listing else []
     about = {names[file.path]: file for file in inventory.files}
     shards = [Shard(name, root, *_stamp(listing[a:b], about, rules), (a, b)) for name, (a, b) in parts]
-    return Folder(inventory.source, shards, root, listing, metadata, rules)
+    return Folder(inventory.source, shards, listing, metadata, reading)
 
 
-def _listing(root: str, names: list[str], metadata: list[str], rules: Rules) -> list[Entry]:
+def _listing(reading: Reading, names: list[str], metadata: list[str]) -> list[Entry]:
     """Every picture and every metadata row, sorted by picture; repeated keys and bad names are faults."""
-    pictures = {name for name in names if extension(name) in rules.image}
-    entries = [entry for name in metadata for entry in _metadata(root, name)]
+    kinds = {*reading.rules.image, *UNREAD_EXTENSIONS}
+    pictures = {name for name in names if extension(name) in kinds}
+    entries = [entry for name in metadata for entry in _metadata(reading, name)]
     named = {entry.picture for entry in entries}
     entries += [Entry(picture) for picture in pictures - named]
     entries.sort(key=lambda entry: (entry.picture, entry.fault))
     seen: set[str] = set()
     for i, entry in enumerate(entries):
         key = entry_key(entry)
+        kind = extension(entry.picture)
+        if kind in UNREAD_EXTENSIONS and kind not in reading.rules.image:
+            entries[i] = entry._replace(
+                fault=f"a .{kind} picture is not decoded here; convert it to .jpg or .png"
+            )
+            continue  # its key is free for a .jpg of the same name
         if key in seen and not entry.fault:
             entries[i] = entry._replace(fault="another picture or metadata row has the same key")
         seen.add(key)
     return entries
 
 
-def _metadata(root: str, name: str) -> Iterator[Entry]:
+def _metadata(reading: Reading, name: str) -> Iterator[Entry]:
     """The rows of one metadata file; their file names are relative to its folder."""
     try:
-        yield from (_entry(name, row) for row in metadata_rows(root, name))
-    except (Unfit, OSError, csv.Error) as error:
+        yield from (_entry(reading, name, row) for row in metadata_rows(reading, name))
+    except (Unfit, csv.Error, OSError, DataError) as error:
         where = printable(name)
         yield Entry("", None, f"cannot read {where}: {error}", where)
 
 
-def _entry(name: str, row: Row) -> Entry:
+def _entry(reading: Reading, name: str, row: Row) -> Entry:
     where = row_name(name, row)
     if isinstance(row.cells, Unfit):
         return Entry("", None, f"{where}: {row.cells}", where)
     wanted = first_field(row.cells, FILE_FIELDS)
     if not isinstance(wanted, str) or not wanted:
         return Entry("", None, f"{where} names no file (column {FILE_FIELDS[0]!r})", where)
-    if wanted.startswith(("/", "\\")) or ".." in wanted.replace("\\", "/").split("/"):
-        return Entry("", None, f"{where} names {printable(wanted)!r}, outside its folder: refused", where)
-    return Entry(os.path.normpath(os.path.join(os.path.dirname(name), wanted)), row.cells, "", where)
+    picture = _placed(reading.root, os.path.dirname(name), wanted)
+    if os.path.isabs(picture) or picture.startswith(".."):
+        try:
+            inside(reading.root, picture, reading.roots)
+        except Unfit as unfit:
+            fault = f"{where} names {printable(wanted)!r}, outside its folder: refused ({unfit})"
+            return Entry("", None, fault, where)
+    return Entry(picture, row.cells, "", where)
+
+
+def _placed(root: str, folder: str, name: str) -> str:
+    """A metadata row's file name, relative to the root if it lies there; Windows' backslashes as slashes."""
+    if "\\" in name and not os.path.lexists(os.path.join(root, folder, name)):
+        name = name.replace("\\", "/")
+    path = os.path.normpath(os.path.join(root, folder, name))
+    inside_root = path.startswith(os.path.join(root, ""))
+    return os.path.relpath(path, root) if inside_root or not os.path.isabs(name) else path
 
 
 def row_name(name: str, row: Row) -> str:
@@ -186,13 +243,18 @@ def row_name(name: str, row: Row) -> str:
     return f"{printable(name)}, row {row.at}"
 
 
-def metadata_rows(root: str, name: str) -> Iterator[Row]:
-    """The rows of a metadata file, numbered from 0; Unfit or OSError if it cannot be read (on)."""
-    with open(inside(root, name), "rb") as stream:
+def metadata_rows(reading: Reading, name: str) -> Iterator[Row]:
+    """The rows of a metadata file, numbered from 0; Unfit, OSError or DataError if it cannot be read (on)."""
+    path = inside(reading.root, name, reading.roots)
+    if name.endswith(".parquet"):
+        yield from _parquet_rows(path, reading.rules)
+        return
+    with open(path, "rb") as stream:
         lines = LineReader(stream)
         if name.endswith(".csv"):
-            columns = next(csv.reader([next(lines, "")]), [])
-            yield from parse(lines, Header(columns, ",", "", ""), 0)
+            columns = first_row(next(lines, ""), ",", reading.quoting)
+            image = next((field for field in FILE_FIELDS if field in columns), "")
+            yield from parse(lines, Header(columns, ",", image, "", reading.quoting), 0)
             return
         start = 0
         for at, line in enumerate(lines):
@@ -205,13 +267,21 @@ def metadata_rows(root: str, name: str) -> Iterator[Row]:
             start = lines.position
 
 
+def _parquet_rows(path: str, rules: Rules) -> Iterator[Row]:
+    with open_parquet_file(path) as table:
+        columns = known_columns(table.schema_arrow, *FILE_FIELDS, *rules.fields)
+        for at, cells in table_rows(table, columns, None, METADATA_ROWS):
+            yield Row(at, cells, at, at + 1)
+
+
 def _stamp(entries: list[Entry], about: dict[str, File], rules: Rules) -> tuple[int, str]:
     """Bytes of the pictures, and a digest that changes when a picture or caption file does."""
     digest = hashlib.sha256()
     size = 0
     for entry in entries:
         for name in (entry.picture, *beside(entry.picture, rules)):
-            if (file := about.get(name)) is not None:
+            file = describe(name) if os.path.isabs(name) else about.get(name)
+            if file is not None and file.size >= 0:
                 digest.update(f"{name}\0{file.size}\0{file.stamp}\0".encode("utf-8", "surrogateescape"))
                 size += file.size if name == entry.picture else 0
         digest.update(repr(entry.row).encode("utf-8", "surrogateescape"))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from clipscan.data.csv_table import CsvTable, Row
+import numpy as np
+
+from clipscan.data.csv_rows import Row
+from clipscan.data.csv_table import CsvTable
 from clipscan.data.dataset import Shard, whole_name
-from clipscan.data.folder import Entry, Folder, beside, metadata_rows, row_name
+from clipscan.data.folder import Entry, Folder, Reading, beside, metadata_rows, row_name
 from clipscan.data.pictures import inside
 from clipscan.data.sample import Bad
 from clipscan.data.tar_groups import READ_ERRORS, groups
@@ -20,6 +24,8 @@ from clipscan.data.tar_members import BLOCK, padded
 from clipscan.data.text import Unfit
 from clipscan.data.webdataset import WebDataset, open_tar
 from clipscan.data.write_judge import Judge, by_file, target
+from clipscan.data.write_tables import filter_parquet
+from clipscan.errors import DataError
 
 RECORD = 20 * BLOCK  # tar pads archives to this, and so do we
 CHUNK = 4 << 20  # bytes copied at a time
@@ -91,43 +97,60 @@ def write_folder(dataset: Folder, judge: Judge, folder: Path) -> Iterator[Shard]
     for entry in kept:
         if entry.picture:
             for name in (entry.picture, *beside(entry.picture, dataset.rules)):
-                _copy_file(dataset.root, name, folder)
+                _copy_file(dataset.root, name, folder, name, dataset.reading.roots)
     rows = {entry.where for entry in kept}
     for name in dataset.metadata:
-        _copy_rows(dataset.root, name, folder, rows)
+        _copy_rows(dataset.reading, name, folder, rows)
     yield from dataset.shards
 
 
-def _copy_rows(root: str, name: str, folder: Path, kept: set[str]) -> None:
+def _copy_rows(reading: Reading, name: str, folder: Path, kept: set[str]) -> None:
     """A metadata file's lines up to its first row, and of the others those that stay."""
     try:
-        rows = list(metadata_rows(root, name))
-        with open(inside(root, name), "rb") as source, open(target(folder, name), "xb") as out:
-            _copy(source, out, 0, rows[0].start if rows else 0)
-            for row in rows:
-                if row_name(name, row) in kept:
-                    _copy(source, out, row.start, row.end)
-    except (Unfit, OSError):
+        rows = list(metadata_rows(reading, name))
+        path = inside(reading.root, name, reading.roots)
+    except (Unfit, OSError, DataError, csv.Error):
         return  # it was Bad already, as a file
+    rows_kept = [row for row in rows if row_name(name, row) in kept]
+    if name.endswith(".parquet"):
+        filter_parquet(path, target(folder, name), np.asarray([row.at for row in rows_kept], dtype=np.int64))
+        return
+    with open(path, "rb") as source, open(target(folder, name), "xb") as out:
+        _copy(source, out, 0, rows[0].start if rows else 0)
+        for row in rows_kept:
+            _copy(source, out, row.start, row.end)
 
 
-def _copy_file(root: str, name: str, folder: Path) -> None:
-    """Copy one file of the dataset, if it is there and inside."""
+def _copy_file(root: str, name: str, folder: Path, to: str, roots: Sequence[str]) -> None:
+    """Copy one file of the dataset, if it is there and inside. One named absolutely stays where it is."""
     try:
-        source = inside(root, name)
+        source = inside(root, name, roots)
     except Unfit:
         return
-    path = target(folder, name)
-    if os.path.isfile(source) and not path.exists():
+    if os.path.isabs(name) or not os.path.isfile(source):
+        return
+    if to.startswith(".."):
+        raise DataError(
+            f"{name!r} lies above the dataset's folder, where a copy of its table would not find it: use "
+            "keep.txt or drop.txt of the run instead, or name such pictures absolutely"
+        )
+    path = target(folder, to)
+    if not path.exists():
         shutil.copyfile(source, path)
 
 
 def write_csv(dataset: CsvTable, judge: Judge, folder: Path) -> Iterator[Shard]:
-    """The tables with the lines of kept rows as they were, and the pictures that these name."""
+    """The tables with the lines of kept rows as they were, and the pictures that these name; a table that
+    cannot be read is left out."""
     for location, shards in by_file(dataset).items():
+        if location not in dataset.headers:
+            judge.begin(shards[0])
+            judge.keeps(shards[0].name, "", Bad(shards[0].name, "", dataset.faults[shards[0].name]))
+            yield from shards
+            continue
         name = whole_name(shards[0])
         with open(location, "rb") as source, open(target(folder, name), "xb") as out:
-            _copy(source, out, 0, dataset.offsets[shards[0].name])
+            _copy(source, out, 0, dataset.begins[shards[0].name].offset)
             for shard in shards:
                 judge.begin(shard)
                 for row, record in zip(dataset.rows(shard), dataset.records(shard), strict=True):
@@ -138,9 +161,11 @@ def write_csv(dataset: CsvTable, judge: Judge, folder: Path) -> Iterator[Shard]:
 
 
 def _copy_picture(dataset: CsvTable, location: str, row: Row, subfolder: str, folder: Path) -> None:
-    """The row's picture, beside the new table. One named absolutely stays where it is."""
-    if isinstance(row.cells, Unfit):
+    """The row's picture, where the new table names it."""
+    if isinstance(row.cells, Unfit) or not (name := row.cells.get(dataset.headers[location].image)):
         return
-    name = os.path.normpath(row.cells.get(dataset.headers[location].image) or ".")
-    if not os.path.isabs(name) and not name.startswith("..") and name != ".":
-        _copy_file(os.path.dirname(location), name, folder / subfolder)
+    spelt = (
+        name if os.path.lexists(os.path.join(os.path.dirname(location), name)) else name.replace("\\", "/")
+    )
+    to = os.path.normpath(os.path.join(subfolder, spelt))
+    _copy_file(os.path.dirname(location), name, folder, to, dataset.further)

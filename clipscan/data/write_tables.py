@@ -27,7 +27,7 @@ def write_parquet(dataset: ParquetPictures, judge: Judge, folder: Path) -> Itera
     for location, shards in by_file(dataset).items():
         rows = np.concatenate([_kept_rows(dataset, shard, judge) for shard in shards])
         if len(rows) or _readable(location):
-            _filter_parquet(location, target(folder, whole_name(shards[0])), rows)
+            filter_parquet(location, target(folder, whole_name(shards[0])), rows)
         yield from shards
 
 
@@ -38,7 +38,7 @@ def write_embeddings(dataset: Embeddings, judge: Judge, folder: Path) -> Iterato
         if len(rows) or any(_pairs(dataset, shard) for shard in shards):
             for path in dataset.parts[shards[0].name].files():
                 to = target(folder, dataset.names.get(path, Path(path).name))
-                _FILTERS.get(extension(path), _filter_parquet)(path, to, rows)
+                _FILTERS.get(extension(path), filter_parquet)(path, to, rows)
         yield from shards
 
 
@@ -58,7 +58,7 @@ def _kept_rows(dataset: Dataset, shard: Shard, judge: Judge) -> np.ndarray:
     return np.asarray([record.at for record in kept if record.at >= 0], dtype=np.int64)
 
 
-def _filter_parquet(path: str, to: Path, rows: np.ndarray) -> None:
+def filter_parquet(path: str, to: Path, rows: np.ndarray) -> None:
     """One row group in memory at a time; DataError if one with kept rows is broken."""
     try:
         with open_parquet_file(path) as table:

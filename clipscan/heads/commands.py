@@ -17,6 +17,8 @@ from clipscan.options import (
     Model,
     Overwrite,
     Pretrained,
+    Quoting,
+    Root,
     TextKey,
     Workers,
     shown,
@@ -62,6 +64,8 @@ def fit_command(
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
+    root: Root = None,
+    quoting: Quoting = "csv",
     device: Device = "auto",
     batch_size: BatchSize = 64,
     workers: Workers = None,
@@ -76,7 +80,9 @@ def fit_command(
     from clipscan.heads.fit import fit_heads
     from clipscan.run.embedding import encoder_place
 
-    clean = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    clean = open_dataset(
+        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
+    )
     encoder = load_encoder(model, pretrained, device=device, precision=precision)
     fit = fit_heads(
         encoder, clean, rate=rate, limit=limit, batch_size=batch_size, workers=workers,
@@ -98,6 +104,8 @@ def scan_command(
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
+    root: Root = None,
+    quoting: Quoting = "csv",
     device: Device = "auto",
     batch_size: BatchSize = 64,
     workers: Workers = None,
@@ -106,7 +114,9 @@ def scan_command(
     """One row a picture: infected heads, head and MLP score, flagged or not; and a map of the deviations."""
     from clipscan.heads.scan import scan_heads
 
-    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    dataset = open_dataset(
+        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
+    )
     fit, encoder = _opened(fit_file, pretrained, device)
     found = scan_heads(
         encoder, fit, dataset, out,
@@ -136,6 +146,8 @@ def repair_command(
     format: Format = "auto",
     image_key: ImageKey = None,
     text_key: TextKey = None,
+    root: Root = None,
+    quoting: Quoting = "csv",
     device: Device = "auto",
     batch_size: BatchSize = 64,
     workers: Workers = None,
@@ -147,7 +159,9 @@ def repair_command(
     from clipscan.heads.repaired import repaired
     from clipscan.run import RunFolder, embed_stage
 
-    dataset = open_dataset(source, format=format, image_key=image_key, text_key=text_key)
+    dataset = open_dataset(
+        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
+    )
     refuse_vectors(dataset)
     fit, encoder = _opened(fit_file, pretrained, device)
     run = RunFolder(out)
@@ -156,7 +170,6 @@ def repair_command(
             run, dataset, repaired(encoder, fit, branch), shown(log_json),
             batch_size=batch_size, workers=workers, overwrite=overwrite,
         )  # fmt: skip
-        run.update(opened={"image_key": image_key, "text_key": text_key})
     counts = run.record["counts"]
     print(
         f"{counts['listed']:,} listed = {counts['embedded']:,} embedded + {counts['bad']:,} bad (bad.parquet)"

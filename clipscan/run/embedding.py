@@ -69,10 +69,24 @@ def embed_stage(
         done = each_shard(run, dataset, "embed", asked, progress, work)
     _finish(run, dataset, done)
     forget(run, "embed")
-    passed = sum((Counter(marker.get("passed_over", {})) for marker in done), Counter())
-    run.update(passed_over=sorted(passed.items()))
-    if passed:
-        progress.note(f"passed over in tars, as no pair, and kept by apply: {shown_kinds(passed)}")
+    _note_passed_over(run, dataset, done, progress)
+
+
+def _note_passed_over(
+    run: RunFolder, dataset: Dataset, done: list[dict[str, Any]], progress: Progress
+) -> None:
+    members = sum((Counter(marker.get("passed_over", {})) for marker in done), Counter())
+    run.update(passed_over={"members": sorted(members.items()), "files": sorted(dataset.beside.items())})
+    if members:
+        progress.note(passed_over(run)[0])
+
+
+def passed_over(run: RunFolder) -> list[str]:
+    """What lies in the dataset and belongs to no sample, in words: members of tars first, then files."""
+    found = run.record.get("passed_over", {})
+    words = {"members": "kept by apply: in tars", "files": "not copied by apply: beside the dataset"}
+    shown = {name: shown_kinds(Counter(dict(found.get(name, ())))) for name in words}
+    return [f"passed over, and {words[name]} {kinds}" for name, kinds in shown.items() if kinds]
 
 
 def _welcome(run: RunFolder, dataset: Dataset, asked: dict[str, Any], overwrite: bool) -> None:
