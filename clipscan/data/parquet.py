@@ -6,11 +6,11 @@ __key__). A file is a shard; a big one is cut at row groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard
-from clipscan.data.files import Inventory
+from clipscan.data.files import File, Inventory
 from clipscan.data.parquet_columns import (
     JSON,
     Captions,
@@ -31,7 +31,7 @@ from clipscan.data.text import KEY_FIELDS, Unfit, first_field, printable, tag_te
 from clipscan.errors import DataError
 
 BATCH_ROWS = 16  # pictures of a few MB each; a larger batch reads no faster
-HANDED_ON = 4 << 30  # bytes of pictures, one after the other, that any file may give: some seconds' work
+HANDED_ON = 1 << 30  # bytes of pictures that any file may give one after the other
 
 
 class ParquetPictures(Dataset):
@@ -91,16 +91,28 @@ def about(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def open_parquet(
     inventory: Inventory, image_key: str | None, text_key: str | None, rows_per_shard: int
 ) -> ParquetPictures:
-    """All parquet files of the inventory; DataError where the first that opens lacks the columns."""
+    """All parquet files of the inventory; DataError where none of them has the columns."""
     files = inventory.of_kind("parquet")
     names = inventory.names()
-    schema = first_schema(files)
-    image, captions = picture_column(schema, image_key), caption_columns(schema, text_key)
     shards = [
         shard for file in files for shard in parquet_shards(file, printable(names[file.path]), rows_per_shard)
     ]
-    notes = f"pictures {image!r}, captions {captions.columns()[0]!r}"
+    notes = _columns_found(files, image_key, text_key)
     return ParquetPictures(inventory.source, shards, notes, image_key, text_key)
+
+
+def _columns_found(files: Sequence[File], image_key: str | None, text_key: str | None) -> str:
+    """The columns of the first file that has them, in words; the reason of the first where none has."""
+    reasons = []
+    for file in files:
+        try:
+            with open_parquet_file(file.path) as table:
+                schema = table.schema_arrow
+            image, captions = picture_column(schema, image_key), caption_columns(schema, text_key)
+            return f"pictures {image!r}, captions {captions.columns()[0]!r}"
+        except DataError as error:
+            reasons.append(str(error))
+    raise DataError(reasons[0] if reasons else "there is no parquet file")
 
 
 def has_pictures(inventory: Inventory, image_key: str | None = None) -> bool:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from clipscan.data.pictures import MAX_IMAGE_BYTES
+from clipscan.data.pictures import MAX_IMAGE_BYTES, MAX_TEXT_BYTES
 from clipscan.data.text import (
     CAPTION_FIELDS,
     KEY_FIELDS,
     TAG_FIELDS,
     Unfit,
+    caption_of,
     caption_text,
-    first_field,
     json_object,
     printable,
 )
@@ -28,7 +28,8 @@ from clipscan.errors import DataError
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "bytes", "image_bytes")
 JSON = "json"  # where webdataset keeps the metadata of a sample; `datasets` makes a struct of it
-MAX_LIST = 64  # of a longer list the rest is not looked at
+MAX_LIST = 16  # of a longer list the rest is not looked at
+MAX_BASE64 = MAX_IMAGE_BYTES // 3 * 4
 
 
 class Place(NamedTuple):
@@ -51,8 +52,9 @@ class Captions(NamedTuple):
         """The caption of a row; Unfit without one."""
         held = (place for place in self.places if row.get(place.column) is not None)
         place = next(held, self.places[0])
-        value = row.get(place.column)
-        return caption_text(first_field(json_fields(value), place.fields) if place.fields else value)
+        if not place.fields:
+            return caption_text(row.get(place.column))
+        return caption_of(json_fields(row.get(place.column)), place.fields, f"column {place.column!r}")
 
 
 def picture_column(schema: pa.Schema, forced: str | None) -> str:
@@ -210,9 +212,20 @@ def cell(value: pa.Scalar) -> Any:
         return None
 
 
+def weight(value: Any) -> int:
+    """Bytes that a cell's texts and pictures have, about."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(weight, value.values()))
+    return sum(map(weight, value)) if isinstance(value, list) else 0
+
+
 def json_fields(value: object) -> Mapping[str, Any]:
     """A struct's fields, or those of JSON text; Unfit where it is neither, {} for null."""
     if isinstance(value, (str, bytes)):
+        if len(value) > MAX_TEXT_BYTES:
+            raise Unfit(f"json has {len(value):,} characters, the limit is {MAX_TEXT_BYTES:,}")
         return json_object(value, "json")
     if value is not None and not isinstance(value, dict):
         raise Unfit(f"json is of type {type(value).__name__}, not an object")
@@ -244,6 +257,8 @@ def picture(value: object) -> bytes:
 
 def _from_base64(text: str) -> bytes:
     """The bytes of base64 text, plain or as in a data: URL."""
+    if len(text) > MAX_BASE64:
+        raise Unfit(f"picture has {len(text):,} characters of base64, the limit is {MAX_BASE64:,}")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:

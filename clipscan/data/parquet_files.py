@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from clipscan.data.dataset import Shard
 from clipscan.data.files import File, is_url, open_binary
 from clipscan.data.guard import UNPACKED_FREE, check_unpacked, reading
-from clipscan.data.parquet_columns import cell
+from clipscan.data.parquet_columns import cell, weight
 from clipscan.data.parquet_pages import Pages, read_pages
 from clipscan.errors import DataError
 
@@ -45,11 +45,25 @@ def open_parquet_file(location: str) -> Iterator[ParquetFile]:
         stream = open_binary(location)
     with stream:
         with reading(location):
-            table = ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES)
+            about = pq.read_metadata(stream)
+            table = ParquetFile(
+                stream,
+                metadata=about,
+                read_dictionary=_listed_texts(about),
+                pre_buffer=False,
+                buffer_size=BUFFER_BYTES,
+            )
             table.location, table.stream, table.packed = location, stream, stream.seek(0, 2)
             _ = table.schema_arrow.names  # decodes them, here where it may fail
             _check_rows(table)
         yield table
+
+
+def _listed_texts(about: pq.FileMetaData) -> list[str]:
+    """Leaves of lists of text or bytes. Arrow leaves their dictionaries as they are, since one row may name
+    a value a million times; in other columns a row holds one value, and `batches` bounds the rows."""
+    leaves = [about.schema.column(i) for i in range(about.num_columns)]
+    return [leaf.path for leaf in leaves if leaf.max_repetition_level and leaf.physical_type == "BYTE_ARRAY"]
 
 
 def _check_rows(table: ParquetFile) -> None:
@@ -80,11 +94,12 @@ def table_rows(
             continue
         at = begin
         for batch in batches(table, group, columns, batch_rows):
-            unpacked += batch.nbytes
-            check_unpacked(table.location, unpacked, table.packed, free)
             for i in range(batch.num_rows):
                 if only is None or at + i in only:
-                    yield at + i, {n: cell(batch.column(c)[i]) for c, n in enumerate(batch.schema.names)}
+                    row = {name: cell(batch.column(c)[i]) for c, name in enumerate(batch.schema.names)}
+                    unpacked += weight(row)
+                    check_unpacked(table.location, unpacked, table.packed, free)
+                    yield at + i, row
             at += batch.num_rows
 
 
