@@ -27,7 +27,7 @@ from clipscan.run import (
 )
 from clipscan.run.embedding import encoder_place
 from clipscan.run.partitioning import partition_stage
-from clipscan.run.places import refuse_target
+from clipscan.run.places import refuse_inside, refuse_target
 from clipscan.run.scanned import SCAN_AGAIN, Scanned, changed_since, reopened
 from clipscan.scores.estimate import Estimate
 from clipscan.scores.mixture import Partition
@@ -145,6 +145,7 @@ def embed(
     dataset = open_dataset(
         source, format=format, image_key=image_key, text_key=text_key, roots=roots, quoting=quoting
     )
+    refuse_inside(Path(out), dataset)
     progress = progress or Silent()
     progress.note(dataset.describe())
     how = {"device": device, "precision": precision, "compile": compile}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,14 +19,17 @@ from data_helpers import (
     PICTURES,
     VECTORS,
     make_tar,
+    put,
     sample_members,
     ten_samples,
     tree,
 )
 from PIL import Image
+from typer.testing import CliRunner
 
 import clipscan
 from clipscan import pipeline
+from clipscan.cli import app
 from clipscan.data import Sample
 from clipscan.run import RunFolder, listing
 
@@ -187,7 +191,7 @@ def test_apply_reads_the_bytes_and_does_not_believe_the_time(layout: str, scanne
     folder, run = scanned(layout)
     with put_back(folder):
         flip_a_byte(folder)
-        refuses(run, tmp_path / "out", "does not hold what was scanned|not there|cannot write|1 changed")
+        refuses(run, tmp_path / "out", "does not hold what was scanned|not found|cannot write|1 changed")
 
 
 @pytest.mark.parametrize("layout", ["Hugging Face parquet", "plain parquet", *VECTORS])
@@ -226,7 +230,7 @@ def test_apply_refuses_a_tar_that_was_rewritten_under_other_keys(scanned, tmp_pa
         assert tar.stat().st_size == before.st_size
         refuses(run, tmp_path / "out", r"1 changed \(00000\.tar\)")
         os.utime(tar, ns=(before.st_atime_ns, before.st_mtime_ns))
-        refuses(run, tmp_path / "out", "not there|does not hold")
+        refuses(run, tmp_path / "out", "not found|does not hold")
 
 
 @pytest.mark.parametrize("layout", ["tar", "tar folder", "plain parquet", "clip-retrieval"])
@@ -259,3 +263,197 @@ def test_a_changed_file_is_left_out_on_request_and_its_samples_are_not_missed(
         assert list(tree(tmp_path / "out")) == ["part1/00000.tar"] or list(tree(tmp_path / "out")) == [
             "00000.tar"
         ]
+
+
+def tars(folder: Path, numbers: list[int]) -> Path:
+    for number in numbers:
+        members = [m for s in painted(number, 10) for m in sample_members(s)]
+        make_tar(folder / f"{number:05d}.tar", members)
+    return folder
+
+
+def outputs(run: Path) -> dict[str, bytes]:
+    """The files of a run that people read, but for those that hold a time or where it was made."""
+    return {
+        name: data for name, data in tree(run).items()
+        if not name.startswith(("_tasks", "report", "run.json", ".lock")) and "listing" not in name
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_appended_shards_cost_only_themselves_and_give_the_run_made_at_once(
+    trusted: bool, checkpoint: Path, tmp_path: Path
+) -> None:
+    how = {}
+    if trusted:
+        how["trusted_pretrained"] = other_model(tmp_path)
+    data = tars(tmp_path / "set", [0, 2, 4])
+    scan(data, tmp_path / "run", checkpoint, **how)
+    before = {path.stat().st_ino for path in (tmp_path / "run/embeddings/img_emb").iterdir()}
+    tars(data, [1, 5])
+    with pytest.raises(clipscan.RunError, match=r"2 new \(00001.tar, 00005.tar\).*--overwrite"):
+        scan(data, tmp_path / "run", checkpoint, **how)
+    scan(data, tmp_path / "run", checkpoint, overwrite=True, **how)
+    scan(data, tmp_path / "once", checkpoint, **how)
+    assert outputs(tmp_path / "run") == outputs(tmp_path / "once")
+    after = [path.stat().st_ino for path in sorted((tmp_path / "run/embeddings/img_emb").iterdir())]
+    assert [inode in before for inode in after] == [True, False, True, True, False]
+    assert not (tmp_path / "run/_earlier").exists()
+
+
+def other_model(tmp_path: Path) -> Path:
+    from safetensors.torch import save_file
+
+    from clipscan.embed.model import MODEL_KEY, create_network
+
+    torch.manual_seed(1)
+    save_file(
+        create_network("clipscan-conv-32").state_dict(),
+        tmp_path / "other.safetensors",
+        metadata={MODEL_KEY: "clipscan-conv-32"},
+    )
+    return tmp_path / "other.safetensors"
+
+
+def test_a_shard_that_is_gone_and_one_that_changed_are_not_taken_from_before(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data = tars(tmp_path / "set", [0, 1, 2, 3])
+    scan(data, tmp_path / "run", checkpoint)
+    (data / "00000.tar").unlink()
+    make_tar(data / "00002.tar", [m for s in painted(9) for m in sample_members(s)])
+    with pytest.raises(clipscan.RunError, match=r"1 gone \(00000.tar\); 1 changed \(00002.tar\)"):
+        scan(data, tmp_path / "run", checkpoint)
+    scan(data, tmp_path / "run", checkpoint, overwrite=True)
+    scan(data, tmp_path / "once", checkpoint)
+    assert outputs(tmp_path / "run") == outputs(tmp_path / "once")
+
+
+@pytest.mark.parametrize("at", range(9))
+def test_killed_while_shards_come_back_the_next_call_goes_on(
+    at: int, checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    data = tars(tmp_path / "set", [0, 2])
+    scan(data, tmp_path / "run", checkpoint)
+    tars(data, [1])
+    from clipscan.run import earlier, folder
+
+    left = at
+
+    def dying(real: Callable[..., object]) -> Callable[..., object]:
+        def work(*args: object) -> object:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return real(*args)
+
+        return work
+
+    with monkeypatch.context() as patch:
+        patch.setattr(earlier.os, "replace", dying(os.replace))
+        patch.setattr(earlier, "_link", dying(earlier._link))
+        patch.setattr(folder.RunFolder, "clear", dying(folder.RunFolder.clear))
+        patch.setattr(folder, "write_json", dying(folder.write_json))
+        with pytest.raises(KeyboardInterrupt):
+            scan(data, tmp_path / "run", checkpoint, overwrite=True)
+    scan(data, tmp_path / "run", checkpoint, overwrite=True)
+    scan(data, tmp_path / "once", checkpoint)
+    assert outputs(tmp_path / "run") == outputs(tmp_path / "once")
+    assert not (tmp_path / "run/_earlier").exists()
+
+
+COMMANDS = [
+    ["report"], ["score", "--overwrite", "--reference", "5x2"], ["knn", "--k", "3", "--overwrite"],
+    ["export", "--fraction", "0.1"], ["partition"], ["explain", "000000004"], ["invert", "0"],
+    ["apply", "--to", "TARGET"], ["calibrate", "RUN"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_every_command_refuses_reversed_rows_and_changes_nothing(command, scanned, tmp_path: Path) -> None:
+    folder, run = scanned("clip-retrieval")
+    with put_back(folder):
+        reverse_rows(folder)
+        before = tree(run)
+        words = {"TARGET": str(tmp_path / "out"), "RUN": str(run)}
+        arguments = [command[0], str(run), *(words.get(word, word) for word in command[1:])]
+        result = CliRunner().invoke(app, arguments)
+        assert isinstance(result.exception, clipscan.RunError), result.output
+        assert "6 changed (img_emb/img_emb_0.npy, " in str(result.exception)
+        assert tree(run) | {".lock": b""} == before | {".lock": b""}
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_a_relative_path_is_of_that_dataset_from_any_folder(
+    checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    for place, numbers in (("a", [0, 1, 2]), ("b", [3, 4, 5])):
+        tars(tmp_path / place / "set", numbers)
+    monkeypatch.chdir(tmp_path / "a")
+    for source in ("set", "set/{00000..00002}.tar", "set/00000.tar::set/00002.tar"):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        clipscan.scan(source, out="../run", pretrained=checkpoint, **SMALL)
+        assert json.loads(Path("../run/run.json").read_text())["dataset"]["source"] == source
+        with monkeypatch.context() as elsewhere:
+            elsewhere.chdir(tmp_path / "b")
+            counts = pipeline.apply("../run", tmp_path / "out")
+            dropped = pq.read_table(tmp_path / "run/drop.parquet").num_rows
+            assert counts.dropped == dropped and counts.kept + dropped in (20, 30)
+            written = {path.name for path in files(tmp_path / "out")}
+            assert written <= {"00000.tar", "00001.tar", "00002.tar"}
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_a_dataset_that_moved_is_told_and_scanned_from_there_without_embedding(
+    checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    tars(tmp_path / "old/set", [0, 1, 2])
+    scan(tmp_path / "old/set", tmp_path / "old/run", checkpoint)
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(clipscan.RunError, match="If it has moved, scan it where it lies now"):
+        pipeline.apply(tmp_path / "new/run", tmp_path / "out")
+    from clipscan.run import embedding
+
+    monkeypatch.setattr(embedding, "_write", None)
+    scan(tmp_path / "new/set", tmp_path / "new/run", checkpoint)
+    assert pipeline.apply(tmp_path / "new/run", tmp_path / "out").kept == 24
+
+
+def test_a_run_does_not_lie_in_its_dataset_nor_the_dataset_in_what_the_run_writes(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data = tars(tmp_path / "set", [0])
+    (tmp_path / "link").symlink_to(data)
+    for out in (data, data / "run", tmp_path / "link/deep/run"):
+        with pytest.raises(clipscan.RunError, match="lies inside the dataset"):
+            scan(data, out, checkpoint)
+    assert list(tree(data)) == ["00000.tar"]
+    np.save(put(tmp_path / "run/embeddings/img_emb/img_emb_0.npy", b""), np.ones((9, 4), np.float32))
+    for source in ("run/embeddings", "run/embeddings/img_emb/img_emb_0.npy"):
+        with pytest.raises(clipscan.RunError, match="would write over"):
+            clipscan.scan(tmp_path / source, out=tmp_path / "run", **SMALL)
+
+
+def test_apply_does_not_write_into_the_dataset_or_the_run(scanned) -> None:
+    folder, run = scanned("tar")
+    for target in (folder / "out", folder, run / "cleaned"):
+        with pytest.raises(clipscan.RunError, match="lies inside"):
+            pipeline.apply(run, target)
+    assert list(tree(folder)) == ["00000.tar"]
+
+
+def test_a_run_that_says_nothing_of_its_files_is_refused(scanned, tmp_path: Path) -> None:
+    _, run = scanned("tar")
+    shutil.copytree(run, tmp_path / "old")
+    record = json.loads((tmp_path / "old/run.json").read_text())
+    record["opened"] = {"image_key": None, "text_key": None}
+    (tmp_path / "old/run.json").write_text(json.dumps(record))
+    with pytest.raises(clipscan.RunError, match="scan again with --overwrite"):
+        pipeline.reopen(RunFolder(tmp_path / "old"))
+
+
+def test_another_column_or_suffix_is_another_setting(scanned, tmp_path: Path) -> None:
+    folder, run = scanned("clip-retrieval")
+    with pytest.raises(clipscan.RunError, match="image_key"):
+        clipscan.scan(folder, out=run, fraction=0.2, image_key="other", **SMALL)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -31,7 +35,8 @@ from data_helpers import (
     write_tar_gz,
 )
 
-from clipscan.data import Counts, Dataset, open_dataset, write_without
+from clipscan.data import Counts, Dataset, Shard, open_dataset, write_without
+from clipscan.data.write_target import staged
 from clipscan.errors import DataError
 
 ALL = PICTURES | VECTORS
@@ -192,3 +197,115 @@ def test_a_failed_writing_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(DataError, match="leads out"):
         write_without(dataset, set(), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_link_to_an_empty_folder_is_followed_before_anything_is_written(tmp_path: Path) -> None:
+    dataset = open_dataset(write_tar(ten_samples(), tmp_path / "set"))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    assert write_without(dataset, set(), tmp_path / "out").kept == 10
+    assert (tmp_path / "out").is_symlink() and list(tree(tmp_path / "disk")) == ["00000.tar"]
+    (tmp_path / "new").symlink_to(tmp_path / "elsewhere")
+    assert write_without(dataset, set(), tmp_path / "new").kept == 10
+    assert list(tree(tmp_path / "elsewhere")) == ["00000.tar"]
+
+
+def test_a_target_that_cannot_be_replaced_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(write_tar(ten_samples(), tmp_path / "set"))
+    (tmp_path / "full").mkdir()
+    put(tmp_path / "full" / "mine.txt", b"1")
+    (tmp_path / "link").symlink_to(tmp_path / "full")
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    put(tmp_path / "file", b"1")
+    monkeypatch.setattr(dataset.__class__, "records", None)
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) == str(tmp_path / "mount"))
+    (tmp_path / "mount").mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    for name, words in {
+        "link": "not an empty folder", "round": "leads nowhere", "file": "not an empty folder",
+        "mount": "mount point", "file/out": "cannot write beside",
+    }.items():  # fmt: skip
+        with pytest.raises(DataError, match=words):
+            write_without(dataset, set(), tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert tree(tmp_path / "full") == {"mine.txt": b"1"}
+
+
+def test_a_target_filled_meanwhile_is_left_alone_and_the_work_is_kept(tmp_path: Path) -> None:
+    dataset = open_dataset(write_tar(ten_samples(), tmp_path / "set"))
+
+    def verify(_shard: Shard) -> None:
+        put(tmp_path / "out" / "mine.txt", b"1")
+
+    with pytest.raises(DataError, match="all is written, but to .*/out-"):
+        write_without(dataset, set(), tmp_path / "out", verify=verify)
+    assert tree(tmp_path / "out") == {"mine.txt": b"1"}
+    (spare,) = tmp_path.glob("out-*")
+    assert list(tree(spare)) == ["00000.tar"]
+
+
+def test_what_a_killed_writer_left_goes_and_what_a_living_one_holds_stays(tmp_path: Path) -> None:
+    source = write_tar(ten_samples(), tmp_path / "set")
+    command = (
+        "import os, sys; from clipscan.data import open_dataset, write_without\n"
+        "kill = lambda shard: os.kill(os.getpid(), 9)\n"
+        "write_without(open_dataset(sys.argv[1]), set(), sys.argv[2], verify=kill)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", command, str(source), str(tmp_path / "out")], check=False
+    )
+    assert ended.returncode == -9
+    assert len(list(tmp_path.glob(".out.*.part"))) == 1
+    alike = [
+        put(tmp_path / name / "mine.txt", b"1")
+        for name in (".out.part", ".out.12345678.parts", ".outer.12345678.part")
+    ]
+    with staged(tmp_path / "out") as living:
+        put(living / "a.txt", b"1")
+        dataset = open_dataset(source)
+        assert write_without(dataset, set(), tmp_path / "out").kept == 10
+        assert list(tmp_path.glob(".out.*.part")) == [living]
+        shutil.rmtree(tmp_path / "out")
+    assert list(tree(tmp_path / "out")) == ["a.txt"]
+    assert all(path.exists() for path in alike)
+
+
+def test_a_sample_on_the_list_that_is_not_there_is_an_error_and_nothing_is_written(tmp_path: Path) -> None:
+    dataset = open_dataset(write_tar(ten_samples(), tmp_path / "set"))
+    with pytest.raises(DataError, match=r"not found .* 2 \(00000.tar/x, 00000.tar/y\)"):
+        write_without(dataset, {("00000.tar", key) for key in ("x", "y", "000000000")}, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_counts_are_those_of_what_was_done_where_a_bad_one_has_the_name_of_a_good_one(tmp_path: Path) -> None:
+    twice = [
+        ("a.jpg", JPEG),
+        ("a.txt", b"first"),
+        ("b.jpg", JPEG),
+        ("b.txt", b"x"),
+        ("a.jpg", JPEG),
+        ("a.txt", b"2"),
+    ]
+    dataset = open_dataset(make_tar(tmp_path / "set" / "t.tar", twice))
+    known = {"scanned": lambda shard: {"a", "b"}}
+    assert write_without(dataset, set(), tmp_path / "1", **known) == Counts(kept=2, dropped=0, bad=1)
+    assert write_without(dataset, {("t.tar", "a")}, tmp_path / "2", **known) == Counts(1, 1, 1)
+    assert [s.key for s in good(open_dataset(tmp_path / "2"))] == ["b"]
+    assert write_without(dataset, set(), tmp_path / "3", drop_bad=False, **known) == Counts(2, 0, 1)
+    only = {"scanned": lambda shard: {"b"}}  # a is not known: it cannot be decoded, say
+    assert write_without(dataset, set(), tmp_path / "4", **only) == Counts(1, 0, 2)
+    with pytest.raises(DataError, match=r"not found .* 1 \(t.tar/c\)"):
+        write_without(dataset, set(), tmp_path / "5", scanned=lambda shard: {"b", "c"})
+
+
+def test_two_rows_never_share_a_name(tmp_path: Path) -> None:
+    names = ["x", "x#2", "x", "x#2#2", "x", "x#4"]
+    rows = "\n".join(["filepath,title,key", *(f"p.jpg,fine,{name}" for name in names)])
+    put(tmp_path / "set" / "p.jpg", JPEG)
+    put(tmp_path / "set" / "t.csv", rows.encode())
+    dataset = open_dataset(tmp_path / "set" / "t.csv")
+    keys = [sample.key for sample in read_all(dataset)]
+    assert len(set(keys)) == 6
+    assert write_without(dataset, {("t.csv", keys[2])}, tmp_path / "out") == Counts(5, 1, 0)

@@ -77,8 +77,8 @@ class Judge:
         if missing := sorted(self._unmet | self._lost):
             some = ", ".join(f"{shard}/{key}" for shard, key in missing[:NAMED])
             raise DataError(
-                f"{len(missing):,} samples that the lists name are not there ({some}"
-                f"{', ...' if len(missing) > NAMED else ''}): the lists are of another dataset, or it has "
+                f"not found of the samples that the lists name: {len(missing):,} ({some}"
+                f"{', ...' if len(missing) > NAMED else ''}). The lists are of another dataset, or it has "
                 "changed since; nothing was written. Scan it again"
             )
         return Counts(self._kept, self._dropped, self._bad)

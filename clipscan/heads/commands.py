@@ -158,11 +158,13 @@ def repair_command(
     from clipscan.heads.fit import refuse_vectors
     from clipscan.heads.repaired import repaired
     from clipscan.run import RunFolder, embed_stage
+    from clipscan.run.places import refuse_inside
 
     dataset = open_dataset(
         source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
     )
     refuse_vectors(dataset)
+    refuse_inside(out, dataset)
     fit, encoder = _opened(fit_file, pretrained, device)
     run = RunFolder(out)
     with run.lock():

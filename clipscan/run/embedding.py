@@ -23,7 +23,6 @@ from clipscan.run.earlier import Earlier, forget, put_aside
 from clipscan.run.files import storable, write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.listing import Digests, compare, files_of, listed
-from clipscan.run.places import refuse_inside
 from clipscan.run.progress import Progress, ShardMeter
 from clipscan.run.words import commonest
 
@@ -49,9 +48,8 @@ def embed_stage(
 
     A shard is a task. Another dataset than that of an earlier call is refused unless `overwrite`, which
     embeds only shards that are new or changed. Raises DataError when not one sample could be read, naming the
-    commonest reasons, RunError where run and dataset lie in each other.
+    commonest reasons.
     """
-    refuse_inside(run.path, dataset)
     asked = settings(dataset, encoder, batch_size)
     _welcome(run, dataset, asked, overwrite)
     run.ask("embed", asked, overwrite)

@@ -123,7 +123,7 @@ class Listing:
         self.run = run
         self.path = run / "listing.parquet"
         self.table = pq.read_table(self.path) if self.path.exists() else self._parts()
-        names = self.table["shard"].combine_chunks()
+        names = self.table["shard"].cast(pa.large_string()).combine_chunks()  # may hold more than 2 GB
         numbers = names.dictionary_encode().indices.to_numpy()
         starts = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1)).tolist()  # where a shard begins
         self.rows = {names[a].as_py(): (a, b) for a, b in pairwise(starts)}
