@@ -457,3 +457,20 @@ def test_another_column_or_suffix_is_another_setting(scanned, tmp_path: Path) ->
     folder, run = scanned("clip-retrieval")
     with pytest.raises(clipscan.RunError, match="image_key"):
         clipscan.scan(folder, out=run, fraction=0.2, image_key="other", **SMALL)
+
+
+def test_apply_leaves_out_bad_rows_of_embeddings_and_files_that_are_bad_as_a_whole(tmp_path: Path) -> None:
+    data = tmp_path / "vectors"
+    ALL["clip-retrieval"][0](painted(0), data)
+    image = np.load(data / "img_emb/img_emb_0.npy")
+    image[2] = np.nan
+    np.save(data / "img_emb/img_emb_0.npy", image)
+    text = np.load(data / "text_emb/text_emb_1.npy")
+    np.save(data / "text_emb/text_emb_1.npy", text[:-1])  # cannot be paired
+    done = scan(data, tmp_path / "run", tmp_path)
+    assert done.counts["embedded"] == 6
+    counts = pipeline.apply(tmp_path / "run", tmp_path / "out")
+    assert counts.kept + counts.dropped == 6 and counts.bad >= 2
+    written = [np.load(path) for path in sorted((tmp_path / "out/img_emb").iterdir())]
+    assert sum(len(rows) for rows in written) == counts.kept
+    assert np.isfinite(np.concatenate([rows for rows in written if len(rows)])).all()
