@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Shard, open_dataset
 from clipscan.data.dataset import whole_name
-from clipscan.errors import DataError, RunError
+from clipscan.errors import DataError, InputError, RunError
 from clipscan.run.folder import RunFolder, run_record
 from clipscan.run.listing import Changes, Digests, Listing, compare, files_of
 
@@ -32,7 +32,7 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
         )
     try:
         dataset = open_dataset(source, **how)
-    except DataError as error:
+    except (DataError, InputError) as error:
         raise RunError(
             f"the dataset of {run.path} cannot be opened where it lay: {error}. If it has moved, scan it "
             f"where it lies now, with --out {run.path}: what is the same is not embedded again"
