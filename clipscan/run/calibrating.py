@@ -64,8 +64,8 @@ def calibrate(
     if not m:
         raise RunError(
             f"all {known.n:,} pictures of {trusted.path} are among those of {run.path}: what is scanned "
-            "cannot vouch for itself. Trusted pairs are others, known to be clean: clipscan embed CLEAN --out "
-            f"{trusted.path}"
+            "cannot vouch for itself. Trusted pairs are others, known to be clean: clipscan embed CLEAN "
+            f"--out {trusted.path}"
         )
     ids, trusted_ids = _ids(run, ""), _ids(trusted, "trusted ")
     if m < known.n:
