@@ -153,10 +153,10 @@ def test_an_export_says_what_it_replaces_and_adds_where_asked(run, tmp_path):
         "4 to drop" in text and "added to the list before: 4 dropped, the most suspicious 1 % of all" in text
     )
     page = (run / "report/index.html").read_text()
-    assert "Nothing is dropped unless" not in page and "Dropped are 4 samples" in page
+    assert "Nothing is dropped unless" not in page and "4 samples are dropped" in page
     assert page.count('<span class="tag">dropped</span>') == 3, "of the four suspects one was kept"
     text = clipscan("export", run, "--decisions", tmp_path / "mine.csv")
-    assert "1 to drop" in text and "in place of the list before: 4 dropped" in text and "--add" in text
+    assert "1 to drop" in text and "in place of the list before (--add would add to it): 4 dropped" in text
     assert "those decided on in mine.csv" in clipscan("status", run)
     text = clipscan("export", run, "--apart")
     assert "0 to drop" in text and "Nothing is dropped unless" in (run / "report/index.html").read_text()
@@ -181,3 +181,21 @@ def test_what_the_library_calls_an_argument_is_a_flag_here(run, tmp_path):
     assert "--fraction 2.0 must be" in text and "fraction=" not in text
     text = clipscan("export", run, "--fraction", 0.1, "--threshold", 1, code=2)
     assert "exactly one of --fraction" in text and "given: --fraction, --threshold" in text
+
+
+def test_an_interrupted_scan_says_that_it_can_go_on(run, tmp_path):
+    code = (
+        "import os, signal, clipscan.cli, clipscan.run.embedding as stage\n"
+        "stage._precomputed = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "clipscan.cli.main()"
+    )
+    command = [sys.executable, "-P", "-c", code, "scan", run.parent / "vectors.npy", "--out", tmp_path / "r"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130 and "Traceback" not in done.stderr
+    assert "interrupted" in done.stderr and "the same command goes on" in done.stderr
+
+
+def test_the_version_is_told():
+    import clipscan as package
+
+    assert clipscan("--version").split() == ["clipscan", package.__version__]

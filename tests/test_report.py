@@ -175,11 +175,11 @@ def test_cards_count_what_they_say_and_the_drop_list_is_told_by_its_rule(tmp_pat
     page = Page(write_page(run, None))
     # Sample i has rank i (j + 1) mod 60 + 1 by score j; the top 1 % of 60 is one: the first of ten suspects.
     assert "Alone 1 of 10 suspects" in page.text and "Mismatched 1 of 10 suspects" in page.text
-    assert "Dropped are 4 samples." in page.text and "Nothing is dropped" not in page.text
+    assert "4 samples are dropped." in page.text and "Nothing is dropped" not in page.text
     for rule, estimate, words in (
-        (b'{"decisions": "mine.csv"}', 0, "Dropped are 4 samples: those decided on in mine.csv."),
+        (b'{"decisions": "mine.csv"}', 0, "4 samples are dropped: those decided on in mine.csv."),
         (b'{"apart": 4}', 4, "Those 4 are dropped unless you say otherwise."),
-        (b'{"fraction": 0.1}', 4, "Dropped are 4 samples: the most suspicious 10 % of all."),
+        (b'{"fraction": 0.1}', 4, "4 samples are dropped: the most suspicious 10 % of all."),
     ):
         table = pq.read_table(run / "drop.parquet").replace_schema_metadata({b"clipscan.rule": rule})
         pq.write_table(table, run / "drop.parquet")

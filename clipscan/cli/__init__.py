@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+import clipscan
 from clipscan.cli import after, bench, stages, tools, training
 from clipscan.cli.flags import as_flags
 from clipscan.data.atomic import REFUSALS
@@ -17,8 +19,16 @@ from clipscan.errors import ClipscanError, InputError
 from clipscan.heads.commands import app as heads
 from clipscan.lab.commands import app as lab
 
+INTERRUPTED = 130  # how typer exits after Ctrl-C: 128 + SIGINT
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"clipscan {clipscan.__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Find the poisoned pairs in an image-text dataset before a CLIP model learns from them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -35,10 +45,26 @@ app.add_typer(lab, name="lab")
 app.add_typer(bench.app, name="bench")
 
 
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say it")
+    ] = False,
+) -> None:
+    """Find the poisoned pairs in an image-text dataset before a CLIP model learns from them."""
+
+
 def main() -> None:
     """Entry point: errors that clipscan raises on purpose become one line and exit code 1."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print(
+                "clipscan: interrupted; what is finished is kept, and the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise
     except (ClipscanError, ImportError) as error:
         message = (
             as_flags(str(error), typer.main.get_command(app)) if isinstance(error, InputError) else error

@@ -118,14 +118,13 @@ def export(
             folder, pipeline.reopen(folder),
             fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add,
         )  # fmt: skip
-    print("\n".join(summary(run)))
-    if before:
-        print(
-            f"{'added to' if add else 'in place of'} the list before: {before}"
-            + ("" if add else "; --add adds")
-        )
+    if before and add:
+        print(f"added to the list before: {before}")
+    elif before:
+        print(f"in place of the list before (--add would add to it): {before}")
     if written.uids is None:
         print("no keep_uids.npy: it is for DataComp, and not every sample has a uid of 32 hex digits")
+    print("\n".join(summary(run)))
 
 
 def calibrate(

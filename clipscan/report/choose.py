@@ -16,6 +16,7 @@ from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, toget
 from clipscan.report.find import Names
 from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.rule import with_rule
+from clipscan.report.words import label
 from clipscan.run.folder import run_record
 from clipscan.scores.result import count_of
 
@@ -117,7 +118,7 @@ def _by_threshold(run: Path, threshold: float) -> pa.Table:
         ranked = _everybody(run, ranked)
     above = ranked.first(int((ranked.score > threshold).sum()))
     method = method_of(run_record(run))
-    reasons = [f"{method} {score:.6g} is above {threshold:g}" for score in above.score]
+    reasons = [f"{label(method)} {score:.6g} is above {threshold:g}" for score in above.score]
     return _rows(run, above, reasons, {"threshold": threshold})
 
 

@@ -14,6 +14,7 @@ from clipscan.errors import DataError, RunError
 from clipscan.report.find import Names, shown
 
 NAMES = ("shard", "key", "decision")
+SEPARATORS = ",;\t"  # of a CSV; spreadsheets take the semicolon where the comma is decimal
 WORDS = {"drop": True, "keep": False}
 
 Pair = tuple[str, str]
@@ -83,13 +84,16 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
-        reader = csv.DictReader(file)
-        if not {"key", "decision"} <= {*(reader.fieldnames or ())}:
-            raise ValueError(
-                "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it "
-                f"is {','.join(reader.fieldnames or ())[:200]!r}"
-            )
-        yield from reader
+        first = file.readline()
+        for separator in SEPARATORS:
+            columns = next(csv.reader([first], delimiter=separator), [])
+            if {"key", "decision"} <= {*columns}:
+                yield from csv.DictReader(file, columns, delimiter=separator)
+                return
+        raise ValueError(
+            "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it is "
+            f"{first.strip()[:200]!r}"
+        )
 
 
 def _jsonl(path: Path) -> Iterator[dict[str, Any]]:

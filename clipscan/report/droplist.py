@@ -75,8 +75,7 @@ class DropList:
         path = Path(path) / "drop.parquet" if Path(path).is_dir() else Path(path)
         if not path.exists() and (path.parent / "run.json").exists():
             raise DataError(
-                f"{path} cannot be read as a drop list, it is not there: {path.parent} is not scored yet: "
-                f"clipscan score {path.parent}"
+                f"{path.parent} is not scored yet and has no {path.name}: clipscan score {path.parent}"
             )
         try:
             table = pq.read_table(path)

@@ -32,7 +32,18 @@ if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset
 
 HERE = Path(__file__).parent
-DETAILS = {"fill", "mean", "std", "resize_mode", "interpolation", "batch_size", "format", "listing", "metric"}
+DETAILS = {
+    "fill",
+    "mean",
+    "std",
+    "resize_mode",
+    "interpolation",
+    "batch_size",
+    "format",
+    "listing",
+    "metric",
+    "options",
+}
 
 
 def write_page(run: Path, dataset: Dataset | None) -> Path:

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipscan.report.words import label
+
 RULE = b"clipscan.rule"  # schema metadata of drop.parquet
 TOLD = 4  # joined rules that are told one by one
 
@@ -63,7 +65,8 @@ def dropping(rule: Rule, method: str, dropped: int | None) -> str:
             else "Nothing is dropped unless you say what."
         )
     words = in_words(rule, method)
-    return f"Dropped are {dropped:,} samples" + (f": {words}." if words else ".")
+    verb = "sample is" if dropped == 1 else "samples are"
+    return f"{dropped:,} {verb} dropped" + (f": {words}." if words else ".")
 
 
 def _parts(rule: Rule) -> list[Rule]:
@@ -77,7 +80,7 @@ def _one(rule: Rule, method: str) -> str:
     if isinstance(share := rule.get("fraction"), (int, float)):
         return f"the most suspicious {100 * share:.3g} % of all"
     if isinstance(border := rule.get("threshold"), (int, float)):
-        return f"every {method} above {border:g}"
+        return f"every {label(method)} above {border:g}"
     if isinstance(name := rule.get("decisions"), str):
         return f"those decided on in {name}"
     return ""

@@ -8,22 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-SCORES = {
-    "consensus": "all signs together, of the sample and of those whose pictures or captions are like its own",
-    "kdist": "distance to the k-th nearest neighbour among random samples",
-    "lid": "local dimension of the neighbourhood",
-    "lof": "local outlier factor: emptier here than around the neighbours",
-    "slof": "distance to the k-th neighbour, relative to the neighbours' own",
-    "dao": "distance to the k-th neighbour, relative to the neighbours' own, weighed by local dimension",
-    "logdao": "distance to the k-th neighbour, relative to the neighbours' own, weighed by local dimension",
-    "iforest": "isolation forest: how few cuts set the sample apart",
-    "cosine": "1 - cosine of picture and caption: they disagree",
-    "agree": "similar pictures carry other captions",
-    "cross": "similar captions go with other pictures",
-    "trusted": "1 - cosine: picture and caption disagree for a model that has not seen this data",
-    "hubs": "few other samples count this one among their neighbours",
-    "norm": "length of the raw picture vector",
-}
+from clipscan.run.columns import SCORES as COLUMNS
+
+SCORES = {**COLUMNS, "norm": "length of the raw picture vector"}
 LABELS = {"cosine": "1 - cosine"}  # where the column's name would say the opposite of its value
 DENSITY_SCORES = ("kdist", "lid", "lof", "slof", "dao", "logdao", "iforest")
 PAIR_SCORES = ("cosine", "agree", "cross", "trusted")

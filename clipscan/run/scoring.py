@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from clipscan.data import Dataset
 from clipscan.engine import Neighbors, Rows, check_rows, choose, cores, search
 from clipscan.errors import InputError, RunError
+from clipscan.run.columns import described
 from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
@@ -197,7 +198,7 @@ def score_stage(
             columns |= {name: column[start:stop] for name, column in extra.items()}
             for name, values in (columns | spread).items():
                 table = table.append_column(name, pa.array(values, pa.float64()))
-            write_table(run.scores(shard), table)
+            write_table(run.scores(shard), described("scores/scores_*.parquet", table))
             return {"rows": stop - start}
 
         if count:

@@ -11,6 +11,7 @@ from clipscan.data import Dataset
 from clipscan.engine import Neighbors, as_rows, search
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
+from clipscan.run.columns import described
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, fingerprint
@@ -54,8 +55,9 @@ def select_stage(
         rows = np.argsort(ranks[method], kind="stable")[:count]
         found = find_groups(run, dataset, rows, apart.number, ranks)
         groups = group_table(run, dataset, names, found)
-        write_table(run / "suspects.parquet", suspect_table(run, dataset, names, rows, scores, ranks, found))
-        write_table(run / "groups.parquet", groups)
+        suspects = suspect_table(run, dataset, names, rows, scores, ranks, found)
+        write_table(run / "suspects.parquet", described("suspects.parquet", suspects))
+        write_table(run / "groups.parquet", described("groups.parquet", groups))
         near = groups.num_rows - found.suspected
         return {"suspects": len(rows), "groups": near, "estimate": apart.record()}
 

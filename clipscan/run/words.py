@@ -21,7 +21,7 @@ def why(
     """`row` holds scores and NAME_rank columns, `typical` the median of each score over all n samples;
     `group` the size of the sample's group of near-copies and its number of captions."""
     scale = str(asked["method"]).partition("@")[2]
-    parts = [_sparse(row, typical, scale, int(asked["k"])), _copies(group), _pair(row, n, scale)]
+    parts = [_sparse(row, typical, n, scale, int(asked["k"])), _copies(group), _pair(row, n, scale)]
     return " ".join(part for part in parts if part)
 
 
@@ -40,12 +40,13 @@ def commonest(reasons: Iterable[str], most: int = 3) -> str:
     return "; ".join(f"{count:,} x {first[kind]}" for kind, count in counts.most_common(most))
 
 
-def _sparse(row: Mapping[str, Any], typical: Mapping[str, float], scale: str, k: int) -> str:
+def _sparse(row: Mapping[str, Any], typical: Mapping[str, float], n: int, scale: str, k: int) -> str:
     kdist, slof = _named(row, "kdist", scale), _named(row, "slof", scale)
     usual = _named(typical, "kdist", scale)
     if kdist is None or slof is None or not usual:
         return ""
-    lead = "Sparse: its" if slof > 1 else "Its"
+    rank = _named(row, "slof", scale, "_rank")
+    lead = "Sparse: its" if slof > 1 and (rank is None or rank <= NOTABLE * n) else "Its"
     return (
         f"{lead} {k} nearest references reach {kdist / usual:.1f} times as far as is usual, "
         f"{slof:.1f} times as far as theirs do."
