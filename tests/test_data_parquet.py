@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_helpers import JPEG, make_tar, read_all
 
-from clipscan.data import Bad, Sample, open_dataset
+from clipscan.data import Bad, Sample, filter_parquet, open_dataset, parquet_files, write_without
 from clipscan.data.parquet_pages import Pages, read_pages
 from clipscan.errors import DataError
 
@@ -328,6 +328,7 @@ BOMBS = {
 SETTING = """
 import resource, sys
 import clipscan, numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from clipscan.data import filter_parquet, parquet_files
 from clipscan.data import Bad, open_dataset
 
 def keys(n):
@@ -356,3 +357,42 @@ def test_a_small_file_does_not_unpack_to_more_than_memory(bomb: str, tmp_path: P
         command = [sys.executable, "-c", f"{SETTING}\n{script}"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
+
+
+KEPT: dict[str, pa.Array] = {
+    **{str(kind): encoded(kind, [b"1", None, b"3"]) for kind in BINARY},
+    **{str(kind): encoded(kind, ["1", None, "3"]) for kind in STRING},
+    **{f"{kind.__name__} of text": pa.array([["1", "2"], None, []], kind(pa.string())) for kind in LISTS},
+    "lists of lists": pa.array([[["1"], []], [], None]),
+    "list of structs": pa.array([[{"bytes": b"1", "path": "2"}], [], None]),
+    "struct of lists": pa.array([{"a": ["1", "2"], "b": 1}, None, {"a": None, "b": 2}]),
+    "map": pa.array([[("1", b"2")], [], None], pa.map_(pa.string(), pa.binary())),
+    "tensors": pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.float32(), [2]),
+        pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.float32(), 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_is_kept_has_the_same_types_and_values(kind: str, tmp_path: Path) -> None:
+    columns = {"image": [JPEG] * 3, "text": ["a", "b", "c"], "key": ["0", "1", "2"], "more": KEPT[kind]}
+    table = write(tmp_path / "t.parquet", **columns)
+    write_without(open_dataset(table), {("t.parquet", "1")}, tmp_path / "clean")
+    before, after = pq.read_table(table), pq.read_table(tmp_path / "clean" / "t.parquet")
+    assert after.schema.equals(before.schema, check_metadata=True)
+    assert after.to_pylist() == [row for row in before.to_pylist() if row["key"] != "1"]
+
+
+def test_a_row_group_that_is_large_unpacked_is_written_as_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_files, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(filter_parquet, "GROUP_BYTES", 16 << 20)
+    keys = [f"{row:04d}" for row in range(400)]
+    notes = ["x" * (256 << 10)] * 400  # 100 MiB of one text
+    table = write(tmp_path / "t.parquet", image=[JPEG] * 400, text=keys, key=keys, note=notes)
+    write_without(open_dataset(table), {("t.parquet", "0007")}, tmp_path / "clean")
+    after = pq.ParquetFile(tmp_path / "clean" / "t.parquet")
+    assert after.metadata.num_rows == 399 and after.num_row_groups == 7
+    assert after.read(["key"])["key"].to_pylist() == keys[:7] + keys[8:]

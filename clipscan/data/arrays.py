@@ -49,7 +49,7 @@ def npz_shape(path: str, name: str) -> tuple[int, ...]:
 def npz_names(path: str) -> list[str]:
     """Names of the arrays in an .npz; DataError if it is none."""
     with reading(path), zipfile.ZipFile(path) as archive:
-        return [entry.removesuffix(".npy") for entry in archive.namelist()]
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 def checked(array: np.ndarray, where: str) -> np.ndarray:

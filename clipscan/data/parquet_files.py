@@ -39,8 +39,12 @@ class ParquetFile(pq.ParquetFile):
 
 
 @contextmanager
-def open_parquet_file(location: str) -> Iterator[ParquetFile]:
-    """A parquet file, local or remote; DataError if it is none or declares more rows than bytes can hold."""
+def open_parquet_file(location: str, *, as_stored: bool = False) -> Iterator[ParquetFile]:
+    """A parquet file, local or remote; DataError if it is none or declares more rows than bytes can hold.
+
+    Lists of text come with their dictionaries in place, unless `as_stored`: of those one row may name a
+    text a million times. In other columns a row holds one value, and `batches` bounds the rows.
+    """
     with reading(location):
         stream = open_binary(location)
     with stream:
@@ -49,7 +53,7 @@ def open_parquet_file(location: str) -> Iterator[ParquetFile]:
             table = ParquetFile(
                 stream,
                 metadata=about,
-                read_dictionary=_listed_texts(about),
+                read_dictionary=[] if as_stored else listed_texts(about),
                 pre_buffer=False,
                 buffer_size=BUFFER_BYTES,
             )
@@ -59,9 +63,8 @@ def open_parquet_file(location: str) -> Iterator[ParquetFile]:
         yield table
 
 
-def _listed_texts(about: pq.FileMetaData) -> list[str]:
-    """Leaves of lists of text or bytes. Arrow leaves their dictionaries as they are, since one row may name
-    a value a million times; in other columns a row holds one value, and `batches` bounds the rows."""
+def listed_texts(about: pq.FileMetaData) -> list[str]:
+    """Leaves of lists of text or bytes."""
     leaves = [about.schema.column(i) for i in range(about.num_columns)]
     return [leaf.path for leaf in leaves if leaf.max_repetition_level and leaf.physical_type == "BYTE_ARRAY"]
 
@@ -103,8 +106,8 @@ def table_rows(
             at += batch.num_rows
 
 
-def batches(table: ParquetFile, group: int, columns: list[str], most: int) -> Iterator[pa.RecordBatch]:
-    """The columns of a row group, at most `most` rows at a time, and fewer where values may be large."""
+def batches(table: ParquetFile, group: int, columns: list[str] | None, most: int) -> Iterator[pa.RecordBatch]:
+    """The columns (None: all) of a row group, at most `most` rows at a time, fewer of large values."""
     with reading(table.location):
         pages = column_pages(table, group, columns)
         for one in pages:
@@ -114,13 +117,15 @@ def batches(table: ParquetFile, group: int, columns: list[str], most: int) -> It
         yield from table.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
 
 
-def column_pages(table: ParquetFile, group: int, columns: Collection[str]) -> list[Pages]:
+def column_pages(table: ParquetFile, group: int, columns: Collection[str] | None) -> list[Pages]:
     """What the pages of the columns' leaves unpack to."""
     return [_pages(table, group, leaf) for leaf in leaves(table, columns)]
 
 
-def leaves(table: ParquetFile, columns: Collection[str]) -> list[int]:
-    """Numbers of the physical columns that the columns consist of."""
+def leaves(table: ParquetFile, columns: Collection[str] | None) -> list[int]:
+    """Numbers of the physical columns that the columns (None: all) consist of."""
+    if columns is None:
+        return list(range(table.metadata.num_columns))
     paths = [table.metadata.schema.column(i).path for i in range(table.metadata.num_columns)]
     return [i for i, path in enumerate(paths) if path in columns or path.split(".", 1)[0] in columns]
 

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from clipscan.data.arrays import load_npy, load_npz_array, npz_names
+from clipscan.data.arrays import load_npy, load_npz_array, npz_names, npz_shape
 from clipscan.data.dataset import Dataset, Shard, whole_name
 from clipscan.data.embeddings import Embeddings
 from clipscan.data.files import extension
+from clipscan.data.filter_parquet import filter_parquet
 from clipscan.data.parquet import ParquetPictures
-from clipscan.data.parquet_files import PARQUET_ERRORS, group_starts, open_parquet_file
+from clipscan.data.parquet_files import open_parquet_file
 from clipscan.data.write_judge import Judge, by_file, target
 from clipscan.errors import DataError
 
@@ -58,36 +57,12 @@ def _kept_rows(dataset: Dataset, shard: Shard, judge: Judge) -> np.ndarray:
     return np.asarray([record.at for record in kept if record.at >= 0], dtype=np.int64)
 
 
-def filter_parquet(path: str, to: Path, rows: np.ndarray) -> None:
-    """One row group in memory at a time; DataError if one with kept rows is broken."""
-    try:
-        with open_parquet_file(path) as table:
-            starts = group_starts(table)
-            with pq.ParquetWriter(to, table.schema_arrow, compression=_compression(table)) as writer:
-                for group in range(table.num_row_groups):
-                    here = rows[(rows >= starts[group]) & (rows < starts[group + 1])] - starts[group]
-                    if len(here):
-                        part = table.read_row_group(group).take(pa.array(here))
-                        writer.write_table(part, row_group_size=len(here))
-    except PARQUET_ERRORS as error:
-        raise DataError(f"cannot write {path} without some rows: {error}") from error
-
-
 def _readable(path: str) -> bool:
     try:
         with open_parquet_file(path):
             return True
     except DataError:
         return False
-
-
-def _compression(table: pq.ParquetFile) -> dict[str, str] | str:
-    """Column path -> codec, as the first row group has it."""
-    if not table.num_row_groups:
-        return "snappy"
-    first = table.metadata.row_group(0)
-    columns = [first.column(i) for i in range(first.num_columns)]
-    return {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in columns}
 
 
 def _filter_npy(path: str, to: Path, rows: np.ndarray) -> None:
@@ -104,12 +79,13 @@ def _filter_npy(path: str, to: Path, rows: np.ndarray) -> None:
 
 def _filter_npz(path: str, to: Path, rows: np.ndarray) -> None:
     """All arrays of an .npz that have one entry per row; others as they are."""
-    arrays = {name: load_npz_array(path, name) for name in npz_names(path)}
-    total = max((len(array) for array in arrays.values() if array.ndim), default=0)
+    shapes = {name: npz_shape(path, name) for name in npz_names(path)}
+    total = max((shape[0] for shape in shapes.values() if shape), default=0)
     _check(path, total, rows)
     with zipfile.ZipFile(to, "x") as archive:  # np.savez trips over an array named "file"
-        for name, array in arrays.items():
-            array = array[rows] if array.ndim and len(array) == total else array
+        for name, shape in shapes.items():
+            array = load_npz_array(path, name)
+            array = array[rows] if shape and shape[0] == total else array
             with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
                 np.lib.format.write_array(out, array, allow_pickle=False)
 
