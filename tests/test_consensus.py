@@ -148,6 +148,20 @@ def test_poison_comes_first_whether_the_model_learnt_it_or_not(rate, learnt):
     assert truth[top].mean() > 0.9
 
 
+@pytest.mark.parametrize(("share", "pictures"), [(0.02, 1), (0.2, 1), (0.2, 5)])
+@pytest.mark.parametrize(("learnt", "captions"), [(True, "one"), (True, "many"), (False, "one")])
+def test_copies_of_clean_pictures_do_not_hide_poison(share, pictures, learnt, captions):
+    """Of one caption each; or of any, which are wrong captions and may hide others."""
+    image, text, truth = poisoned(0.005, learnt)
+    count = round(share * len(image))
+    source = len(image) - count - 1 - np.arange(count) % pictures
+    image[-count:] = image[source]
+    if captions == "one":
+        text[-count:] = text[source]
+    top = clipscan.score(image, text=text).top(truth.sum())
+    assert truth[top].mean() > 0.9
+
+
 def test_a_lonely_clean_picture_ranks_below_poison_that_keeps_company():
     image, text, truth = poisoned(0.005, True)
     image[-5:] *= 4  # odd pictures, each alone, with captions as everybody's

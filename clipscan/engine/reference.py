@@ -9,6 +9,8 @@ Edge rules, the same everywhere:
 - A reference row inside k+1 copies of one point has no density to compare with (its k-distance is
   0): it is left out of the means of LOF, SLOF, DAO. Where all are left out these scores are neutral:
   1, or 0 for logDAO.
+- Copies are rows like others here. That a reference holds none, and what a row then knows of its own, is
+  said and done where references are drawn: scores/references.py, scores/copies.py.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from clipscan.run.listing import Listing
 from clipscan.run.progress import Progress
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Panel
+from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
 from clipscan.scores.references import Scale, identify, parse_scales
@@ -185,6 +186,9 @@ def score_stage(
             settings.against == "image+text", settings.seed,
             graph=graph if graph and graph.k == settings.k else None,
         )  # fmt: skip
+        run.update(score={"copies": panel.most_copies})
+        if told := remark(panel.most_copies, settings.k):
+            progress.note(f"copies: {told}")
         extra = {"hubs": anti_hubs(graph)} if graph and "hubs" in beside else {}
         extra |= {"trusted": read_trusted(run)} if "trusted" in beside else {}
     start = 0

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from clipscan.engine import Neighbors, Rows, as_rows, check_rows, cores, like
 from clipscan.engine import density as table_density
 from clipscan.engine.arrays import unit
 from clipscan.errors import InputError
+from clipscan.scores.copies import most_of, remark
 from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
@@ -24,6 +26,8 @@ from clipscan.scores.result import ScoreResult
 from clipscan.scores.scorer import in_slices
 
 __all__ = ["LOCAL", "METHODS", "NEED_TEXT", "Panel", "ScoreResult", "chosen_methods", "score"]
+
+log = logging.getLogger(__name__)
 
 FROM_GRAPH = (*LOCAL, "hubs")
 ELSEWHERE = {  # scores of other sources than embeddings alone
@@ -70,6 +74,9 @@ def score(
     deviation kept in `spread`, the drawn rows in `references`; M = one draw; "all" = the whole set;
     several separated by commas; or an array [m, d] of reference rows (then no row is taken for its own
     neighbour). A draw larger than the set is the whole set. A row's own entry is never among its neighbours.
+    A reference holds different rows: copies count once, except among their own kind (scores/references.py);
+    `record["copies"]` says how often one row was met, and the log, where that is k times or more. A `graph`
+    is taken as it is.
     Rows are drawn by a seeded hash of `ids` (n integers or strings), or of their content where no ids are
     given, so that scores do not depend on row order. Poison is sparse only while the reference holds
     fewer than k of its kind: keep (poison rate) x M / k below about 0.4 (Huang et al. 2025).
@@ -122,6 +129,8 @@ def score(
     )  # fmt: skip
     columns, spread = in_slices(panel.columns, image)
     record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}
+    record["copies"] = panel.most_copies
+    _warn(remark(panel.most_copies, k))
     return ScoreResult(columns, spread, panel.drawn, record, like(embeddings))
 
 
@@ -189,11 +198,24 @@ def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:
             f"{', '.join(other)} cannot be computed from a graph alone; from it: {', '.join(FROM_GRAPH)}"
         )
     columns = table_density(table) if set(methods) & set(LOCAL) else {}
+    if columns:
+        _warn(remark(most_of(table), table.k, in_graph=True))
     if "hubs" in methods:
         columns["hubs"] = anti_hubs(table)
-    record = {"n": table.n, "k": table.k, "reference": [table.scale], "metric": "euclidean"}
+    record = {
+        "n": table.n,
+        "copies": most_of(table),
+        "k": table.k,
+        "reference": [table.scale],
+        "metric": "euclidean",
+    }
     spread = {name: np.zeros(table.n) for name in methods}
     return ScoreResult({name: columns[name] for name in methods}, spread, {}, record, like(graph.distance))
+
+
+def _warn(remark: str) -> None:
+    if remark:
+        log.warning("%s", remark)
 
 
 def _score_compat(

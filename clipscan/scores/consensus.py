@@ -110,6 +110,10 @@ class Consensus:
         self._usual = 0.0 if of_captions is None else float(np.quantile(of_captions.company, USUAL))
         self._units = [units(sums) for sums in self._sums(of_pairs, of_captions)]
 
+    @property
+    def most_copies(self) -> int:
+        return self._signs.most_copies
+
     def column(self, start: int, stop: int) -> Array:
         """consensus of rows [start, stop), float64 [stop - start]."""
         sums = self._sums(*self._suspicions(np.arange(start, stop)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from clipscan.engine import Neighbors, Rows, as_rows, choose, density, numpy_of, search, search_spans
 from clipscan.engine.arrays import Array
+from clipscan.scores.copies import REFERENCE, Copies
 
 LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the neighbour table alone
 CROSS = ("agree", "cross")  # from the neighbours of both towers
@@ -90,8 +91,9 @@ class Tables(NamedTuple):
 class Reference:
     """m reference rows with their own densities; `joint` adds their captions to the images.
 
-    text_group [m]: a query does not see captions of its own group. In joint mode each distinct caption
-    counts once: captions from templates would otherwise fill every neighbourhood.
+    The rows differ; `copies` says which of them were drawn several times. text_group [m]: a query does not
+    see captions of its own group. In joint mode each distinct caption counts once: captions from templates
+    would otherwise fill every neighbourhood.
     """
 
     engine: Engine
@@ -99,6 +101,7 @@ class Reference:
     text: Rows | None = None
     text_group: Array | None = None
     joint: bool = False
+    copies: Copies | None = None
     own: Neighbors | None = None  # the reference among itself, each row without itself; searched if not given
     density: dict[str, Array] = field(init=False)
 
@@ -116,7 +119,21 @@ class Reference:
                 self._with_captions(self.own, self.image, self.text_group),
                 self._with_captions(images_of_captions, self._captions, self._caption_group),
             ]
-        self.density = self.engine.density(Neighbors.concatenate(tables))
+        own = Neighbors.concatenate(tables)
+        self.density = self.engine.density(own)
+        if self.copies is not None:
+            self._base = own.n
+            self.density = self._with_copies(self.copies, own)
+
+    def _with_copies(self, copies: Copies, own: Neighbors) -> dict[str, Array]:
+        """What is asked of the reference rows, and behind it the same of a copy of each of `copies`, whose
+        first neighbours are the other copies. own: the table of the rows among themselves."""
+        table = copies.first(own.map(lambda x: numpy_of(x)[copies.row]), copies.content, own.n)
+        behind = {name: np.zeros(table.n) for name in REFERENCE}
+        for _ in range(2):  # k-distance and LID need no reference, lrd needs the k-distances of the copies
+            known = {name: np.append(self.density[name], behind[name]) for name in REFERENCE}
+            behind = self.engine.density(table, known)
+        return {name: np.append(self.density[name], behind[name]) for name in REFERENCE}
 
     def own_scores(self, methods: Sequence[str]) -> dict[str, Array]:
         """Columns of the reference rows themselves (reference="all": no second search)."""
@@ -132,9 +149,19 @@ class Reference:
         if any(method in LOCAL for method in methods):
             images = tables.images
             full = self._with_captions(images, batch.image, batch.text_group) if self.joint else images
-            out |= self.engine.density(full, self.density)
+            out |= self._densities(full, batch.image_group)
         out |= self._cross_modal(methods, batch.image, batch.text, tables)
         return {method: out[method] for method in methods if method in out}
+
+    def _densities(self, table: Neighbors, content: Array | None) -> dict[str, Array]:
+        out = self.engine.density(table, self.density)
+        if self.copies is None or content is None or not (beside := self.copies.beside(content)).any():
+            return out
+        found = self.engine.density(self.copies.first(table, content, self._base), self.density)
+        # k different neighbours tell a dimension, not the few that copies leave; a heap of k has none.
+        return found | {
+            name: np.where(beside < table.k, out[name], found[name]) for name in ("lid", "lid_mom")
+        }
 
     def _cross_modal(
         self, methods: Sequence[str], image: Rows, text: Rows | None, tables: Tables

@@ -22,6 +22,8 @@ class Panel(Scorer):
         self.methods = [method for method in self.methods if method != "consensus"]
         if self.methods:
             super().__post_init__()
+        if self._consensus:
+            self.most_copies = max(self.most_copies, self._consensus.most_copies)
 
     def columns(self, start: int, stop: int) -> tuple[Columns, Columns]:
         """(scores, spread) of rows [start, stop), name -> float64 [stop - start]."""

@@ -3,6 +3,17 @@
 Density finds poison only while fewer than k of its kind are among the references (Huang et al.
 2025), so the reference is part of the method. Rows are drawn by a seeded hash of their identity:
 the draw depends neither on row order nor on who computes it.
+
+Copies count once. A reference holds different rows: were it to hold k or more copies of one, then all
+neighbours of the rows near by would lie at one and the same distance, which has no dimension, and LID, DAO
+and logDAO of everybody who meets such a row would say nothing. Of its own copies a row knows how many were
+met before the draw was full. They are its first neighbours, at distance 0 and as dense as it is itself; k of
+them make its scores neutral. (Its LID is that of k different neighbours all the same.) So a placeholder that
+occurs a thousand times does not stand alone, and nobody else's score depends on how often it occurs. Without
+copies nothing of this has any effect.
+
+Equal means equal, bit by bit (as float32): near-copies, of a picture that was encoded again, count one by
+one, and k of them in a draw have the effect described above.
 """
 
 from __future__ import annotations
@@ -51,50 +62,92 @@ def parse_scales(reference: str | int) -> list[Scale]:
     return scales
 
 
+class Draw(NamedTuple):
+    """Different rows of a draw, in hash order, and how often each was drawn before the draw was full."""
+
+    rows: Array  # [m] row numbers
+    times: Array  # [m] at least 1
+
+
 class Identity(NamedTuple):
-    """What tells rows apart: `code` [n] uint64 for drawing, `group` [n] int64 for excluding oneself.
+    """What tells rows apart: `code` [n] uint64 for drawing, `group` [n] int64 for excluding oneself,
+    `content` [n] int64, equal for equal rows: 0, 1, ...
 
     With given ids every row is its own group. Without, a row is known by its content: copies draw
-    one another's lots in order of appearance and form one group, of which every member leaves out
-    one copy, so that equal rows get equal scores and row order does not matter.
+    one another's lots in order of appearance and form one group, so that equal rows get equal scores and
+    row order does not matter.
     """
 
     code: Array
     group: Array
+    content: Array
+
+    @property
+    def different(self) -> int:
+        """How many different rows there are."""
+        return int(self.content.max()) + 1
+
+    def draw(self, scale: Scale, number: int, seed: int) -> Draw:
+        """Different rows of smallest hash, in hash order. Draws nest: those of a smaller scale are the first
+        of a larger one. A scale that holds everything gives every row once."""
+        lot, different = self._lots(number, seed), self.different
+        wanted = scale.rows if scale.fits(different) else different
+        if different == len(lot):
+            return Draw(_first(lot, wanted), np.ones(wanted, np.int64))
+        taken = wanted if scale.fits(different) else len(lot)
+        while True:  # until enough of them differ
+            rows = _first(lot, taken)
+            content, first = np.unique(self.content[rows], return_index=True)
+            if len(content) >= wanted:
+                break
+            taken *= 2
+        kept = np.sort(first)[:wanted]
+        met = rows if wanted == different else rows[: kept[-1] + 1]
+        times = np.bincount(np.searchsorted(content, self.content[met]), minlength=len(content))
+        return Draw(rows[kept], times[np.searchsorted(content, self.content[rows[kept]])])
 
     def sample(self, scale: Scale, draw: int, seed: int) -> Array:
-        """Row numbers of draw number `draw`: the rows of smallest hash, in hash order. Draws nest: those
-        of a smaller scale are the first of a larger one. A scale that holds everything gives all rows."""
-        with np.errstate(over="ignore"):
-            salt = _mix(np.uint64(seed) * GOLDEN + np.uint64(draw))
-        lot = _mix(self.code ^ salt)
-        if not scale.fits(len(lot)):
-            return np.argsort(lot, kind="stable")
-        first = np.argpartition(lot, scale.rows)[: scale.rows]
-        return first[np.argsort(lot[first], kind="stable")]
+        """Row numbers of draw number `draw`, copies among them: the rows of smallest hash, in hash order.
+        Draws nest. A scale that holds everything gives all rows."""
+        lot = self._lots(draw, seed)
+        return _first(lot, scale.rows if scale.fits(len(lot)) else len(lot))
 
     def of_sample(self, rows: Array) -> Array:
-        """Groups of drawn rows for the search: one copy of each group keeps it, the rest get their own."""
+        """Groups of sampled rows for the search: one copy of each group keeps it, the rest get their own."""
         group = self.group[rows]
         again = np.ones(len(rows), bool)
         again[np.unique(group, return_index=True)[1]] = False
         group[again] = -1 - np.arange(again.sum())
         return group
 
+    def _lots(self, draw: int, seed: int) -> Array:
+        with np.errstate(over="ignore"):
+            salt = _mix(np.uint64(seed) * GOLDEN + np.uint64(draw))
+        return _mix(self.code ^ salt)  # type: ignore[no-any-return]
+
+
+def _first(lot: Array, count: int) -> Array:
+    """Where the `count` smallest are, smallest first."""
+    if count >= len(lot):
+        return np.argsort(lot, kind="stable")
+    first = np.argpartition(lot, count)[:count]
+    return first[np.argsort(lot[first], kind="stable")]
+
 
 def identify(rows: Rows, ids: Any = None, threads: int = 1) -> Identity:
     """Identity of each row, from `ids` (n integers or strings, all different) or from its content.
 
-    One pass over the data; without ids it is also where NaN rows are refused.
+    Two passes over the data: NaN rows are refused in the first.
     """
     check_rows(rows, threads)
-    if ids is None:
-        codes = hash_rows(rows, threads)
-        _, first, group = np.unique(codes, return_index=True, return_inverse=True)
-        copy = _occurrence(group.ravel(), len(first))
-        with np.errstate(over="ignore"):
-            return Identity(_mix(codes + copy.astype(np.uint64) * GOLDEN), group.ravel().astype(np.int64))
-    return Identity(_codes(ids, rows), np.arange(rows.n, dtype=np.int64))
+    hashes = hash_rows(rows, threads)
+    _, first, content = np.unique(hashes, return_index=True, return_inverse=True)
+    content = content.ravel().astype(np.int64)
+    if ids is not None:
+        return Identity(_codes(ids, rows), np.arange(rows.n, dtype=np.int64), content)
+    copy = _occurrence(content, len(first))
+    with np.errstate(over="ignore"):
+        return Identity(_mix(hashes + copy.astype(np.uint64) * GOLDEN), content, content)
 
 
 def _codes(ids: Any, rows: Rows) -> Array:

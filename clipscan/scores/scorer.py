@@ -13,9 +13,10 @@ import numpy as np
 
 from clipscan.engine import Neighbors, Rows, as_rows
 from clipscan.engine.arrays import Array
+from clipscan.scores.copies import Copies, once
 from clipscan.scores.forest import Forest, grow, iforest
 from clipscan.scores.local import CROSS, LOCAL, Batch, Engine, Reference, Tables, pair_cosine
-from clipscan.scores.references import Identity, Scale, identify
+from clipscan.scores.references import Draw, Identity, Scale, identify
 
 Columns = dict[str, Array]
 
@@ -29,7 +30,7 @@ class Scorer:
 
     Draws of one scale are averaged: the arithmetic mean of each score, except DAO, a product of powers
     that one draw can dominate, whose logarithm is averaged. The spread is the standard deviation over
-    the draws, of the logarithm for DAO.
+    the draws, of the logarithm for DAO. References hold different rows (scores/references.py).
     """
 
     image: Rows
@@ -43,17 +44,22 @@ class Scorer:
     given: Rows | None = None  # the reference rows themselves, in place of a draw
     graph: Neighbors | None = None  # self-search table of the whole set, where it exists already
     drawn: dict[str, list[Array]] = field(default_factory=dict)
+    most_copies: int = field(default=1, init=False)  # how often a reference met one and the same row
 
     def __post_init__(self) -> None:
         self._text_group = (
             identify(self.text, threads=self.engine.threads).group if self.joint and self.text else None
         )
+        self._different = self.identity.different
         self._references: dict[str, list[Reference]] = {}
         self._forests: dict[str, list[Forest]] = {}
         self._whole: dict[str, Columns] = {}
+        if self.given:
+            self.given, self.most_copies = once(self.given, self.engine.threads)
         for scale in self.scales:
-            self.drawn[scale.name] = [] if self.given else self._draw(scale)
-            self._prepare(scale)
+            draws = [] if self.given else self._draw(scale)
+            self.drawn[scale.name] = [draw.rows for draw in draws]
+            self._prepare(scale, draws)
         self._stack = self._stacked()
 
     def columns(self, start: int, stop: int) -> tuple[Columns, Columns]:
@@ -85,19 +91,19 @@ class Scorer:
         """The column of a method at a scale: plain where there is one scale, else "dao@1024x8"."""
         return method if len(self.scales) == 1 else f"{method}@{scale.name}"
 
-    def _draw(self, scale: Scale) -> list[Array]:
-        draws = scale.draws if scale.fits(self.image.n) else 1
-        return [self.identity.sample(scale, draw, self.seed) for draw in range(draws)]
+    def _draw(self, scale: Scale) -> list[Draw]:
+        draws = scale.draws if scale.fits(self._different) else 1
+        found = [self.identity.draw(scale, number, self.seed) for number in range(draws)]
+        self.most_copies = max(self.most_copies, *(int(draw.times.max()) for draw in found))
+        return found
 
-    def _prepare(self, scale: Scale) -> None:
-        whole = not self.given and not scale.fits(self.image.n)
+    def _prepare(self, scale: Scale, draws: list[Draw]) -> None:
         if any(method in (*LOCAL, *CROSS) for method in self.methods):
-            if whole:
+            whole = not self.given and not scale.fits(self.image.n)
+            if whole and self._different == self.image.n:  # of copies each would meet the others
                 self._whole[scale.name] = self._everything().own_scores(self.methods)
             else:
-                self._references[scale.name] = [
-                    self._reference(rows) for rows in self.drawn[scale.name] or (None,)
-                ]
+                self._references[scale.name] = [self._reference(draw) for draw in draws or (None,)]
         if "iforest" in self.methods:
             self._forests[scale.name] = [
                 grow(rows, seed=[self.seed, draw]) for draw, rows in enumerate(self._forest_rows(scale))
@@ -109,18 +115,20 @@ class Scorer:
         return [self.image.take(rows[:FOREST_ROWS]) for rows in self.drawn[scale.name]]
 
     def _everything(self) -> Reference:
-        return Reference(self.engine, self.image, self.text, self._text_group, self.joint, self.graph)
+        return Reference(self.engine, self.image, self.text, self._text_group, self.joint, own=self.graph)
 
-    def _reference(self, rows: Array | None) -> Reference:
-        if rows is None:
+    def _reference(self, draw: Draw | None) -> Reference:
+        if draw is None:
             assert self.given is not None
             return Reference(self.engine, self.given)
+        rows = draw.rows
         return Reference(
             self.engine,
             as_rows(self.image.take(rows)),
             as_rows(self.text.take(rows)) if self.text else None,
             self._text_group[rows] if self._text_group is not None else None,
             self.joint,
+            Copies.among(self.identity.content[rows], draw.times),
         )
 
     def _stacked(self) -> Stack | None:
@@ -133,9 +141,12 @@ class Scorer:
         rows = np.concatenate(draws)
         return Stack(
             self.engine,
-            as_rows(self.image.take(rows)),
+            # The only draw may be all rows, which are not held twice.
+            self._references[names[0]][0].image
+            if len(draws) == len(names) == 1
+            else as_rows(self.image.take(rows)),
             as_rows(self.text.take(rows)) if self.text and "cross" in self.methods else None,
-            np.concatenate([self.identity.of_sample(draw) for draw in draws]),
+            self.identity.content[rows],
             {(names[scale], draw): span for (scale, draw), span in spans.items()},
         )
 
@@ -143,7 +154,7 @@ class Scorer:
         return Batch(
             image,
             text,
-            None if self.given else self.identity.group[rows],
+            None if self.given else self.identity.content[rows],
             None if self._text_group is None else self._text_group[rows],
         )
 
