@@ -11,9 +11,9 @@ from clipscan.data import Counts, Dataset, open_dataset, write_without
 from clipscan.errors import InputError, RunError
 from clipscan.report.choose import select
 from clipscan.report.explain import explain as explained
-from clipscan.report.lists import DropList, Written, write_lists
-from clipscan.report.page import write_page
+from clipscan.report.lists import DropList, Written
 from clipscan.report.partition import write_partition
+from clipscan.report.standing import keep_lists, keep_page, put_lists, put_page
 from clipscan.run import (
     Progress,
     RunFolder,
@@ -26,6 +26,8 @@ from clipscan.run import (
     trusted_stage,
 )
 from clipscan.run.embedding import encoder_place
+from clipscan.run.mending import AFTER, ALL, mending
+from clipscan.run.outputs import sound, write_marker
 from clipscan.run.partitioning import partition_stage
 from clipscan.run.places import refuse_inside, refuse_target
 from clipscan.run.scanned import SCAN_AGAIN, Scanned, changed_since, reopened
@@ -53,7 +55,9 @@ class Scan:
         """suspects, groups, bad or drop as a pyarrow.Table."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.out / f"{name}.parquet")
+        path = self.out / f"{name}.parquet"
+        sound(path)
+        return pq.read_table(path)
 
 
 def scan(
@@ -108,14 +112,19 @@ def scan(
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
     if method == "trusted" and trusted_model is None and trusted_pretrained is None:
         raise InputError("method 'trusted' needs a trusted model: trusted_model=, trusted_pretrained=")
-    run, dataset = embed(
-        source, out=out, model=model, pretrained=pretrained,
-        trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
-        format=format, image_key=image_key, text_key=text_key, roots=roots, quoting=quoting,
-        device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
-        overwrite=overwrite, progress=progress,
-    )  # fmt: skip
-    finish(run, dataset, settings, fraction, overwrite, progress or Silent())
+
+    def stages() -> RunFolder:
+        run, dataset = embed(
+            source, out=out, model=model, pretrained=pretrained,
+            trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
+            format=format, image_key=image_key, text_key=text_key, roots=roots, quoting=quoting,
+            device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+        finish(run, dataset, settings, fraction, overwrite, progress or Silent())
+        return run
+
+    run = mending(stages, ALL, progress or Silent())
     return Scan(run.path, run.record["counts"], Estimate.of(run.record["estimate"]))
 
 
@@ -153,10 +162,14 @@ def embed(
     trusted = _trusted_encoder(dataset, trusted_model, trusted_pretrained, how, encoder)
     options: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "overwrite": overwrite}
     run = RunFolder(out)
-    with run.lock():
+
+    def stages() -> None:
         embed_stage(run, dataset, encoder, progress, **options)
         run.update(encoder=encoder_place(model, pretrained))
         trusted_stage(run, dataset, trusted, progress, **options)
+
+    with run.lock():
+        mending(stages, {"embed", "trusted"}, progress)
     return run, dataset
 
 
@@ -209,14 +222,16 @@ def finish(
     progress: Progress,
 ) -> None:
     """Everything after the vectors: graph, scores, suspects, lists, page."""
-    with run.lock():
+
+    def stages() -> None:
         graph_stage(run, dataset, settings, progress, overwrite)
         score_stage(run, dataset, settings, progress, overwrite)
         select_stage(run, dataset, settings, fraction, overwrite)
-        if not (run / "drop.parquet").exists():  # lists that a person has exported since are theirs
-            export(run, dataset, fraction=fraction, apart=fraction is None)
-        elif not (run / "report/index.html").exists():
-            write_page(run.path, dataset)
+        keep_lists(run, {"apart": True} if fraction is None else {"fraction": fraction})
+        keep_page(run, dataset)
+
+    with run.lock():
+        mending(stages, AFTER, progress)
         progress.note(f"page: {run / 'report/index.html'}")
 
 
@@ -233,9 +248,8 @@ def export(
     """Drop and keep lists by one of four rules (report/choose.py:select), with `add` beside the list as it
     is; and the page that shows them."""
     rows = select(run.path, fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add)
-    written = write_lists(run.path, rows)
-    run.update(counts={"dropped": written.dropped, "kept": written.kept})
-    write_page(run.path, dataset)
+    written = put_lists(run, rows)
+    put_page(run, dataset)
     return written
 
 
@@ -255,8 +269,9 @@ def partition(
     """
     found = partition_stage(run, dataset, by=by, threshold=threshold, share=share)
     write_partition(run.path)
+    write_marker(run.path, "partition", "", {})
     if (run / "suspects.parquet").exists():
-        write_page(run.path, dataset)
+        put_page(run, dataset)
     return found
 
 

@@ -14,10 +14,13 @@ from clipscan.options import Device, Model, Overwrite
 def report(run: Run) -> None:
     """Write the page of a run anew: RUN/report/index.html."""
     from clipscan import pipeline
-    from clipscan.report.page import write_page
+    from clipscan.report.standing import put_page
     from clipscan.run import RunFolder
 
-    print(write_page(run, pipeline.reopen(RunFolder(run))))
+    folder = RunFolder(run)
+    dataset = pipeline.reopen(folder)
+    with folder.lock():
+        print(put_page(folder, dataset))
 
 
 def invert(
@@ -48,7 +51,7 @@ def invert(
     from clipscan import pipeline
     from clipscan.lab.invert import invert as recover
     from clipscan.lab.invert.search import Plan
-    from clipscan.report.page import write_page
+    from clipscan.report.standing import put_page
     from clipscan.run import RunFolder
 
     folder = RunFolder(run)
@@ -60,7 +63,7 @@ def invert(
             plan=Plan(steps, batch_size), seed=seed, overwrite=overwrite,
             say=lambda line: print(line, flush=True),
         )  # fmt: skip
-        page = write_page(run, dataset) if (folder / "suspects.parquet").exists() else None
+        page = put_page(folder, dataset) if (folder / "suspects.parquet").exists() else None
     print(f"{done.summary()} ({done.folder})")
     if page:
         print(f"look at {page}#triggers")

@@ -18,6 +18,7 @@ from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.rule import with_rule
 from clipscan.report.words import label
 from clipscan.run.folder import run_record
+from clipscan.run.outputs import complete, sound
 from clipscan.scores.result import count_of
 
 
@@ -144,6 +145,7 @@ def _dropped(run: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
 
 def _suspects(run: Path) -> Ranked:
     path = run / "suspects.parquet"
+    sound(path)
     if not path.exists():
         raise RunError(not_scored(run))
     table = pq.read_table(path, columns=["rank", "shard", "key", "score"]).sort_by("rank")
@@ -152,6 +154,7 @@ def _suspects(run: Path) -> Ranked:
 
 def _everybody(run: Path, suspects: Ranked) -> Ranked:
     """The suspects, then all others by descending score, equal ones in row order; NaN left out."""
+    complete(run, "score")
     files = sorted((run / "scores").glob("*.parquet"))
     if not files:
         raise RunError(not_scored(run))

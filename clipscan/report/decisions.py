@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from clipscan.errors import DataError, RunError
 from clipscan.report.find import Names, shown
+from clipscan.run.outputs import sound
 
 NAMES = ("shard", "key", "decision")
 SEPARATORS = ",;\t"  # of a CSV; spreadsheets take the semicolon where the comma is decimal
@@ -76,6 +77,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: decisions are read from .csv, .parquet and .jsonl files")
+    sound(path)  # where it is a run's calibration.parquet
     try:
         yield from enumerate(reader(path), 1)
     except (OSError, ValueError, csv.Error) as broken:  # bad UTF-8, JSON and pyarrow's among them

@@ -19,6 +19,7 @@ from clipscan.data.text import printable
 from clipscan.errors import DataError, InputError
 from clipscan.report.find import without_suffix
 from clipscan.report.uids import datacomp, is_uid, pack
+from clipscan.run.outputs import sound
 
 # Schema metadata of drop.parquet, JSON lists:
 SHARDS = b"clipscan.shards"  # every shard of the dataset
@@ -73,6 +74,7 @@ class DropList:
     def load(cls, path: str | Path, *, root: str | None = None) -> DropList:
         """Read a drop.parquet, or that of a run folder. DataError where it is none."""
         path = Path(path) / "drop.parquet" if Path(path).is_dir() else Path(path)
+        sound(path)
         if not path.exists() and (path.parent / "run.json").exists():
             raise DataError(
                 f"{path.parent} is not scored yet and has no {path.name}: clipscan score {path.parent}"

@@ -19,6 +19,7 @@ from clipscan.report.find import Names, shown
 from clipscan.report.words import about, label
 from clipscan.run.embedding import metadata
 from clipscan.run.folder import RunFolder
+from clipscan.run.outputs import sound
 from clipscan.run.scoring import read_scores
 from clipscan.run.selecting import nearest, ranks_of
 from clipscan.run.words import why
@@ -90,11 +91,13 @@ def _figures(scores: pa.Table, row: int) -> Iterator[str]:
 def _suspect(run: RunFolder, pair: Pair) -> dict[str, Any]:
     path = run / "suspects.parquet"
     columns = ["shard", "key", "group", "alike", "why"]
+    sound(path)
     return _of_pair(pq.read_table(path, columns=columns), pair) if path.exists() else {}
 
 
 def _groups(run: RunFolder) -> list[dict[str, Any]]:
     path = run / "groups.parquet"
+    sound(path)
     return pq.read_table(path, columns=["group", "size", "verdict"]).to_pylist() if path.exists() else []
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.errors import RunError
 from clipscan.report.identities import identities
+from clipscan.run.outputs import sound
 
 NEIGHBOURS = 40  # keys beside the one typed, in order of first and of last letters, that are held against it
 NAMED = 4  # samples that a message names
@@ -121,6 +122,7 @@ def shown(pair: Pair) -> str:
 def unreadable(run: Path, name: str, shard: str = "") -> str:
     """Why the sample of this name could not be read; "" where bad.parquet does not name it."""
     path = run / "bad.parquet"
+    sound(path)
     if not path.exists():
         return ""
     for row in pq.read_table(path, columns=["shard", "key", "reason"]).to_pylist():

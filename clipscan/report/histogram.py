@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from clipscan.report.identities import batches
 from clipscan.report.text import number
+from clipscan.run.outputs import complete
 
 BINS = 72
 WIDTH, HEIGHT = 760, 380  # of the drawing, in its own units; the page scales it
@@ -71,6 +72,7 @@ class Drawing(NamedTuple):
 
 def has_scores(run: Path, method: str) -> bool:
     """Whether scores/ is there and every file of it has the column."""
+    complete(run, "score")
     files = sorted((run / "scores").glob("*.parquet"))
     return bool(files) and all(method in pq.read_schema(path).names for path in files)
 

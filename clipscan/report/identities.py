@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
+from clipscan.run.outputs import complete, sound
 
 BATCH_ROWS = 65_536  # identities held as Python strings at a time: about 20 MB
 
@@ -24,6 +25,7 @@ def embedded(run: Path) -> int:
 
 
 def _metadata(run: Path) -> list[Path]:
+    complete(run, "embed", "embeddings/metadata")
     files = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
     if not files:
         raise RunError(f"{run} has no embeddings/metadata; embed it: clipscan scan DATASET --out {run}")
@@ -31,7 +33,8 @@ def _metadata(run: Path) -> list[Path]:
 
 
 def batches(files: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Record batches of `columns` from parquet files, strings' nulls as ""."""
+    """Record batches of `columns` from parquet files, strings' nulls as ""; Damaged where they are."""
+    sound(*files)
     for path in files:
         with pq.ParquetFile(path) as file:
             missing = set(columns) - set(file.schema_arrow.names)
@@ -51,6 +54,7 @@ def _no_nulls(column: pa.Array) -> pa.Array:
 def bad_pairs(run: Path) -> set[tuple[str, str]]:
     """(shard, key) of what could not be read, as bad.parquet names it."""
     path = run / "bad.parquet"
+    sound(path)
     if not path.exists():
         return set()
     table = pq.read_table(path, columns=["shard", "key"])

@@ -54,8 +54,8 @@ def write_lists(
 
     Streams embeddings/metadata: in memory are the dropped pairs, and 16 bytes a row for the uids.
     keep_uids.npy appears only where every embedded sample has a uid of 32 hex digits; a uid that any
-    dropped row carries is not in it, even if a kept row carries it too. drop.parquet is removed first and
-    written last, so where it is, the other lists belong to it.
+    dropped row carries is not in it, even if a kept row carries it too. drop.parquet is renamed last: a kill
+    before that has not changed what is to be dropped, and the other lists follow from it (standing.py).
 
     Errors: RunError for a row that the run does not hold or that is given twice; nothing is changed then.
     """
@@ -72,8 +72,7 @@ def write_lists(
         uids = None if walk.halves is None else datacomp(walk.halves)
         if uids is not None:
             save_array(uids_draft, uids)
-        for stale in (final[-1], final[0]):
-            stale.unlink(missing_ok=True)
+        final[0].unlink(missing_ok=True)
     return Written(walk.kept, len(wanted), None if uids is None else len(uids))
 
 

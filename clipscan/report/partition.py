@@ -25,6 +25,7 @@ from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.identities import bad_pairs, batches
 from clipscan.report.lists import Written, with_shards, write_lists
 from clipscan.run.files import read_json, write_table
+from clipscan.run.outputs import sound
 from clipscan.run.partitioning import FOLDER
 from clipscan.scores.mixture import TOO_FEW, Component, Mixture
 
@@ -73,6 +74,7 @@ def read_split(run: Path) -> Split | None:
     Raises RunError where the record is not as partition_stage writes it.
     """
     path = run / FOLDER / "partition.json"
+    sound(path)
     if not path.exists():
         return None
     record = read_json(path)

@@ -23,6 +23,7 @@ from clipscan.report.identities import not_scored
 from clipscan.report.pictures import LARGE, SMALL, Want
 from clipscan.report.rule import dropping, rule_of_run
 from clipscan.report.words import is_density_score, is_pair_score
+from clipscan.run.outputs import sound
 from clipscan.run.words import kind_of
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
@@ -37,6 +38,7 @@ Row = dict[str, Any]
 def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
     """The run folder as Facts. RunError without suspects.parquet."""
     suspects = run / "suspects.parquet"
+    sound(suspects, *(run / name for name in ("groups.parquet", "bad.parquet", "drop.parquet")))
     if not suspects.exists():
         raise RunError(not_scored(run))
     dropped = _dropped(run / "drop.parquet")

@@ -19,6 +19,7 @@ from clipscan.errors import RunError
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, run_record
+from clipscan.run.outputs import write_marker
 from clipscan.run.overlap import scanned_too
 from clipscan.scores import ELSEWHERE
 from clipscan.scores.conformal import discoveries, fewest, p_values
@@ -87,6 +88,7 @@ def calibrate(
     table = table.append_column("p", pa.array(p))
     table = table.append_column("decision", pa.array(np.where(drop, "drop", "keep")))
     write_table(run / "calibration.parquet", table)
+    write_marker(run.path, "calibration", "", {})
     return Calibrated(n, m, int(drop.sum()), fewest(n, m, rate), _left_out(trusted, others))
 
 

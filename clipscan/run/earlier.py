@@ -13,10 +13,11 @@ from typing import Any
 
 from clipscan.data.atomic import replacing
 from clipscan.run.files import read_json, write_json
-from clipscan.run.folder import RunFolder
+from clipscan.run.folder import DEFINITIONS, RunFolder
+from clipscan.run.outputs import Damaged, sound
 
 FOLDER = "_earlier"
-MADE = ("seconds", "fingerprint")  # what every task adds to its marker
+MADE = ("seconds", "fingerprint", "files", "definition", "asked")  # what every task adds to its marker
 STAGES = {
     "embed": ("image", "text", "bad", "listing", "metadata"),  # the metadata stands for all, and comes last
     "trusted": ("trusted",),
@@ -47,10 +48,17 @@ class Earlier:
         }
 
     def bring(self, fingerprint: str, number: int) -> dict[str, Any] | None:
-        """The outputs of the task with this fingerprint, under a new number, and its counts; None without."""
+        """The outputs of the task with this fingerprint, under a new number, and its counts; None without,
+        and where they are damaged or of another definition."""
         if fingerprint not in self.markers:
             return None
         path, marker = self.markers[fingerprint]
+        if marker.get("definition") != DEFINITIONS[self.stage]:
+            return None
+        try:
+            sound(*(self.folder / name for name in marker.get("files", {})))
+        except Damaged:
+            return None
         old = int(path.stem.rpartition("-")[2])
         for name in STAGES[self.stage]:
             there, here = (getattr(folder, name) for folder in (self.folder, self.run))

@@ -23,6 +23,7 @@ from clipscan.run.earlier import Earlier, forget, put_aside
 from clipscan.run.files import storable, write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.listing import Digests, compare, files_of, listed
+from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress, ShardMeter
 from clipscan.run.words import commonest
 
@@ -52,8 +53,9 @@ def embed_stage(
     """
     asked = settings(dataset, encoder, batch_size)
     _welcome(run, dataset, asked, overwrite)
-    run.ask("embed", asked, overwrite)
-    run.update(dataset=described(dataset), opened=dataset.opened, embed=asked)
+    about = {"dataset": described(dataset), "opened": dataset.opened, "embed": asked}
+    run.ask("embed", asked, overwrite, **about)
+    run.forget_beyond(len(dataset.shards))
     progress.stage("embed", "images" if encoder else "rows")
     digests = Digests()
     with embedder(dataset, encoder, batch_size, workers) as embedded:
@@ -145,12 +147,19 @@ def described(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def vectors(run: RunFolder, dataset: Dataset | None) -> tuple[Rows, Rows | None, list[int]]:
-    """(image rows, caption rows or None, rows of each shard) of a finished embed stage, memory-mapped."""
+def vectors(
+    run: RunFolder, dataset: Dataset | None, deep: bool = True
+) -> tuple[Rows, Rows | None, list[int]]:
+    """(image rows, caption rows or None, rows of each shard) of a finished embed stage, memory-mapped.
+
+    Damaged where they are not what the stage wrote; where nothing may be derived, `deep` can wait.
+    """
     images: list[Any] = []
     texts: list[Any] = []
     counts: list[int] = []
-    for shard, count in enumerate(shard_rows(run)):
+    rows = shard_rows(run)
+    sound(*(path for shard in range(len(rows)) for path in (run.image(shard), run.text(shard))), deep=deep)
+    for shard, count in enumerate(rows):
         if count == 0:  # bad as a whole: there is nothing to open
             counts.append(0)
             continue
@@ -187,6 +196,7 @@ def shard_rows(run: RunFolder) -> list[int]:
     """Embedded samples of each shard."""
     shards = run.record.get("dataset", {}).get("shards", [])
     paths = [run.metadata(shard) for shard in range(len(shards))]
+    sound(*paths, deep=False)
     if not paths or not all(path.exists() for path in paths):
         raise RunError(
             f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
@@ -196,16 +206,16 @@ def shard_rows(run: RunFolder) -> list[int]:
 
 def metadata(run: RunFolder, columns: Sequence[str]) -> pa.Table:
     """These columns of all embedded samples, in the order of the vectors."""
-    tables = [
-        pq.read_table(run.metadata(shard), columns=list(columns)) for shard in range(len(shard_rows(run)))
-    ]
-    return pa.concat_tables(tables)
+    paths = [run.metadata(shard) for shard in range(len(shard_rows(run)))]
+    sound(*paths)
+    return pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in paths])
 
 
 def pairs(run: RunFolder, shards: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     """(shard, key) of the embedded samples of these shards."""
     for number, name in enumerate(run.record["dataset"]["shards"]):
         if name in shards:
+            sound(run.metadata(number))
             table = pq.read_table(run.metadata(number), columns=["shard", "key"])
             yield from zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
 
@@ -312,10 +322,16 @@ def bad_table(bad: Sequence[Bad]) -> pa.Table:
 
 
 def _finish(run: RunFolder, dataset: Dataset, markers: list[dict[str, Any]]) -> None:
-    bad = pa.concat_tables([pq.read_table(run.bad(number)) for number in range(len(dataset.shards))])
-    write_table(run / "bad.parquet", bad)
-    files = [pq.read_table(run.listing(number)) for number in range(len(dataset.shards))]
-    write_table(run / "listing.parquet", pa.concat_tables(files))
+    def work() -> dict[str, Any]:
+        for name, part in (("bad", run.bad), ("listing", run.listing)):
+            parts = [part(number) for number in range(len(dataset.shards))]
+            sound(*parts)
+            write_table(run / f"{name}.parquet", pa.concat_tables([pq.read_table(one) for one in parts]))
+        return {}
+
+    run.task("embed", run.contents("embed", "embeddings/bad", "embeddings/listing"), work)
+    sound(run / "bad.parquet")
+    bad = pq.read_table(run / "bad.parquet")
     embedded = sum(marker["embedded"] for marker in markers)
     run.update(counts={"listed": embedded + bad.num_rows, "embedded": embedded, "bad": bad.num_rows})
     if embedded == 0:

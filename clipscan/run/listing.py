@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from clipscan.data.files import File, is_url, open_binary
 from clipscan.errors import RunError
 from clipscan.run.files import storable, write_table
 from clipscan.run.folder import RunFolder
+from clipscan.run.outputs import Damaged, reseal, sound
 
 SCHEMA = pa.schema(
     [
@@ -106,6 +108,15 @@ def listed(dataset: Dataset, shard: Shard, before: Files, digests: Digests) -> p
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
+def _is_sound(path: Path) -> bool:
+    """Whether it is there, as it was written; else its task is undone, and what it lists is embedded anew."""
+    try:
+        sound(path)
+    except Damaged:
+        return False
+    return path.exists()
+
+
 def files_of(dataset: Dataset, shard: Shard) -> Files:
     """The files of a shard by names that can be stored."""
     return {storable(name): file for name, file in dataset.files(shard).items()}
@@ -122,7 +133,7 @@ class Listing:
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.path = run / "listing.parquet"
-        self.table = pq.read_table(self.path) if self.path.exists() else self._parts()
+        self.table = pq.read_table(self.path) if _is_sound(self.path) else self._parts()
         names = self.table["shard"].cast(pa.large_string()).combine_chunks()  # may hold more than 2 GB
         numbers = names.dictionary_encode().indices.to_numpy()
         starts = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1)).tolist()  # where a shard begins
@@ -131,7 +142,7 @@ class Listing:
 
     def _parts(self) -> pa.Table:
         shards = self.run.record.get("dataset", {}).get("shards", [])
-        parts = [path for number in range(len(shards)) if (path := self.run.listing(number)).exists()]
+        parts = [path for number in range(len(shards)) if _is_sound(path := self.run.listing(number))]
         return pa.concat_tables([SCHEMA.empty_table(), *(pq.read_table(path) for path in parts)])
 
     def contents(self) -> str:
@@ -183,6 +194,7 @@ class Listing:
             table = self.table.set_column(place, "stamp", pa.array(stamps, pa.string()))
             with suppress(OSError):  # a run folder that cannot be written can be read all the same
                 write_table(self.path, table)
+                reseal(self.path)
 
 
 def holds(known: Known, file: File, digests: Digests) -> bool:

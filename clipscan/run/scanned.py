@@ -11,6 +11,7 @@ from clipscan.data.dataset import whole_name
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.run.folder import RunFolder, run_record
 from clipscan.run.listing import Changes, Digests, Listing, compare, files_of
+from clipscan.run.outputs import sound
 
 SCAN_AGAIN = "Put the files back, or scan again with --overwrite: what is the same is not embedded again"
 
@@ -26,6 +27,7 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
             f"{run.path} was made by an older clipscan, which did not record the files it read; scan again "
             "with --overwrite"
         )
+    sound(run / "listing.parquet")
     if not (run / "listing.parquet").exists():
         raise RunError(
             f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
@@ -65,7 +67,9 @@ class Scanned:
 
     def keys(self, shard: Shard) -> set[str]:
         """Keys of the embedded samples."""
-        table = pq.read_table(self.run.metadata(self.names[shard.name]), columns=["key"])
+        path = self.run.metadata(self.names[shard.name])
+        sound(path)
+        table = pq.read_table(path, columns=["key"])
         return set(table["key"].to_pylist())
 
     def verify(self, shard: Shard) -> None:

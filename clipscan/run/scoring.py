@@ -19,6 +19,7 @@ from clipscan.run.embedding import metadata, shard_rows, vectors
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.listing import Listing
+from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Panel
@@ -33,6 +34,7 @@ MISSING = {
     "hubs": "it has no graph of this k; clipscan knn makes one",
     "trusted": "no trusted model has seen it; clipscan scan --trusted-model NAME --trusted-pretrained TAG",
 }
+VECTORS = ("embeddings/img_emb", "embeddings/text_emb", "embeddings/metadata")
 ON_GPU = (
     10  # times as many, in either case: reckoned from the kernels' arithmetic, no GPU has measured it yet
 )
@@ -74,7 +76,7 @@ def graph_stage(
     run: RunFolder, dataset: Dataset | None, settings: Settings, progress: Progress, overwrite: bool = False
 ) -> None:
     """The exact graph, a table a shard; where it is not wanted or too large for "auto", run.json says why."""
-    image, _, counts = vectors(run, dataset)
+    image, _, counts = vectors(run, dataset, deep=False)
     if reason := _no_graph(settings, image.n):
         run.update(graph={"skipped": reason})
         progress.note(f"graph: {reason}")
@@ -84,7 +86,8 @@ def graph_stage(
     run.update(graph={"k": settings.k, "skipped": None})
     progress.stage("graph", "rows")
 
-    table = _tables(image, settings)
+    table = _tables(run, dataset, settings)
+    made_of = fingerprint(asked, run.contents("embed", "embeddings/img_emb"))
     start = 0
     for shard, count in enumerate(counts):
         stop = start + count
@@ -96,12 +99,12 @@ def graph_stage(
             return {"rows": stop - start, "backend": part.backend}
 
         if count:
-            run.task(f"graph-{shard:05d}", fingerprint(asked), work)
+            run.task(f"graph-{shard:05d}", made_of, work)
         start = stop
         progress.advance(stop, stop / image.n)
 
 
-def _tables(image: Rows, settings: Settings) -> Callable[[int, int], Neighbors]:
+def _tables(run: RunFolder, dataset: Dataset | None, settings: Settings) -> Callable[[int, int], Neighbors]:
     """A function (start, stop) -> the graph's table of these rows. Both ways give the same table: all rows at
     once take half the work, slices lose less when a long search is killed."""
     how: dict[str, Any] = {
@@ -110,12 +113,19 @@ def _tables(image: Rows, settings: Settings) -> Callable[[int, int], Neighbors]:
     }  # fmt: skip
 
     @cache
-    def whole() -> Neighbors | None:  # on the first call: a finished graph reads no vectors
+    def looked_through() -> Rows:  # on the first call: a finished graph reads no vectors
+        image, _, _ = vectors(run, dataset)
         check_rows(image, settings.threads)
+        return image
+
+    @cache
+    def whole() -> Neighbors | None:
+        image = looked_through()
         at_once = image.n <= AT_ONCE_ROWS * _speed(settings)
         return search(image, None, settings.k, **how) if at_once else None
 
     def table(start: int, stop: int) -> Neighbors:
+        image = looked_through()
         if (found := whole()) is not None:
             return Neighbors(found.distance[start:stop], found.index[start:stop], found.backend)
         own = np.arange(image.n, dtype=np.int64)
@@ -131,6 +141,7 @@ def has_graph(run: RunFolder) -> bool:
 
 def load_graph(run: RunFolder) -> Neighbors | None:
     """The finished graph of a run, None where it has none."""
+    sound(*(path for shard in _filled(run) for path in (run.distance(shard), run.index(shard))))
     if not has_graph(run):
         return None
 
@@ -151,7 +162,7 @@ def score_stage(
 ) -> None:
     """All local and pair scores of every sample, one table a shard. A row is known by (shard, key)."""
     scales = settings.check()
-    image, text, counts = vectors(run, dataset)
+    image, text, counts = vectors(run, dataset, deep=False)
     methods = [
         m for m in METHODS if (m != "iforest" or settings.method == m) and (text or m not in NEED_TEXT)
     ]
@@ -175,7 +186,11 @@ def score_stage(
 
     progress.stage("score", "rows")
     shards = [shard for shard, count in enumerate(counts) if count]
-    if not all(run.finished(f"score-{shard:05d}", fingerprint(asked)) for shard in shards):
+    made_of = fingerprint(
+        asked, run.contents("embed", *VECTORS), *(run.contents(beside) for beside in ("trusted", "graph"))
+    )
+    if not all(run.finished(f"score-{shard:05d}", made_of) for shard in shards):
+        image, text, _ = vectors(run, dataset)
         names = metadata(run, ["shard", "key"])
         ids = [f"{s}\t{k}" for s, k in zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True)]
         threads = settings.threads or cores()
@@ -206,7 +221,7 @@ def score_stage(
             return {"rows": stop - start}
 
         if count:
-            run.task(f"score-{shard:05d}", fingerprint(asked), work)
+            run.task(f"score-{shard:05d}", made_of, work)
         start = stop
         progress.advance(stop, stop / image.n)
 
@@ -226,6 +241,7 @@ def _beside(run: RunFolder, settings: Settings) -> dict[str, Any]:
 def read_scores(run: RunFolder) -> pa.Table:
     """All scores, in the order of the vectors."""
     paths = [run.scores(shard) for shard in _filled(run)]
+    sound(*paths)
     if not all(path.exists() for path in paths):
         raise RunError(f"{run.path} is not scored to its end; run: clipscan score {run.path}")
     # A shard in which all draws of a score agree has no spread column.

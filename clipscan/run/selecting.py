@@ -61,7 +61,8 @@ def select_stage(
         near = groups.num_rows - found.suspected
         return {"suspects": len(rows), "groups": near, "estimate": apart.record()}
 
-    marker = run.task("select-00000", fingerprint(asked, run.record["asked"]["score"]), work)
+    made_of = fingerprint(asked, run.record["asked"]["score"], *map(run.contents, ("graph", "score")))
+    marker = run.task("select-00000", made_of, work)
     run.update(counts={name: marker[name] for name in ("suspects", "groups")}, estimate=marker["estimate"])
 
 

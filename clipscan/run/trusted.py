@@ -20,6 +20,7 @@ from clipscan.run.earlier import forget
 from clipscan.run.embedding import Tick, each_shard, embedder, settings, shard_rows, storable
 from clipscan.run.files import write_array
 from clipscan.run.folder import RunFolder
+from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
 from clipscan.scores.local import pair_cosine
 
@@ -71,7 +72,9 @@ def trusted_model(run: RunFolder) -> str | None:
 def read_trusted(run: RunFolder) -> Array:
     """The column of all samples, [n], in the order of the vectors. RunError where it is not whole."""
     columns = []
-    for shard, count in enumerate(shard_rows(run)):
+    counts = shard_rows(run)
+    sound(*map(run.trusted, range(len(counts))))
+    for shard, count in enumerate(counts):
         path = run.trusted(shard)
         column = np.load(path, allow_pickle=False) if path.exists() else np.empty(0)
         if column.shape != (count,):
@@ -91,6 +94,7 @@ def _distances(run: RunFolder, number: int, embedded: Embedded) -> Array:
         value = {
             (storable(s.shard), storable(s.key)): d for s, d in zip(embedded.samples, distance, strict=True)
         }
+    sound(run.metadata(number))
     table = pq.read_table(run.metadata(number), columns=["shard", "key"])
     pairs = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
     return np.array([value.get(pair, np.nan) for pair in pairs], np.float64)

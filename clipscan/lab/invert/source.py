@@ -21,6 +21,7 @@ from clipscan.lab.invert.words import POOL, Floats, Words, unit
 from clipscan.run import RunFolder
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.folder import run_record
+from clipscan.run.outputs import sound
 
 Identity = tuple[str, str]  # (shard, key)
 
@@ -90,6 +91,7 @@ def read_group(run: Path, number: int) -> Group:
     if not path.exists():
         raise RunError(f"{run} has no groups.parquet; run clipscan scan to its end, or name a --caption")
     columns = ["group", "size", "members"]
+    sound(path)
     rows = pq.read_table(path, columns=columns, filters=[("group", "==", number)]).to_pylist()
     if not rows:
         known = pq.read_table(path, columns=["group"])["group"].to_pylist()

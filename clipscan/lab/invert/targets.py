@@ -11,6 +11,7 @@ from clipscan.embed.model import Encoder
 from clipscan.lab.invert.contest import Target
 from clipscan.lab.invert.source import Group
 from clipscan.lab.invert.words import Words, agreeing, controls, unit
+from clipscan.run.outputs import sound
 
 CAPTIONS = 64  # of a group, the commonest, that may count as its own
 
@@ -44,5 +45,6 @@ def control_targets(run: Path, words: Words, target: Target, count: int) -> list
 def _captions_of_groups(run: Path) -> set[str]:
     """One of these as a control might be another trigger's."""
     path = run / "groups.parquet"
+    sound(path)
     rows = pq.read_table(path, columns=["members"])["members"].to_pylist() if path.exists() else []
     return {member["caption"] for members in rows for member in members or () if member["caption"]}
