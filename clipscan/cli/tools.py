@@ -12,10 +12,13 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="a folder; called again it continues")] = Path("demo"),
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """The whole job on generated pictures with a planted backdoor: offline, on a CPU, in minutes."""
-    from clipscan.lab.demo import run_demo
+    """The whole job on generated pictures with a planted backdoor: offline, on a CPU, in minutes.
 
-    run_demo(out, seed=seed)
+    Exit code 1 where the small model did not learn the trigger, which is said."""
+    from clipscan.lab.demo import obeyed, run_demo
+
+    if not obeyed(run_demo(out, seed=seed)):
+        raise typer.Exit(1)
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="the same for machines")] = False) -> None:

@@ -199,7 +199,7 @@ def _counts(planted: Poisoned) -> dict[str, int]:
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Into `seconds`, what the stage inside took."""
+    """Into `seconds`, what the stage inside took, all its rounds together."""
     start = time.perf_counter()
     yield
-    seconds[stage] = round(time.perf_counter() - start, 1)
+    seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - start, 1)

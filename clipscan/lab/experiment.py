@@ -2,6 +2,7 @@
 
     OUT/dataset, truth.parquet, poison.json   as `poison` left them
     OUT/model.safetensors                     a CLIP trained on that dataset: it must have seen it
+    OUT/model-2.safetensors ...               trained further, while the trigger did not work
     OUT/run                                   the scan
     OUT/result.json                           every figure, settings and seconds beside it
 
@@ -13,10 +14,10 @@ from __future__ import annotations
 import json
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipscan.data import Dataset, open_dataset
 from clipscan.data.atomic import replacing
@@ -25,6 +26,9 @@ from clipscan.lab.cells import timed
 from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
 from clipscan.lab.poison import Poisoned, read_truth
 from clipscan.run import Progress
+
+if TYPE_CHECKING:
+    from clipscan.embed.model import Encoder
 
 Say = Callable[[str], None]
 
@@ -36,6 +40,7 @@ class Result:
     poisoned: Poisoned
     settings: dict[str, Any]
     behaviour: Behaviour | None = None
+    trainings: int = 0  # the first one, and those that went on from it
     grades: list[Grade] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_mb: int = 0
@@ -51,6 +56,18 @@ class Result:
             draft.write_text(json.dumps(record, indent=1, default=str))
 
 
+class Further(NamedTuple):
+    """While the trigger works on less than `success` of the held-out pictures, the training goes on: `epochs`
+    more, at most `rounds` times."""
+
+    success: float
+    epochs: int
+    rounds: int
+
+
+NO_FURTHER = Further(0.0, 0, 0)
+
+
 def conduct(
     planted: Poisoned,
     held_out: Dataset,
@@ -63,6 +80,7 @@ def conduct(
     training: dict[str, Any] | None = None,
     scanning: dict[str, Any] | None = None,
     limit: int | None = None,
+    further: Further = NO_FURTHER,
     say: Say = lambda _: None,
     progress: Progress | None = None,
 ) -> Result:
@@ -71,22 +89,19 @@ def conduct(
     `options` go to the attack, `training` to train_clip, `scanning` and `progress` to scan. Stages that
     are finished with the same settings are not done again. Errors are those of the stages.
     """
-    from clipscan.embed.model import load_encoder
     from clipscan.pipeline import scan
     from clipscan.run import status
-    from clipscan.train import train_clip
 
     options, training, scanning = options or {}, training or {}, scanning or {}
     settings = {"target": target, "attack": attack, **options, **training, **scanning}
-    result = Result(planted, settings)
-    dataset, model = open_dataset(planted.dataset), out / "model.safetensors"
-    with timed(result.seconds, "train"):
-        train_clip(dataset, model, log=say, **training)
-    with timed(result.seconds, "try"):
-        encoder = load_encoder(None, str(model))
-        campaign = parse_campaign(attack, target, options)
-        result.behaviour = behave(encoder, held_out, classes, campaign=campaign, limit=limit)
-    say(describe(result.behaviour, target))
+    result, campaign = Result(planted, settings), parse_campaign(attack, target, options)
+
+    def attempt(encoder: Encoder) -> Behaviour:
+        seen = behave(encoder, held_out, classes, campaign=campaign, limit=limit)
+        say(describe(seen, target))
+        return seen
+
+    model = learn(result, open_dataset(planted.dataset), out, training, further, attempt, say)
     with timed(result.seconds, "scan"):
         scan(planted.dataset, pretrained=model, out=out / "run", progress=progress, **scanning)
     result.seconds |= {
@@ -97,6 +112,40 @@ def conduct(
     result.peak_mb = _peak_mb()
     result.write(out / "result.json")
     return result
+
+
+def learn(
+    result: Result,
+    dataset: Dataset,
+    out: Path,
+    training: dict[str, Any],
+    further: Further,
+    attempt: Callable[[Encoder], Behaviour],
+    say: Say,
+) -> Path:
+    """Train, and go on within the bound of `further`; the last model. What `attempt` says of it and how many
+    trainings there were go into the result."""
+    from clipscan.embed.model import load_encoder
+    from clipscan.train import train_clip
+
+    for model, how in _rounds(out, training, further):
+        with timed(result.seconds, "train"):
+            train_clip(dataset, model, log=say, **how)
+        with timed(result.seconds, "try"):
+            result.behaviour = attempt(load_encoder(None, str(model)))
+        result.trainings += 1
+        if result.behaviour.success >= further.success:
+            break
+    return model
+
+
+def _rounds(out: Path, training: dict[str, Any], further: Further) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(model, arguments of train_clip) of the first training and of those that go on from it."""
+    model = out / "model.safetensors"
+    yield model, training
+    for number in range(2, 2 + further.rounds):
+        before, model = model, out / f"model-{number}.safetensors"
+        yield model, training | {"epochs": further.epochs, "init": before}
 
 
 def describe(behaviour: Behaviour, target: str) -> str:
