@@ -88,9 +88,8 @@ def wrong(self, *arguments):
 cuda.Engine.pairs = wrong
 """
 HANGING = """
-import time
-from clipscan.engine import cuda
-cuda.Engine.pairs = lambda *_: time.sleep(1e6)
+import os
+os.environ["CLIPSCAN_SIM_HANG"] = "3"  # the third kernel never ends
 """
 
 

@@ -78,6 +78,9 @@ class CpuEngine:
         with self._call("mean_cosine"):
             return cpu.mean_cosine(a, b, index, threads)
 
+    def interrupt(self):
+        self.interrupted = True  # its calls end soon by themselves
+
     @contextlib.contextmanager
     def _call(self, call):
         assert self._one_at_a_time.acquire(blocking=False), "two calls at a time on one device"

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-Wno-unknown-pragmas", "-DCLIPSCAN_SIM"]
-SETTINGS = ("SEED", "MEMORY", "DEVICES", "CAPABILITY", "FAIL")
+SETTINGS = ("SEED", "MEMORY", "DEVICES", "CAPABILITY", "FAIL", "BLOCK", "HANG")
 
 # What is said about each mistake; "noticed" where only its result shows it.
 MISTAKES = {

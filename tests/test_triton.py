@@ -8,6 +8,7 @@ kernels for GPUs that are not here is tested in either case.
 import dataclasses
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -465,6 +466,41 @@ def test_mean_cosine_is_that_of_the_definition(engine):
 
 
 # ---- refusals
+
+
+class NeverDone:
+    """An event behind a kernel that hangs; `looks` at it are counted, and the third has `then` happen."""
+
+    then, looks = staticmethod(lambda: None), 0
+
+    def record(self):
+        pass
+
+    def query(self):
+        NeverDone.looks += 1
+        if NeverDone.looks == 3:
+            NeverDone.then()
+        return False
+
+
+@pytest.mark.parametrize("heard", ["here", "by another thread"])
+def test_a_wait_for_a_kernel_that_hangs_ends_when_it_is_asked_to(monkeypatch, heard):
+    waiting = triton._kernels("waiting")
+    monkeypatch.setattr(torch.cuda, "Event", NeverDone)
+    monkeypatch.setattr(NeverDone, "looks", 0)
+    if heard == "here":
+        monkeypatch.setattr(NeverDone, "then", staticmethod(lambda: signal.raise_signal(signal.SIGINT)))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    else:
+        monkeypatch.setattr(NeverDone, "then", staticmethod(lambda: waiting.asked.add("cuda:0")))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            waiting.rest(torch.device("cuda:0"))
+    finally:
+        waiting.asked.clear()
+        if heard == "here":
+            signal.signal(signal.SIGINT, before)
+    assert 3 <= NeverDone.looks < 1000
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -84,11 +84,11 @@ class Engine:
         if filter == "wgmma" and not newest:
             raise InputError(f"the wgmma kernel is for compute capability 9.0, not {self._device.capability}")
         self._wgmma = newest if filter == "auto" else filter == "wgmma"
-        self.default_memory = self.room_for_rows = int(SHARE * self._device.free_memory())
+        self.default_memory = self.room_for_rows = int(SHARE * self._free())
 
     def load(self, rows: Rows, book: Codebook) -> Any:
         host, capsules = self._parts(rows)
-        room = min(self.room_for_rows, int(SHARE * self._device.free_memory()))
+        room = min(self.room_for_rows, int(SHARE * self._free()))
         return self._call(lambda: self._cuda.load(self._device, host, capsules, *book, room, cores()))
 
     def hash_rows(self, rows: Rows) -> Array:
@@ -162,12 +162,18 @@ class Engine:
     def mean_cosine(self, a: Array, b: Array, index: Array, threads: int) -> Array:
         return _core.mean_cosine(a, b, index, threads)
 
+    def interrupt(self) -> None:
+        self._device.interrupt()
+
     def _parts(self, rows: Rows) -> tuple[list[Array], list[Any]]:
         """The rows on the host, or as DLPack capsules for this engine's stream."""
         here = rows.on_device(self._device.number)
         if here is None:
             return rows.sources(), []
         return [], [part.__dlpack__(stream=self._device.stream) for part in here]
+
+    def _free(self) -> int:
+        return self._call(self._device.free_memory)  # type: ignore[no-any-return]
 
     def _with_less(self, search: Callable[[int], T], memory: int) -> T:
         """Once more with half the memory where the device has not as much as it promised."""
@@ -183,7 +189,7 @@ class Engine:
             return call()
         except self._cuda.OutOfMemory as error:
             raise BackendError(
-                f"{self.name}: {error}; {self._device.free_memory()} bytes are free. Free some, give a "
+                f"{self.name}: {error}; {self._free()} bytes are free. Free some, give a "
                 "smaller max_memory=, or use backend='cpu'"
             ) from error
         except self._cuda.Error as error:

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -147,12 +147,29 @@ class Devices:
             if len(seats) == 1:  # in the calling thread, the one that Ctrl-C reaches
                 self._drive(search, seats[0], memory, counts)
                 continue
-            with ThreadPoolExecutor(LANES * len(seats), "clipscan-device") as pool:
-                try:
-                    _watch([pool.submit(self._drive, search, s, memory, counts) for s in LANES * seats])
-                except BaseException:  # an error of a lane, which stopped the others already, or Ctrl-C here
-                    search.queue.stop()
-                    raise
+            lanes = {_lane(self._drive, search, s, memory, counts): s for s in LANES * seats}
+            try:
+                _watch(lanes)
+            except (
+                BaseException
+            ) as reason:  # a lane's error, which stopped the others already, or Ctrl-C here
+                search.queue.stop()
+                self._wind_up(lanes, interrupted=isinstance(reason, KeyboardInterrupt))
+                raise
+
+    def _wind_up(self, lanes: Mapping[Future[None], _Seat], interrupted: bool) -> None:
+        """Until all lanes have ended. A second Ctrl-C leaves behind those that do not, and their devices."""
+        try:
+            while left := [lane for lane in lanes if not lane.done()]:
+                if interrupted:  # again and again: a lane may have been between two calls
+                    for lane in left:
+                        lanes[lane].engine.interrupt()
+                wait(left, LOOK_UP)
+        except KeyboardInterrupt:
+            for lane in left:
+                reason = DeviceLost("it was left to a call that did not end when it was interrupted")
+                self._lose(lanes[lane].engine, reason)
+            raise
 
     def _drive(self, search: _Search, seat: _Seat, memory: int | None, counts: Counts) -> None:
         """A lane: until no task is left, or the device."""
@@ -346,6 +363,22 @@ class _Between:
             return
         for table, part in zip(self.tables, found, strict=True):
             table[0][begin:end], table[1][begin:end] = part
+
+
+def _lane(drive: Callable[..., None], *arguments: Any) -> Future[None]:
+    """drive(*arguments) in a thread that the end of Python does not wait for."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            drive(*arguments)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name="clipscan-device", daemon=True).start()
+    return future
 
 
 def _watch(lanes: Iterable[Future[None]]) -> None:

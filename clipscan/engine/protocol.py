@@ -15,7 +15,8 @@ Table = tuple[Array, Array]  # distance [rows, k] float32, index [rows, k] int64
 
 
 class Engine(Protocol):
-    """One device. Calls come one at a time, but from several threads. One that fails raises DeviceLost."""
+    """One device. Calls come one at a time, but from several threads. One that fails raises DeviceLost; one
+    of the main thread ends at Ctrl-C."""
 
     name: str  # "cuda:0"
     default_memory: int  # bytes to work in where nobody says
@@ -73,6 +74,9 @@ class Engine(Protocol):
 
     def mean_cosine(self, a: Array, b: Array, index: Array, threads: int) -> Array:
         """As engine/reference.py:mean_cosine."""
+
+    def interrupt(self) -> None:
+        """From another thread: the call in hand shall end soon, and raise."""
 
 
 class Backend(Protocol):

@@ -1,5 +1,7 @@
 #include "arrays.h"
 
+#include "on_device.h"
+
 namespace gpu {
 
 namespace {
@@ -60,12 +62,11 @@ pybind11::array DeviceArray::numpy() const {
   pybind11::array out(type, shape);
   void* const to = out.mutable_data();
   const size_t bytes = size_t(out.nbytes());
-  {
-    pybind11::gil_scoped_release release;
-    use(device_->number);
-    to_host(to, data_, bytes, device_->stream);
-    synchronize(device_->stream);
-  }
+  on_device(device_, [out, to, bytes, from = data_, owner = owner_, device = device_](const StopFlag&) {
+    use(device->number);
+    device->download(to, from, bytes);
+    return true;
+  });
   return out;
 }
 

@@ -3,9 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "../interruptible.h"
 #include "../python_arrays.h"
 #include "arrays.h"
+#include "on_device.h"
 #include "search.h"
 
 namespace py = pybind11;
@@ -38,11 +38,11 @@ Input as_input(const py::list& host, const py::list& capsules, int64_t d, std::v
 
 Held load(const DevicePtr& device, const py::list& host, const py::list& capsules, const Array<float>& centre,
           const Array<float>& sign, float gain, int64_t room, int threads) {
-  const Codebook book = as_book(centre, sign, gain);
   auto borrowed = std::make_shared<std::vector<Borrowed>>();
   const Input input = as_input(host, capsules, centre.size(), *borrowed);
-  LoadedPtr rows = interruptible(
-      [&](const StopFlag& stop) { return std::make_shared<const Loaded>(device, input, book, room, threads, stop); });
+  LoadedPtr rows = on_device(device, [=, book = as_book(centre, sign, gain), keep = std::pair(host, borrowed)](const StopFlag& stop) {
+    return std::make_shared<const Loaded>(device, input, book, room, threads, stop);
+  });
   return {rows, host, borrowed};
 }
 
@@ -61,15 +61,16 @@ SearchTask as_task(int64_t k, int64_t memory, int threads, bool wgmma, const Sto
 
 py::tuple pairs(const Held& held, std::pair<int64_t, int64_t> a, std::pair<int64_t, int64_t> b, int64_t k,
                 const Maybe<float>& limit_a, const Maybe<float>& limit_b, int64_t memory, int threads, bool wgmma) {
-  const Loaded& rows = *held.rows;
-  Counts counts;
-  auto tables = interruptible([&](const StopFlag& stop) {
-    return search_pairs(as_task(k, memory, threads, wgmma, stop), rows, {a.first, a.second}, {b.first, b.second},
-                        data_or_null(limit_a), data_or_null(limit_b), counts);
+  const DevicePtr device = held.rows->device();
+  auto [tables, counts] = on_device(device, [=](const StopFlag& stop) {
+    Counts counts;
+    auto tables = search_pairs(as_task(k, memory, threads, wgmma, stop), *held.rows, {a.first, a.second}, {b.first, b.second},
+                               data_or_null(limit_a), data_or_null(limit_b), counts);
+    return std::pair(std::move(tables), counts);
   });
   py::object second = py::none();
-  if (tables.second.distance) second = as_tuple(rows.device(), std::move(tables.second), b.second - b.first, k);
-  return py::make_tuple(as_tuple(rows.device(), std::move(tables.first), a.second - a.first, k), second, counts.passed,
+  if (tables.second.distance) second = as_tuple(device, std::move(tables.second), b.second - b.first, k);
+  return py::make_tuple(as_tuple(device, std::move(tables.first), a.second - a.first, k), second, counts.passed,
                         counts.measured);
 }
 
@@ -78,10 +79,11 @@ py::tuple between(const Held& queries, const Held& reference, std::pair<int64_t,
                   const std::vector<std::pair<int64_t, int64_t>>& spans, int64_t memory, int threads, bool wgmma) {
   std::vector<Range> ranges;
   for (const auto& [begin, end] : spans) ranges.push_back({begin, end});
-  Counts counts;
-  auto found = interruptible([&](const StopFlag& stop) {
-    return search_between(as_task(k, memory, threads, wgmma, stop), *queries.rows, *reference.rows, {block.first, block.second},
-                          data_or_null(query_id), data_or_null(reference_id), ranges, counts);
+  auto [found, counts] = on_device(reference.rows->device(), [=](const StopFlag& stop) {
+    Counts counts;
+    auto found = search_between(as_task(k, memory, threads, wgmma, stop), *queries.rows, *reference.rows, {block.first, block.second},
+                                data_or_null(query_id), data_or_null(reference_id), ranges, counts);
+    return std::pair(std::move(found), counts);
   });
   py::list tables;
   for (Table& table : found)
@@ -89,51 +91,62 @@ py::tuple between(const Held& queries, const Held& reference, std::pair<int64_t,
   return py::make_tuple(tables, counts.passed, counts.measured);
 }
 
-// Tables and columns on the host, or (given as capsules) on the device.
-py::dict density_of(const DevicePtr& device, const py::object& distance, const py::object& index, int64_t n, int64_t k,
-                    const Maybe<double>& kdist, const Maybe<double>& lid, const Maybe<double>& lrd) {
+// A table on the host, or (given as capsules) on the device; columns on the host, or none.
+struct DensityInput {
+  Maybe<float> distance;
+  Maybe<int64_t> index;
+  Maybe<double> columns[3];  // kdist, lid, lrd of the reference's rows
   std::vector<Borrowed> borrowed;
+};
+
+void density_on(const DevicePtr& device, const DensityInput& input, int64_t n, int64_t k, const std::vector<double*>& to) {
+  use(device->number);
   Buffer<float> distances;
   Buffer<int64_t> indices;
   DensityTask task{};
   task.n = n, task.k = int(k);
-  use(device->number);
-  if (py::isinstance<py::capsule>(distance)) {
-    borrowed.emplace_back(py::cast<py::capsule>(distance)), borrowed.emplace_back(py::cast<py::capsule>(index));
-    task.distance = borrowed[0].dense<float>(), task.index = borrowed[1].dense<int64_t>();
+  if (!input.borrowed.empty()) {
+    task.distance = input.borrowed[0].dense<float>(), task.index = input.borrowed[1].dense<int64_t>();
   } else {
     distances = Buffer<float>(device, n * k), indices = Buffer<int64_t>(device, n * k);
-    distances.upload(py::cast<Array<float>>(distance).data(), n * k);
-    indices.upload(py::cast<Array<int64_t>>(index).data(), n * k);
+    distances.upload(input.distance->data(), n * k), indices.upload(input.index->data(), n * k);
     task.distance = distances.data(), task.index = indices.data();
   }
-  constexpr const char* NAMES[] = {"kdist", "lid", "lid_mom", "lrd", "lof", "slof", "dao", "logdao"};
   double** const columns[] = {&task.kdist, &task.lid, &task.lid_mom, &task.lrd, &task.lof, &task.slof, &task.dao, &task.logdao};
   Buffer<double> values(device, 8 * n), reference[3];
   for (int c = 0; c < 8; ++c) *columns[c] = values.data() + c * n;
-  const Maybe<double>* const given[] = {&kdist, &lid, &lrd};
   const double** const wanted[] = {&task.reference_kdist, &task.reference_lid, &task.reference_lrd};
   double* const own[] = {task.kdist, task.lid, task.lrd};
   for (int c = 0; c < 3; ++c) {
     *wanted[c] = own[c];  // without a reference the table's rows are their own
-    if (!*given[c]) continue;
-    reference[c] = Buffer<double>(device, (*given[c])->size());
-    reference[c].upload((*given[c])->data(), (*given[c])->size());
+    if (!input.columns[c]) continue;
+    reference[c] = Buffer<double>(device, input.columns[c]->size());
+    reference[c].upload(input.columns[c]->data(), input.columns[c]->size());
     *wanted[c] = reference[c].data();
+  }
+  density(task, device->stream);
+  for (int c = 0; c < 8; ++c) device->download(to[c], *columns[c], size_t(n) * sizeof(double));
+}
+
+py::dict density_of(const DevicePtr& device, const py::object& distance, const py::object& index, int64_t n, int64_t k,
+                    const Maybe<double>& kdist, const Maybe<double>& lid, const Maybe<double>& lrd) {
+  const auto input = std::make_shared<DensityInput>(DensityInput{{}, {}, {kdist, lid, lrd}, {}});
+  if (py::isinstance<py::capsule>(distance)) {
+    input->borrowed.emplace_back(py::cast<py::capsule>(distance)), input->borrowed.emplace_back(py::cast<py::capsule>(index));
+  } else {
+    input->distance = py::cast<Array<float>>(distance), input->index = py::cast<Array<int64_t>>(index);
   }
   py::dict out;
   std::vector<double*> to;
-  for (int c = 0; c < 8; ++c) {
+  for (const char* name : {"kdist", "lid", "lid_mom", "lrd", "lof", "slof", "dao", "logdao"}) {
     Array<double> column(n);
     to.push_back(column.mutable_data());
-    out[NAMES[c]] = column;
+    out[name] = column;
   }
-  {
-    py::gil_scoped_release release;
-    density(task, device->stream);
-    for (int c = 0; c < 8; ++c) to_host(to[c], *columns[c], size_t(n) * sizeof(double), device->stream);
-    synchronize(device->stream);
-  }
+  on_device(device, [=, keep = out](const StopFlag&) {
+    density_on(device, *input, n, k, to);
+    return true;
+  });
   return out;
 }
 
@@ -156,6 +169,8 @@ PYBIND11_MODULE(MODULE_NAME, m) {
       py::set_error(out_of_memory, it.what());
     } catch (const Error& it) {
       py::set_error(error, it.what());
+    } catch (const Stopped&) {  // by Device.interrupt, from the thread that heard of it
+      PyErr_SetNone(PyExc_KeyboardInterrupt);
     }
   });
   m.attr("MAX_K") = gpu::MAX_K;
@@ -177,10 +192,13 @@ PYBIND11_MODULE(MODULE_NAME, m) {
       .def_property_readonly("name", [](const Device& d) { return d.facts.name; })
       .def_property_readonly("capability", [](const Device& d) { return std::pair(d.facts.major, d.facts.minor); })
       .def_property_readonly("stream", [](const Device& d) { return reinterpret_cast<uintptr_t>(d.stream); })
-      .def("free_memory", [](const Device& d) {
-        use(d.number);
-        trim();
-        return free_memory();
+      .def("interrupt", &Device::interrupt)
+      .def("free_memory", [](const DevicePtr& device) {
+        return on_device(device, [=](const StopFlag&) {
+          use(device->number);
+          trim();
+          return free_memory();
+        });
       });
   py::class_<DeviceArray>(m, "DeviceArray", py::module_local())
       .def_property_readonly("shape", [](const DeviceArray& a) { return py::tuple(py::cast(a.shape)); })
@@ -193,7 +211,7 @@ PYBIND11_MODULE(MODULE_NAME, m) {
       .def_property_readonly("d", [](const Held& h) { return h.rows->d(); })
       .def_property_readonly("on_device", [](const Held& h) { return h.rows->on_device(); })
       .def("first_of", [](const Held& h, int threads) -> py::object {
-        const auto first = interruptible([&](const StopFlag& stop) { return h.rows->first_of(threads, stop); });
+        const auto first = on_device(h.rows->device(), [=](const StopFlag& stop) { return h.rows->first_of(threads, stop); });
         if (!first) return py::none();
         return Array<uint32_t>(py::ssize_t(first->size()), first->data());
       })
@@ -207,14 +225,16 @@ PYBIND11_MODULE(MODULE_NAME, m) {
       })
       .def("select", [](const Held& h, const Array<uint32_t>& positions) {
         const std::vector<uint32_t> which(positions.data(), positions.data() + positions.size());
-        return Held{std::make_shared<const Loaded>(h.rows, which), h.keep, h.borrowed};
+        const LoadedPtr some =
+            on_device(h.rows->device(), [=](const StopFlag&) { return std::make_shared<const Loaded>(h.rows, which); });
+        return Held{some, h.keep, h.borrowed};
       });
   m.def("load", &load, py::arg("device"), py::arg("host"), py::arg("capsules"), py::arg("centre"), py::arg("sign"),
         py::arg("gain"), py::arg("room"), py::arg("threads"));
   m.def("hash_rows", [](const DevicePtr& device, const py::list& capsules, int64_t d) {
-    std::vector<Borrowed> borrowed;
-    const Input input = as_input(py::list(), capsules, d, borrowed);
-    const auto hash = interruptible([&](const StopFlag&) { return hash_rows(device, input); });
+    const auto borrowed = std::make_shared<std::vector<Borrowed>>();
+    const Input input = as_input(py::list(), capsules, d, *borrowed);
+    const auto hash = on_device(device, [=, keep = borrowed](const StopFlag&) { return hash_rows(device, input); });
     return Array<uint64_t>(py::ssize_t(hash.size()), hash.data());
   }, py::arg("device"), py::arg("capsules"), py::arg("d"));
   m.def("least_row_memory", &least_row_memory, py::arg("k"));

@@ -71,7 +71,7 @@ Loaded::Loaded(LoadedPtr whole, const std::vector<uint32_t>& positions)
   which_here_ = Buffer<uint32_t>(device_, n_);
   which_here_.upload(which_);
   own_ = base().select(which_here_.data(), n_);
-  synchronize(device_->stream);
+  device_->wait();
 }
 
 Codes Loaded::codes() const { return own_.codes; }
@@ -119,7 +119,7 @@ void Loaded::take_originals(int64_t room) {
   part_count_ = int(parts.size());
   parts_ = Buffer<Part>(device_, part_count_);
   parts_.upload(parts);
-  synchronize(device_->stream);  // `parts` is read until here
+  device_->wait();  // `parts` is read until here
 }
 
 void Loaded::encode_rows(const Codebook& book, int threads, const StopFlag& stop) {
@@ -148,7 +148,7 @@ void Loaded::encode_rows(const Codebook& book, int threads, const StopFlag& stop
       char* const from = pinned + half * step * row_bytes;
       char* const to = originals_ ? originals_.data() + begin * row_bytes : staged.data() + half * step * row_bytes;
       pack(input_.host, type, begin, end, from, threads);
-      if (turn) synchronize(device_->stream);
+      if (turn) device_->wait();
       to_device(to, from, size_t((end - begin) * row_bytes), device_->stream);
       parts[half] = {to, type, 0, end - begin, row_bytes, size_of(type)};
       to_device(part.data() + half, &parts[half], sizeof(Part), device_->stream);
@@ -156,7 +156,7 @@ void Loaded::encode_rows(const Codebook& book, int threads, const StopFlag& stop
       task.first = begin, task.count = end - begin;
       encode(task, device_->stream);
     }
-    synchronize(device_->stream);
+    device_->wait();
   }
 }
 

@@ -1,21 +1,14 @@
 // Rows made ready for searches on one device: their codes, and the originals where they lie.
 #pragma once
-#include <atomic>
 #include <cmath>
 #include <optional>
 
 #include "../codes.h"
-#include "../knn.h"
 #include "../source.h"
 #include "kernels.h"
 #include "memory.h"
 
 namespace gpu {
-
-using StopFlag = std::atomic<bool>;
-inline void check(const StopFlag& stop) {
-  if (stop.load(std::memory_order_relaxed)) throw Stopped{};
-}
 
 inline float up(double x) { return std::nextafter(float(x), INFINITY); }  // a float that is not below x
 

@@ -1,12 +1,23 @@
 // One device at work, and memory on it that frees itself.
 #pragma once
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <memory>
+#include <thread>
 #include <vector>
 
+#include "../knn.h"
 #include "device.h"
 
 namespace gpu {
+
+using StopFlag = std::atomic<bool>;
+inline void check(const StopFlag& stop) {
+  if (stop.load(std::memory_order_relaxed)) throw Stopped{};
+}
+
+constexpr size_t STAGED = 64 << 10;  // bytes that the driver takes from pageable memory without waiting for the stream
 
 // A device as one engine uses it: its own stream, on which everything is put in order.
 class Device {
@@ -16,14 +27,44 @@ class Device {
     stream = stream_create();
   }
   ~Device() {
-    if (staging_) release_pinned(staging_);
+    if (staging_ && rests()) release_pinned(staging_);  // which waits for the device
     stream_destroy(stream);
   }
   Device(const Device&) = delete;
 
+  // Before a call: nobody wants it to end yet.
+  void begin() {
+    if (left)
+      throw Error("device " + std::to_string(number) + " is left to a call that did not end when it was interrupted; start Python anew");
+    stop = false;
+  }
+  void interrupt() { stop = true; }
+
+  // Until all that was put on the stream is done, or `stop`. Looks again and again: a wait inside the driver cannot be ended,
+  // and a kernel that hangs would keep this thread for ever.
+  void wait() const {
+    using Clock = std::chrono::steady_clock;
+    constexpr std::chrono::microseconds EAGER{100}, LONGEST{1000};
+    const auto start = Clock::now();
+    while (!idle(stream)) {
+      check(stop);
+      const auto waited = Clock::now() - start;
+      if (waited < EAGER) std::this_thread::yield();
+      else std::this_thread::sleep_for(std::min<Clock::duration>(waited / 32, LONGEST));  // so it costs 3 % of a wait, at most
+    }
+  }
+
+  // To memory that is not pinned: a copy there waits inside the driver for what was put on the stream before.
+  void download(void* to, const void* from, size_t bytes) const {
+    wait();
+    to_host(to, from, bytes, stream);
+    wait();
+  }
+
   // Pinned memory of the host, `bytes` of it, the same from call to call: to ask for it takes longer than to fill it.
   char* staging(size_t bytes) {
     if (bytes > staging_bytes_) {
+      wait();
       if (staging_) release_pinned(staging_);
       staging_ = nullptr, staging_bytes_ = 0;
       staging_ = static_cast<char*>(allocate_pinned(bytes));
@@ -35,8 +76,17 @@ class Device {
   const int number;
   const Facts facts;
   Stream stream;
+  StopFlag stop{false};  // the call in hand shall end
+  StopFlag left{false};  // the call in hand did not, and nobody waits for it any more
 
  private:
+  bool rests() const {
+    try {
+      return !left && idle(stream);
+    } catch (const Error&) {
+      return false;
+    }
+  }
   char* staging_ = nullptr;
   size_t staging_bytes_ = 0;
 };
@@ -64,13 +114,16 @@ class Buffer {
   explicit operator bool() const { return data_ != nullptr; }
 
   void fill(uint8_t value) { gpu::fill(data_, value, size_t(count_) * sizeof(T), device_->stream); }
-  void upload(const T* from, int64_t count) { to_device(data_, from, size_t(count) * sizeof(T), device_->stream); }
+  void upload(const T* from, int64_t count) {
+    const size_t bytes = size_t(count) * sizeof(T);
+    if (bytes > STAGED) device_->wait();
+    to_device(data_, from, bytes, device_->stream);
+  }
   void upload(const std::vector<T>& from) { upload(from.data(), int64_t(from.size())); }
 
   // Waits for the device.
   void download(T* to, int64_t count, int64_t first = 0) const {
-    to_host(to, data_ + first, size_t(count) * sizeof(T), device_->stream);
-    synchronize(device_->stream);
+    device_->download(to, data_ + first, size_t(count) * sizeof(T));
   }
   std::vector<T> download(int64_t count) const {
     std::vector<T> out(static_cast<size_t>(count));

@@ -46,7 +46,7 @@ class Side {
       known.upload(distance, range.size());
     }
     gpu::reset(state, known.data(), rows.units(), rows.device()->stream);
-    synchronize(rows.device()->stream);  // `distance` is the caller's
+    rows.device()->wait();  // `distance` is the caller's
   }
 
   Table table(int64_t origin) const {
@@ -113,7 +113,7 @@ class Search {
       rows.upload(list), which.upload(positions);
       some = side.rows.select(which.data(), int64_t(list.size()));
       filter_task.rows = some.codes, filter_task.row_end = int64_t(list.size()), filter_task.which = which.data();
-      synchronize(device_->stream);  // the lists are the host's until here
+      device_->wait();  // the lists are the host's until here
     }
     const int64_t most = std::max<int64_t>(side.state.room / 2, 1);
     for (int64_t begin = columns.begin; begin < columns.end; piece *= 2) {
@@ -172,7 +172,7 @@ void Search::measure_on_host(const Side& side, const Loaded& reference, std::vec
     };
     exchange([&](void* here, void* there, size_t bytes) { to_host(here, there, bytes, device_->stream); });
     to_host(waiting.data(), side.state.waiting + first * room, size_t(rows * room) * 8, device_->stream);
-    synchronize(device_->stream);
+    device_->wait();
 
     parallel_rows(int64_t(to - from), 16, task_.threads, [&](int64_t begin, int64_t end) {
       std::vector<float> x(d), y(4 * d);
@@ -199,7 +199,7 @@ void Search::measure_on_host(const Side& side, const Loaded& reference, std::vec
       }
     });
     exchange([&](void* here, void* there, size_t bytes) { to_device(there, here, bytes, device_->stream); });
-    synchronize(device_->stream);
+    device_->wait();
   }
 }
 
@@ -265,7 +265,7 @@ std::pair<Table, Table> search_pairs(const SearchTask& task, const Loaded& rows,
   }
   std::pair<Table, Table> out{left.table(0), self ? Table{} : right.table(0)};
   search.add_to(counts);
-  synchronize(rows.device()->stream);
+  rows.device()->wait();
   return out;
 }
 
@@ -294,7 +294,7 @@ std::vector<Table> search_between(const SearchTask& task, const Loaded& queries,
     done = span.end;
   }
   search.add_to(counts);
-  synchronize(device->stream);
+  device->wait();
   return out;
 }
 

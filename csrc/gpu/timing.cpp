@@ -57,7 +57,7 @@ class Timing {
     Buffer<float> all(device_, n_);
     all.upload(std::vector<float>(size_t(n_), distance));
     reset(state_, all.data(), rows_->units(), device_->stream);
-    synchronize(device_->stream);
+    device_->wait();
   }
 
   // Rows against the columns of a band of steps, from `distance` on. both: each pair once and for both rows, else all
@@ -110,7 +110,7 @@ class Timing {
     const auto took = timed(warm, rounds, restore, [&] { gpu::refine(it, device_->stream); });
     const auto measured = totals_.download(2)[1];
     restore();
-    synchronize(device_->stream);
+    device_->wait();
     return {took, int64_t(measured)};
   }
 
@@ -165,7 +165,9 @@ class Timing {
       prepare();
       const Mark from = mark(device_->stream);
       run();
-      const float took = milliseconds(from, mark(device_->stream));
+      const Mark to = mark(device_->stream);
+      device_->wait();
+      const float took = milliseconds(from, to);
       if (r >= warm) out.push_back(took);
     }
     return out;

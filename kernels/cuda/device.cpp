@@ -85,7 +85,12 @@ void stream_wait(Stream stream, Stream other) {
   check(cudaEventDestroy(event), "destroying an event");
 }
 
-void synchronize(Stream stream) { check(cudaStreamSynchronize(native(stream)), "waiting for the device"); }
+bool idle(Stream stream) {
+  const cudaError_t code = cudaStreamQuery(native(stream));
+  if (code == cudaErrorNotReady) return false;
+  check(code, "waiting for the device");
+  return true;
+}
 
 void wait_for_everything() { check(cudaDeviceSynchronize(), "waiting for the device"); }
 

@@ -49,7 +49,7 @@ size_t free_memory();
 Stream stream_create();
 void stream_destroy(Stream stream);
 void stream_wait(Stream stream, Stream other);  // what is put on `stream` from here on waits for `other`
-void synchronize(Stream stream);
+bool idle(Stream stream);  // whether all that was put on it is done
 void wait_for_everything();  // on this thread's device, whatever stream it is on
 
 void* allocate(size_t bytes, Stream stream);  // never null
@@ -58,6 +58,8 @@ void trim();  // what was released goes back to the device; until then it is kep
 void* allocate_pinned(size_t bytes);          // on the host
 void release_pinned(void* memory);
 
+// From and to pageable memory these wait, inside the driver, for what was put on the stream before: to_host always, to_device
+// for more than 64 KiB. Whoever must stay in charge waits first (csrc/gpu/memory.h).
 void to_device(void* to, const void* from, size_t bytes, Stream stream);
 void to_host(void* to, const void* from, size_t bytes, Stream stream);
 void between_devices(void* to, const void* from, size_t bytes, Stream stream);  // or within one

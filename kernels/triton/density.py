@@ -15,6 +15,8 @@ import torch
 from clipscan.engine.neighbors import Array
 from clipscan.engine.reference import MAX_LID, MAX_SCORE
 
+from . import waiting
+
 BLOCK = 1 << 22  # numbers of a table looked at together: a dozen float64 arrays of that size at most
 TINY = torch.finfo(torch.float64).tiny
 
@@ -53,6 +55,7 @@ def density(
         return _ratios(own, own_lrd, kdist[o], lid[o], lrd[o], there)
 
     out |= dict(zip(("lof", "slof", "dao", "logdao"), each_block(ratios), strict=True))
+    waiting.rest(device)
     return {name: column.cpu().numpy() for name, column in out.items()}
 
 

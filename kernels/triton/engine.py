@@ -17,7 +17,7 @@ from clipscan.engine.limits import Counts
 from clipscan.engine.protocol import Span, Table
 from clipscan.errors import BackendError, DeviceLost
 
-from . import copies, density, loaded, search
+from . import copies, density, loaded, search, waiting
 from .loaded import Loaded, to_device
 from .sizes import Sizes, of_device
 
@@ -38,6 +38,7 @@ def _guarded(method: Callable[..., T]) -> Callable[..., T]:
     @functools.wraps(method)
     def call(self: Engine, *arguments: Any) -> T:
         on = torch.cuda.device(self.device) if self.device.type == "cuda" else INTERPRETER
+        waiting.asked.discard(self.name)
         try:
             with on:
                 return method(self, *arguments)
@@ -86,8 +87,12 @@ class Engine:
         kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return int(torch.cuda.mem_get_info(self.device)[0]) + kept
 
+    def interrupt(self) -> None:
+        waiting.asked.add(self.name)
+
     @_guarded
     def first_of(self, held: Loaded) -> Array | None:
+        waiting.rest(self.device)
         first = copies.first_of(held.hashes, held.d, held.take)
         if bool((first == torch.arange(held.n, device=first.device)).all()):
             return None

@@ -21,6 +21,7 @@ import torch
 import triton
 import triton.language as tl
 
+from . import waiting
 from .sizes import Sizes
 from .state import Side
 
@@ -232,7 +233,8 @@ def filter(
         crowds = torch.zeros(1, dtype=torch.int32, device=device)
         arguments = (*codes, rows.state, columns.state, *ids, *spans, rows.room, *some, crowded, crowds)
         filter_tiles[(tiles,)](*arguments, SIDE=sizes.tile, CROWDED=False, num_warps=sizes.warps, **fixed)
-        parts = crowds.item() * (sizes.tile // sizes.part) ** 2  # waits, so that Ctrl-C is heard in between
+        waiting.rest(device)
+        parts = crowds.item() * (sizes.tile // sizes.part) ** 2
         if parts:
             filter_tiles[(parts,)](
                 *arguments, SIDE=sizes.part, CROWDED=True, num_warps=sizes.part_warps, **fixed

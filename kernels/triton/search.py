@@ -19,7 +19,7 @@ import torch
 from clipscan.engine.arrays import Array
 from clipscan.engine.limits import Counts
 
-from . import refine
+from . import refine, waiting
 from .filter import Walk, filter
 from .loaded import Loaded
 from .refine import FINISH, SETTLE, TIGHTEN
@@ -158,6 +158,7 @@ class Search:
         refine.launch_tighten(side, other, lines, mode, self._sizes)
         wanted, lost = listed(state.wanted), listed(state.lost)
         numbers = [before, wanted.sum(), (listed(state.count) * (wanted > 0)).max(), lost.sum()]
+        waiting.rest(self._device)
         passed, measured, reach, losers = torch.stack(numbers).tolist()
         self._counts.passed += passed
         self._counts.measured += measured
@@ -201,6 +202,7 @@ def table(side: Side, origin: int) -> tuple[Array, Array]:
     """distance [n, k] float32, index [n, k] int64 counted from `origin`, ordered; nobody is (+inf, -1)."""
     distance, index = np.empty((side.n, side.k), np.float32), np.empty((side.n, side.k), np.int64)
     rows = max(1, TABLE_BYTES // (8 * side.k))
+    waiting.rest(side.state.best.device)
     for begin in range(0, side.n, rows):
         keys = side.state.best[begin : begin + rows].sort(dim=1).values
         row = torch.where(keys == NO_KEY, -1, (keys & 0xFFFFFFFF) - origin)

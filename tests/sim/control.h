@@ -8,6 +8,9 @@
 //   CLIPSCAN_SIM_CAPABILITY  "9.0" (default, 227 KiB of shared memory a block) or "8.0" (163 KiB, and no sm_90 call)
 //   CLIPSCAN_SIM_FAIL        n: the n-th call of device.h that can throw does so; "n+": and every one after it.
 //                            Calls are counted from the moment the variable changes.
+//   CLIPSCAN_SIM_BLOCK       likewise, but that call never returns
+//   CLIPSCAN_SIM_HANG        n: the n-th kernel of this process never ends; a call that would wait for it inside the
+//                            driver, where nobody can end the wait, aborts
 #pragma once
 #include <cstddef>
 #include <cstdint>

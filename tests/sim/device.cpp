@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "control.h"
@@ -20,9 +21,14 @@ namespace {
 
 constexpr size_t ZONE = 256;  // bytes on either side of an allocation that nobody may write
 
+struct Work {
+  std::function<void()> run;
+  bool ends = true;
+};
+
 struct Queue {
   int device;
-  std::deque<std::function<void()>> work;
+  std::deque<Work> work;
   int64_t put = 0, done = 0;
 };
 
@@ -47,8 +53,8 @@ auto& orphans = *new std::vector<std::unique_ptr<Queue>>;  // destroyed, but oth
 auto& default_queues = *new std::map<int, Queue>;
 std::vector<size_t> live(64, 0);  // bytes, by device
 size_t pinned = 0;
-int64_t counted = 0, launched = 0;
-std::string failing;
+int64_t counted = 0, launched = 0, put_on = 0;
+std::string failing, blocking;
 uint64_t dice = 0x2545f4914f6cdd1dull;
 thread_local int current = 0;
 
@@ -75,14 +81,19 @@ std::string size_in_words(size_t bytes) { return std::to_string(bytes) + " bytes
 
 // Every call that can throw begins here.
 void call(const std::string& what) {
-  const char* value = setting("CLIPSCAN_SIM_FAIL");
-  const std::string now = value ? value : "";
-  if (now != failing) failing = now, counted = 0;
+  const auto chosen = [](const std::string& which) {
+    const int64_t first = std::strtoll(which.c_str(), nullptr, 10);
+    return !which.empty() && (which.back() == '+' ? counted >= first : counted == first);
+  };
+  const char *fails = setting("CLIPSCAN_SIM_FAIL"), *blocks = setting("CLIPSCAN_SIM_BLOCK");
+  const std::string failing_now = fails ? fails : "", blocking_now = blocks ? blocks : "";
+  if (failing_now != failing || blocking_now != blocking) failing = failing_now, blocking = blocking_now, counted = 0;
   ++counted;
-  if (now.empty()) return;
-  const int64_t first = std::strtoll(now.c_str(), nullptr, 10);
-  if (now.back() == '+' ? counted >= first : counted == first)
-    throw Error(what + ": simulated failure (call " + std::to_string(counted) + ")");
+  if (chosen(blocking)) {
+    lock.unlock();  // others go on
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+  if (chosen(failing)) throw Error(what + ": simulated failure (call " + std::to_string(counted) + ")");
 }
 
 int devices() { return int(number("CLIPSCAN_SIM_DEVICES", 2)); }
@@ -103,25 +114,35 @@ Queue& queue_of(Stream stream) {
   return queue;
 }
 
-void run_until(Queue& queue, int64_t position) {
-  while (queue.done < position) {
-    const auto work = std::move(queue.work.front());
-    queue.work.pop_front();
-    ++queue.done;
-    work();
-  }
+bool run_next(Queue& queue) {
+  if (!queue.work.front().ends) return false;
+  const auto work = std::move(queue.work.front().run);
+  queue.work.pop_front();
+  ++queue.done;
+  work();
+  return true;
 }
 
-void put(Queue& queue, std::function<void()> work) {
-  queue.work.push_back(std::move(work));
+// As a wait inside the driver, which nobody can end.
+void run_until(Queue& queue, int64_t position) {
+  while (queue.done < position)
+    if (!run_next(queue)) die("a call waits inside the driver for a kernel that never ends");
+}
+
+void put(Queue& queue, std::function<void()> work, bool ends = true) {
+  queue.work.push_back({std::move(work), ends});
   ++queue.put;
   if (number("CLIPSCAN_SIM_SEED", 0) == 0) return;
   dice ^= dice << 13, dice ^= dice >> 7, dice ^= dice << 17;
-  if (dice >> 20 & 1) run_until(queue, queue.put);
+  if (dice >> 20 & 1)
+    while (queue.done < queue.put && run_next(queue)) {
+    }
 }
 
 void run_orphans() {
-  for (auto& queue : orphans) run_until(*queue, queue->put);
+  for (auto& queue : orphans)
+    while (queue->done < queue->put && run_next(*queue)) {
+    }
 }
 
 void run_everything() {
@@ -207,6 +228,14 @@ void mark_released(void* memory, bool host) {
   (host ? pinned : live[size_t(found->second.device)]) -= found->second.bytes;
 }
 
+// The driver may make a copy of pageable memory wait for the stream. Here it does so only where that would never end: what
+// comes of it otherwise is for its caller to find out.
+void wait_if_pageable(const Queue& queue, const void* host, size_t bytes, size_t staged) {
+  if (bytes <= staged || is_pinned(host, bytes)) return;
+  for (const Work& work : queue.work)
+    if (!work.ends) die("copying pageable memory waits inside the driver for a kernel that never ends");
+}
+
 double now() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -271,12 +300,14 @@ void stream_wait(Stream stream, Stream other) {
   put(queue_of(stream), [&before, position = before.put] { run_until(before, position); });
 }
 
-void synchronize(Stream stream) {
+bool idle(Stream stream) {
   Guard guard(lock);
-  call("waiting for the device");
   Queue& queue = queue_of(stream);
-  run_until(queue, queue.put);
+  if (queue.done < queue.put && !run_next(queue)) return false;
+  if (queue.done < queue.put) return false;
+  call("waiting for the device");
   run_orphans();
+  return true;
 }
 
 void wait_for_everything() {
@@ -336,6 +367,7 @@ void to_device(void* to, const void* from, size_t bytes, Stream stream) {
   call(what);
   check_range(to, bytes, false, what);
   check_range(from, bytes, true, what);
+  wait_if_pageable(queue_of(stream), from, bytes, 64 << 10);
   if (is_pinned(from, bytes)) {  // read when the copy runs; other memory is read before the call returns
     put(queue_of(stream), [=] { std::memcpy(to, from, bytes); });
     return;
@@ -352,6 +384,7 @@ void to_host(void* to, const void* from, size_t bytes, Stream stream) {
   call(what);
   check_range(to, bytes, true, what);
   check_range(from, bytes, false, what);
+  wait_if_pageable(queue_of(stream), to, bytes, 0);
   sim::poison(to, bytes);
   put(queue_of(stream), [=] { std::memcpy(to, from, bytes); });
 }
@@ -390,11 +423,12 @@ void launch_later(const char* name, int64_t blocks, int threads, size_t shared, 
   if (shared > most) throw Error(what + ": invalid argument; a block has " + size_in_words(most));
   if (cluster > 1 && (major < 9 || cluster > 8 || blocks % cluster))
     throw Error(what + ", " + std::to_string(cluster) + " together: invalid configuration");
+  const bool ends = ++put_on != number("CLIPSCAN_SIM_HANG", 0);
   put(queue, [=, words = std::string(name)] {
     sim::run({words.c_str(), blocks, threads, shared, std::max(cluster, 1), major}, kernel);
     ++launched;
     for (const auto& [first, allocation] : allocations) check_zones(first, allocation, "kernel " + words);
-  });
+  }, ends);
 }
 
 }  // namespace sim

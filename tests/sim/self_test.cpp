@@ -36,6 +36,11 @@ std::vector<T> random_values(size_t count) {
   return out;
 }
 
+void wait(Stream stream) {
+  while (!idle(stream)) {
+  }
+}
+
 struct OnDevice {  // a stream, and memory that is given back
   Stream stream = stream_create();
   std::vector<void*> memory;
@@ -54,12 +59,12 @@ struct OnDevice {  // a stream, and memory that is given back
   std::vector<T> read(const T* at, size_t count) {
     std::vector<T> out(count);
     to_host(out.data(), at, count * sizeof(T), stream);
-    synchronize(stream);
+    wait(stream);
     return out;
   }
   ~OnDevice() {
     for (void* at : memory) release(at, stream);
-    synchronize(stream);
+    wait(stream);
     stream_destroy(stream);
   }
 };
@@ -620,7 +625,7 @@ void memory() {
   CHECK(nothing);
   uint32_t word = 0;
   to_host(&word, nothing, 4, stream);
-  synchronize(stream);
+  wait(stream);
   CHECK(std::isnan(bits_to_float(word)));  // nobody wrote there
   release(nothing, stream);
   stream_destroy(stream);
@@ -639,7 +644,7 @@ void streams() {
   stream_wait(second, on.stream);
   between_devices(other, device, 400, second);
   to_host(pinned, other, 400, second);
-  synchronize(second);
+  wait(second);
   CHECK(launches() == before + 1);
   for (int i = 0; i < 100; ++i) CHECK(pinned[i] == int(unsigned(values[size_t(i)]) + 5u));
   fill(other, 0x3f, 200, nullptr);
@@ -668,7 +673,7 @@ void devices() {  // a host thread for each
       int* values = on.copy(std::vector<int>(1000, device));
       for (int i = 0; i < 50; ++i) {
         launch("add", add_kernel, 8, 128, 0, on.stream, 1, values, 1000, i);
-        if (i % 7 == 0) synchronize(on.stream);
+        if (i % 7 == 0) wait(on.stream);
       }
       CHECK(on.read(values, 1000) == std::vector<int>(1000, device + 1225));
     });
@@ -682,8 +687,8 @@ void failures() {
   CHECK(contains(error_of([&] { fill(at, 0, 64, stream); }), "simulated failure"));
   CHECK(error_of([&] { fill(at, 0, 64, stream); }).empty());
   setenv("CLIPSCAN_SIM_FAIL", "2+", 1);
-  synchronize(stream);
-  CHECK(contains(error_of([&] { synchronize(stream); }), "simulated failure"));
+  wait(stream);
+  CHECK(contains(error_of([&] { wait(stream); }), "simulated failure"));
   CHECK(contains(error_of([&] { launch("add", add_kernel, 1, 128, 0, stream, 1, static_cast<int*>(at), 1, 5); }), "launching add"));
   unsetenv("CLIPSCAN_SIM_FAIL");
   release(at, stream);
@@ -883,7 +888,7 @@ void read_before_synchronize() {
   std::vector<int> out(8, 3);
   to_host(out.data(), device, 32, on.stream);
   const bool early = has_poison(out);
-  synchronize(on.stream);
+  wait(on.stream);
   if (early && out[7] == 3) noticed();
 }
 
