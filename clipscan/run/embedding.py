@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,15 +208,6 @@ def metadata(run: RunFolder, columns: Sequence[str]) -> pa.Table:
     paths = [run.metadata(shard) for shard in range(len(shard_rows(run)))]
     sound(*paths)
     return pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in paths])
-
-
-def pairs(run: RunFolder, shards: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    """(shard, key) of the embedded samples of these shards."""
-    for number, name in enumerate(run.record["dataset"]["shards"]):
-        if name in shards:
-            sound(run.metadata(number))
-            table = pq.read_table(run.metadata(number), columns=["shard", "key"])
-            yield from zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
 
 
 def each_shard(

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -127,6 +127,11 @@ def _stands(file: File) -> bool:
     return is_url(file.path) and bool(file.stamp) and not file.stamp.startswith("W/")
 
 
+def _shard(row: dict[str, Any]) -> tuple[int, str, tuple[int, int] | None]:
+    rows = None if row["start"] is None else (row["start"], row["stop"])
+    return row["shard_size"], row["shard_stamp"], rows
+
+
 class Listing:
     """The listing of a run, of those shards that are embedded."""
 
@@ -137,7 +142,10 @@ class Listing:
         names = self.table["shard"].cast(pa.large_string()).combine_chunks()  # may hold more than 2 GB
         numbers = names.dictionary_encode().indices.to_numpy()
         starts = np.flatnonzero(np.diff(numbers, prepend=-1, append=-1)).tolist()  # where a shard begins
-        self.rows = {names[a].as_py(): (a, b) for a, b in pairwise(starts)}
+        firsts = self.table.take(pa.array(starts[:-1], pa.int64())).to_pylist()
+        # By the shard's name: its rows here; its size, its stamp and its rows in the dataset.
+        self.rows = {one["shard"]: span for one, span in zip(firsts, pairwise(starts), strict=True)}
+        self.shards = {one["shard"]: _shard(one) for one in firsts}
         self.restamped: dict[int, str] = {}  # row -> stamp of a file that holds the same under another
 
     def _parts(self) -> pa.Table:
@@ -154,12 +162,6 @@ class Listing:
             digest.update(json.dumps([shard, name, size, sha256 or stamp]).encode())
         return digest.hexdigest()
 
-    def shard(self, name: str) -> tuple[int, str, tuple[int, int] | None]:
-        """Size, stamp and rows that the shard had."""
-        row = self.table.slice(self.rows[name][0], 1).to_pylist()[0]
-        rows = None if row["start"] is None else (row["start"], row["stop"])
-        return row["shard_size"], row["shard_stamp"], rows
-
     def files(self, name: str) -> dict[str, Known]:
         """The files that the shard had, by name."""
         start, stop = self.rows[name]
@@ -169,7 +171,7 @@ class Listing:
     def is_same(self, dataset: Dataset, shard: Shard, digests: Digests) -> bool:
         """Whether the shard is what it was: by its stamp, else file by file."""
         name = storable(shard.name)
-        size, stamp, rows = self.shard(name)
+        size, stamp, rows = self.shards[name]
         if rows != shard.rows:
             return False
         if dataset.stamped and stamp and (size, stamp) == (shard.size, shard.stamp):
@@ -238,5 +240,5 @@ def _gone(dataset: Dataset, names: Iterable[str]) -> set[str]:
 def _as_known(shard: Shard, listing: Listing, same: Iterable[str]) -> Shard:
     if (name := storable(shard.name)) not in same:
         return shard
-    size, stamp, _ = listing.shard(name)
+    size, stamp, _ = listing.shards[name]
     return shard._replace(size=size, stamp=stamp)
