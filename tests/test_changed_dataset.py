@@ -453,6 +453,19 @@ def test_a_run_that_says_nothing_of_its_files_is_refused(scanned, tmp_path: Path
         pipeline.reopen(RunFolder(tmp_path / "old"))
 
 
+def test_a_run_whose_listing_is_damaged_is_refused_until_it_is_made_again(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    data = tars(tmp_path / "set", [0, 1])
+    scan(data, tmp_path / "run", checkpoint)
+    for path in [tmp_path / "run/listing.parquet", *(tmp_path / "run/embeddings/listing").iterdir()]:
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(clipscan.RunError):
+        pipeline.apply(tmp_path / "run", tmp_path / "out")
+    scan(data, tmp_path / "run", checkpoint)
+    assert pipeline.apply(tmp_path / "run", tmp_path / "out").kept == 16
+
+
 def test_another_column_or_suffix_is_another_setting(scanned, tmp_path: Path) -> None:
     folder, run = scanned("clip-retrieval")
     with pytest.raises(clipscan.RunError, match="image_key"):

@@ -335,3 +335,6 @@ def test_a_drop_list_of_another_dataset_is_refused():
         DataError, match=r"holds none of the 2 pairs to drop, the first of them \('0.tar', '7'\)"
     ):
         Without(Two(), {("0.tar", "7"), ("elsewhere.tar", "1")}).check()
+    with pytest.raises(DataError, match=r"does not hold 1 of the 3 pairs to drop, .* \('1.tar', '7'\)"):
+        Without(Two(), {("0.tar", "1"), ("1.tar", "2"), ("1.tar", "7")}).check()
+    Without(Two(), {("0.tar", "1"), ("elsewhere.tar", "1")}).check()  # a part of the dataset, its whole list

@@ -35,19 +35,34 @@ class Without(Dataset):
         return self.dataset.files(self.original[shard.name])
 
     def check(self) -> None:
-        """Raises DataError where the dataset holds none of the pairs: then the list is that of another one.
+        """Raises DataError where shards of the dataset do not hold the pairs that name them: the list is that
+        of another dataset, or it has changed since.
 
-        Reads the shards that the list names until the first of the pairs is met.
+        Reads each shard that the list names until the last of its pairs is met; a list may name others too.
         """
-        named = {shard for shard, _ in self.drop}
+        wanted: dict[str, set[str]] = {}
+        for name, key in self.drop:
+            wanted.setdefault(name, set()).add(key)
+        missing: list[tuple[str, str]] = []
         for shard in self.original.values():
-            if shard.name in named and any(
-                (shard.name, record.key) in self.drop for record in self.dataset.records(shard)
-            ):
-                return
-        if self.drop:
-            first = min(self.drop)
+            left = wanted.pop(shard.name, set())
+            missing += sorted((shard.name, key) for key in self._unmet(shard, left))
+        elsewhere = sum(len(keys) for keys in wanted.values())
+        if self.drop and len(missing) + elsewhere == len(self.drop):
             raise DataError(
                 f"{self.dataset.source} holds none of the {len(self.drop):,} pairs to drop, the first of "
-                f"them {first!r}; was the list made from another dataset?"
+                f"them {min(self.drop)!r}; was the list made from another dataset?"
             )
+        if missing:
+            raise DataError(
+                f"{self.dataset.source} does not hold {len(missing):,} of the {len(self.drop):,} pairs to "
+                f"drop, the first of them {missing[0]!r}; it has changed since the list was made: scan it again"
+            )
+
+    def _unmet(self, shard: Shard, keys: set[str]) -> set[str]:
+        if keys:
+            for record in self.dataset.records(shard):
+                keys.discard(record.key)
+                if not keys:
+                    break
+        return keys

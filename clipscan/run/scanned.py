@@ -39,7 +39,13 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
             f"the dataset of {run.path} cannot be opened where it lay: {error}. If it has moved, scan it "
             f"where it lies now, with --out {run.path}: what is the same is not embedded again"
         ) from error
-    return dataset, compare(run, dataset)
+    changes = compare(run, dataset)
+    if not changes and (unknown := set(run.record["dataset"]["shards"]) - changes.same):
+        raise RunError(
+            f"{run.path} no longer knows what {min(unknown)} was made of: its listing is damaged; scan again "
+            "as before, which makes it again"
+        )
+    return dataset, changes
 
 
 def changed_since(run: RunFolder, changes: Changes) -> str:
