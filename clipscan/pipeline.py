@@ -57,6 +57,9 @@ class Scan:
 
         path = self.out / f"{name}.parquet"
         sound(path)
+        if not path.exists():
+            there = ", ".join(sorted(found.stem for found in self.out.glob("*.parquet")))
+            raise InputError(f"no table {name!r} in {self.out}; there are: {there}")
         return pq.read_table(path)
 
 

@@ -162,6 +162,15 @@ def test_an_export_says_what_it_replaces_and_adds_where_asked(run, tmp_path):
     assert "0 to drop" in text and "Nothing is dropped unless" in (run / "report/index.html").read_text()
 
 
+def test_a_damaged_list_is_named_by_status_and_replaced_by_an_export(run):
+    clipscan("export", run, "--fraction", 0.01)
+    (run / "drop.parquet").write_bytes((run / "drop.parquet").read_bytes()[:-40])
+    assert "drop.parquet" in (text := clipscan("status", run)) and "makes it again" in text
+    assert "drop.parquet" in clipscan("export", run, "--fraction", 0.02, "--add", code=1)
+    assert "8 to drop" in clipscan("export", run, "--fraction", 0.02)
+    clipscan("export", run, "--apart")
+
+
 def test_a_run_that_is_not_scored_says_which_command_comes_next(run, tmp_path):
     text = clipscan("embed", run.parent / "vectors.npy", "--out", tmp_path / "e")
     assert f"next: clipscan score {tmp_path}/e" in text and "400 embedded" in text

@@ -42,6 +42,8 @@ def test_a_key_or_file_name_alone_is_enough_where_no_other_sample_has_it() -> No
     assert "00007" in drop and "00007.png" in drop and "cat/1.JPG" in drop and "00008" not in drop
     assert drop.mask(["00007", "00008", (".", "cat/1"), "00007.txt"]).tolist() == [False, True, False, True]
     assert drop.mask([]).dtype == bool
+    with pytest.raises(InputError, match="of one ask: '00007' in keep"):
+        drop.mask("00007")
     with pytest.raises(InputError, match="pairs, and takes keys"):
         7 in drop  # noqa: B015
 

@@ -68,6 +68,23 @@ def test_every_sample_is_found_by_its_shard_and_key_whatever_it_is_called(
     assert [names.find(key, shard) for shard, key in pairs] == list(range(len(pairs)))
 
 
+def test_a_path_is_understood_below_the_dataset_s_own_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, tars = a_run(tmp_path / "run", FOLDER), a_run(tmp_path / "tars", TARS)
+    for folder, source in ((run, tmp_path / "pics"), (tars, tmp_path / "set/{00000..00001}.tar")):
+        record = json.loads((folder / "run.json").read_text()) | {"opened": {"source": str(source)}}
+        (folder / "run.json").write_text(json.dumps(record))
+    (tmp_path / "pics").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = Names(run)
+    assert names.find("pics/cat/00002.png") == 1 and names.find(f"{tmp_path}/pics/00007") == 4
+    assert Names(tars).find("set/00001.tar/00003") == 2
+    for elsewhere in ("other/cat/00002.png", "/pics/00007", "../pics/00007.png"):
+        with pytest.raises(RunError, match="has 0 samples"):
+            names.find(elsewhere)
+
+
 def test_a_key_of_several_shards_asks_which(tmp_path: Path) -> None:
     names = Names(a_run(tmp_path, TARS))
     with pytest.raises(RunError, match=r"has 2 samples of key '00003'.*00000\.tar/00003, 00001\.tar/00003"):

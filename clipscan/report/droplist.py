@@ -122,6 +122,8 @@ class DropList:
 
     def mask(self, samples: Iterable[str | tuple[str, str]]) -> npt.NDArray[np.bool_]:
         """Which of n keys, file names or (shard, key) pairs to keep, bool [n]."""
+        if isinstance(samples, str):
+            raise InputError(f"mask takes many samples; of one ask: {samples!r} in keep")
         return np.array([sample not in self for sample in samples], bool)
 
     def _on_list(self, name: str) -> bool:

@@ -1,13 +1,15 @@
 """Which sample does a person mean? By its key, its file name or SHARD/KEY, wherever that fits one only.
 
-What is typed is taken in the first of these senses in which it fits any sample: the key, or SHARD/KEY; the
-same with a picture's suffix taken off; the last part of the key, with or without that suffix.
+What is typed is taken in the first of these senses in which it fits any sample: the key, or SHARD/KEY; a path
+below the dataset's own folder, as a shell completes it; the last part of the key. Each with a picture's
+suffix or without it.
 """
 
 from __future__ import annotations
 
 import bisect
 import difflib
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
@@ -18,6 +20,7 @@ import pyarrow.parquet as pq
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.errors import RunError
 from clipscan.report.identities import identities
+from clipscan.run.folder import RunFolder
 from clipscan.run.outputs import sound
 
 NEIGHBOURS = 40  # keys beside the one typed, in order of first and of last letters, that are held against it
@@ -64,16 +67,24 @@ class Names:
         return _index(key.rsplit("/", 1)[-1] for _, key in self.pairs)
 
     @cached_property
+    def _folders(self) -> list[str]:
+        """Where the parts of the dataset lie on this machine."""
+        source = RunFolder(self.run).record.get("opened", {}).get("source", [])
+        parts = source.split("::") if isinstance(source, str) else map(str, source)
+        return [_folder(part) for part in parts if "://" not in part]
+
+    @cached_property
     def _sorted(self) -> tuple[list[str], list[str]]:
         """The keys, and the keys read backwards."""
         return sorted(self._of_key), sorted(key[::-1] for key in self._of_key)
 
     def _meant(self, name: str, shard: str) -> list[int]:
-        plain = without_suffix(name)
-        for sense in (self._whole(name), self._whole(plain), self._last(name), self._last(plain)):
-            rows = [row for row in sense if shard in ("", self.pairs[row][0])]
-            if rows:
-                return rows
+        below = [(self._whole, path) for folder in self._folders if (path := _below(folder, name))]
+        for sense, typed in ((self._whole, name), *below, (self._last, name)):
+            for called in (typed, without_suffix(typed)):
+                rows = [row for row in sense(called) if shard in ("", self.pairs[row][0])]
+                if rows:
+                    return rows
         return []
 
     def _whole(self, name: str) -> list[int]:
@@ -130,6 +141,17 @@ def unreadable(run: Path, name: str, shard: str = "") -> str:
         if key and fits and {name, without_suffix(name)} & {key, shown((row["shard"], key))}:
             return str(row["reason"])
     return ""
+
+
+def _folder(source: str) -> str:
+    """The folder that a source is, or that its files or its brace list lie in."""
+    return os.path.abspath(source if os.path.isdir(source) else os.path.dirname(source.partition("{")[0]))
+
+
+def _below(folder: str, path: str) -> str:
+    """A path below the folder from there on, "" for any other."""
+    path = os.path.abspath(path)
+    return os.path.relpath(path, folder) if path.startswith(folder.rstrip("/") + "/") else ""
 
 
 def _embedded(run: Path) -> Iterable[Pair]:

@@ -12,12 +12,19 @@ import pyarrow.parquet as pq
 from clipscan.report.choose import method_of
 from clipscan.report.rule import in_words, rule_of_run
 from clipscan.run.folder import run_record
+from clipscan.run.outputs import Damaged, sound
 from clipscan.scores.estimate import Estimate
 
 
 def summary(run: Path) -> list[str]:
-    """Counts, suspects, groups and the drop list of a run, as far as it has come; and what to do next."""
-    return [*_counted(run_record(run)), *_found(run), *_next(run)]
+    """Counts, suspects, groups and drop list of a run, as far as it has come; and what to do next, or what
+    mends it where one of these files is damaged."""
+    counted = [*_counted(run_record(run))]
+    try:
+        sound(*(run / f"{name}.parquet" for name in ("suspects", "groups", "drop")))
+    except Damaged as damage:
+        return [*counted, str(damage)]
+    return [*counted, *_found(run), *_next(run)]
 
 
 def _counted(record: dict[str, Any]) -> Iterator[str]:
@@ -55,8 +62,12 @@ def _dropped(run: Path) -> str:
 
 
 def dropped_before(run: Path) -> str:
-    """The drop list as it is, in words: how many by which rule; "" where it names nobody."""
+    """The drop list as it is, in words: how many by which rule; "" where it names nobody or is damaged."""
     path = run / "drop.parquet"
+    try:
+        sound(path)
+    except Damaged:
+        return ""
     dropped = pq.read_metadata(path).num_rows if path.exists() else 0
     words = in_words(rule_of_run(run), method_of(run_record(run)))
     return f"{dropped:,} dropped" + (f", {words}" if words else "") if dropped else ""
