@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -16,8 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_helpers import JPEG, make_tar, read_all
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clipscan.data import Bad, Sample, filter_parquet, open_dataset, parquet_files, write_without
+from clipscan.data.parquet_footer import read_chunks
 from clipscan.data.parquet_pages import Pages, read_pages
 from clipscan.errors import DataError
 
@@ -258,12 +263,58 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_pages_hold_what_the_footer_says(shape: str, tmp_path: Path) -> None:
+def assorted(to: Path, shape: str) -> Path:
     texts = [f"caption {i % 700}" * 3 for i in range(5000)]
     table = pa.table({"text": texts, "list": [[text, None] for text in texts], "n": range(5000)})
-    pq.write_table(table, tmp_path / "t.parquet", row_group_size=2000, **SHAPES[shape])
-    about = pq.read_metadata(tmp_path / "t.parquet")
+    pq.write_table(table, to, row_group_size=2000, **SHAPES[shape])
+    return to
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_footer_is_read_as_arrow_reads_it(shape: str, tmp_path: Path) -> None:
+    about = pq.read_metadata(assorted(tmp_path / "t.parquet", shape))
+    with open(tmp_path / "t.parquet", "rb") as stream:
+        found = read_chunks(stream)
+    for group, chunks in enumerate(found):
+        for leaf, chunk in enumerate(chunks):
+            arrow = about.row_group(group).column(leaf)
+            assert chunk.start == (arrow.dictionary_page_offset or arrow.data_page_offset)
+            assert chunk.packed == arrow.total_compressed_size
+            assert chunk.unpacked == arrow.total_uncompressed_size
+            assert chunk.values == arrow.num_values
+            assert chunk.codec == arrow.compression.replace("UNCOMPRESSED", "NONE")
+    assert [len(chunks) for chunks in found] == [about.num_columns] * about.num_row_groups
+
+
+@given(
+    flips=st.lists(st.tuples(st.integers(0, 4000), st.binary(min_size=1, max_size=9)), min_size=1, max_size=5)
+)
+@settings(max_examples=200, deadline=None)
+def test_no_footer_raises_anything_but_value_errors(flips: list[tuple[int, bytes]]) -> None:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"text": TEXTS, "list": [TEXTS, None]}), out)
+    data = bytearray(out.getvalue())
+    for back, new in flips:
+        at = max(len(data) - 1 - back, 0)
+        data[at : at + len(new)] = new
+    with contextlib.suppress(ValueError, RecursionError):
+        assert all(chunk.start >= 0 for chunks in read_chunks(io.BytesIO(data)) for chunk in chunks)
+
+
+def test_an_index_beyond_its_dictionary_is_refused_before_arrow_follows_it(tmp_path: Path) -> None:
+    columns = {"image": IMAGES * 8, "text": pa.array(TEXTS * 8).dictionary_encode()}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet", compression="none")
+    data = (tmp_path / "t.parquet").read_bytes()
+    head, indices, tail = data.rpartition(bytes([1, 5, 0b10101010, 0b10101010]))  # 16 of one bit: 0 1 0 1 ...
+    assert indices
+    (tmp_path / "t.parquet").write_bytes(head + bytes([2, 16 << 1, 3, 0]) + tail)  # of two bits: 16 times 3
+    (bad,) = read_all(open_dataset(tmp_path / "t.parquet"))
+    assert isinstance(bad, Bad) and "beyond the end of its dictionary" in bad.reason
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_pages_hold_what_the_footer_says(shape: str, tmp_path: Path) -> None:
+    about = pq.read_metadata(assorted(tmp_path / "t.parquet", shape))
     with open(tmp_path / "t.parquet", "rb") as stream:
         for group in range(about.num_row_groups):
             for leaf in range(about.num_columns):

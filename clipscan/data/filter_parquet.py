@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipscan.data.guard import check_unpacked
-from clipscan.data.parquet_columns import is_list
+from clipscan.data.guard import check_unpacked, reading
+from clipscan.data.parquet_columns import dictionaries
 from clipscan.data.parquet_files import (
     PARQUET_ERRORS,
     ParquetFile,
@@ -85,22 +85,14 @@ def _check_lists(path: str, rows: np.ndarray) -> None:
 
 def _listed_bytes(array: pa.Array) -> int:
     """Bytes of the texts in an array of lists, one for each time that it is named."""
-    kind = array.type
-    if isinstance(kind, pa.BaseExtensionType):
-        return _listed_bytes(array.storage)
-    if is_list(kind) or pa.types.is_map(kind):
-        return _listed_bytes(array.values)
-    if pa.types.is_struct(kind):
-        return sum(map(_listed_bytes, array.flatten()))
-    if not pa.types.is_dictionary(kind):
-        return 0
-    return pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0  # type: ignore[no-any-return]
+    sizes = (pc.binary_length(one.dictionary).take(one.indices) for one in dictionaries(array))
+    return sum(pc.sum(size).as_py() or 0 for size in sizes)
 
 
-def _compression(table: pq.ParquetFile) -> dict[str, str] | str:
+def _compression(table: ParquetFile) -> dict[str, str] | str:
     """Column path -> codec, as the first row group has it."""
     if not table.num_row_groups:
         return "snappy"
-    first = table.metadata.row_group(0)
-    columns = [first.column(i) for i in range(first.num_columns)]
-    return {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in columns}
+    with reading(table.location):
+        paths = [table.metadata.schema.column(i).path for i in range(table.metadata.num_columns)]
+        return {path: chunk.codec for path, chunk in zip(paths, table.chunks[0], strict=True)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -192,6 +192,20 @@ def is_list(kind: pa.DataType) -> bool:
     types = pa.types
     plain = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     return bool(plain or types.is_list_view(kind) or types.is_large_list_view(kind))
+
+
+def dictionaries(array: pa.Array) -> Iterator[pa.DictionaryArray]:
+    """The arrays of dictionary type that an array consists of."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from dictionaries(array.storage)
+    elif is_list(kind) or pa.types.is_map(kind):
+        yield from dictionaries(array.values)
+    elif pa.types.is_struct(kind):
+        for i in range(kind.num_fields):
+            yield from dictionaries(array.field(i))
+    elif pa.types.is_dictionary(kind):
+        yield array
 
 
 def cell(value: pa.Scalar) -> Any:

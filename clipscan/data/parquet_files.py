@@ -9,16 +9,19 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipscan.data.dataset import Shard
 from clipscan.data.files import File, is_url, open_binary
 from clipscan.data.guard import UNPACKED_FREE, check_unpacked, reading
-from clipscan.data.parquet_columns import cell, weight
+from clipscan.data.parquet_columns import cell, dictionaries, weight
+from clipscan.data.parquet_footer import Chunk, read_chunks
 from clipscan.data.parquet_pages import Pages, read_pages
 from clipscan.errors import DataError
 
@@ -36,6 +39,11 @@ class ParquetFile(pq.ParquetFile):
     location: str
     stream: BinaryIO
     packed: int  # bytes
+
+    @cached_property
+    def chunks(self) -> list[list[Chunk]]:
+        """For each row group, where its columns lie."""
+        return read_chunks(self.stream)
 
 
 @contextmanager
@@ -114,7 +122,17 @@ def batches(table: ParquetFile, group: int, columns: list[str] | None, most: int
             check_unpacked(table.location, max(one.largest, LEVEL_BYTES * one.fullest), table.packed)
         largest = max((one.dictionary for one in pages), default=0)  # a value of it in every row
         rows = min(most, max(1, BATCH_BYTES // max(largest, 1)))
-        yield from table.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
+        for batch in table.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
+            for dictionary in (one for column in batch.columns for one in dictionaries(column)):
+                _check_indices(dictionary)
+            yield batch
+
+
+def _check_indices(array: pa.DictionaryArray) -> None:
+    """ValueError for an index beyond its dictionary: Arrow lets it pass, and writing it ends the process."""
+    found = pc.min_max(array.indices).as_py()
+    if found["min"] is not None and not 0 <= found["min"] <= found["max"] < len(array.dictionary):
+        raise ValueError("a value beyond the end of its dictionary is named")
 
 
 def column_pages(table: ParquetFile, group: int, columns: Collection[str] | None) -> list[Pages]:
@@ -131,13 +149,11 @@ def leaves(table: ParquetFile, columns: Collection[str] | None) -> list[int]:
 
 
 def _pages(table: ParquetFile, group: int, leaf: int) -> Pages:
-    chunk = table.metadata.row_group(group).column(leaf)
-    start = min(offset for offset in (chunk.dictionary_page_offset, chunk.data_page_offset) if offset)
-    size, values = chunk.total_compressed_size, chunk.num_values
-    if not is_url(table.location) or size <= REMOTE_BYTES:
-        return read_pages(table.stream, start, size, values)
-    first = read_pages(table.stream, start, 1, values)
-    return Pages(first.dictionary, first.largest, chunk.total_uncompressed_size, 0, values)
+    chunk = table.chunks[group][leaf]
+    if not is_url(table.location) or chunk.packed <= REMOTE_BYTES:
+        return read_pages(table.stream, chunk.start, chunk.packed, chunk.values)
+    first = read_pages(table.stream, chunk.start, 1, chunk.values)
+    return Pages(first.dictionary, first.largest, chunk.unpacked, 0, chunk.values)
 
 
 def groups(table: ParquetFile, span: tuple[int, int] | None) -> Iterator[tuple[int, int, int]]:

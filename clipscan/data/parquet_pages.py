@@ -1,21 +1,20 @@
 """What the pages of a parquet column unpack to, read from their headers before anything is unpacked.
 
-The footer says so too, but it was written by the same stranger and nothing holds the two together. A page's
-header is a Thrift struct in the compact protocol: https://parquet.apache.org/docs/file-format/data-pages/,
-https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
+The footer says so too, but it was written by the same stranger and nothing holds the two together. Of a
+header's fields: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 """
 
 from __future__ import annotations
 
 from typing import Any, BinaryIO, NamedTuple
 
+from clipscan.data.thrift import read_struct
+
 DICTIONARY_PAGE = 2
 TYPE, UNPACKED, PACKED, DATA, DATA_2 = 1, 2, 3, 5, 8  # fields of a PageHeader
 VALUES = 1  # field of both kinds of DataPageHeader
 HEADER_BYTES = 256  # what is tried first: usual headers have 20 to 100, those with statistics more
 MAX_HEADER_BYTES = 16 << 20  # as in Arrow
-
-_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
 
 
 class Pages(NamedTuple):
@@ -61,7 +60,7 @@ def _header(stream: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
         stream.seek(at)
         data = stream.read(wanted)
         try:
-            header, size = _struct(data, 0)
+            header, size = read_struct(data)
             if {TYPE, UNPACKED, PACKED} <= header.keys():
                 return header, size
             raise ValueError(f"no page header at byte {at}")
@@ -69,50 +68,3 @@ def _header(stream: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
             if len(data) < wanted or wanted >= MAX_HEADER_BYTES:
                 raise ValueError(f"no page header at byte {at}") from None
             wanted *= 8
-
-
-def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    fields: dict[int, Any] = {}
-    field = 0
-    while head := data[at]:
-        at += 1
-        if head >> 4:
-            field += head >> 4
-        else:
-            field, at = _integer(data, at)
-        fields[field], at = _value(data, at, head & 15)
-    return fields, at + 1
-
-
-def _value(data: bytes, at: int, kind: int) -> tuple[Any, int]:
-    """A value of a struct; only integers and structs are kept, the others are stepped over."""
-    if kind in (_TRUE, _FALSE):
-        return kind == _TRUE, at
-    if kind == _BYTE:
-        return data[at], at + 1
-    if kind == _DOUBLE:
-        return None, at + 8
-    if kind == _BINARY:
-        size, at = _varint(data, at)
-        return None, at + size
-    if kind == _STRUCT:
-        return _struct(data, at)
-    if kind in (_LIST, _SET, _MAP):
-        raise ValueError("a page header holds no lists")
-    return _integer(data, at)
-
-
-def _integer(data: bytes, at: int) -> tuple[int, int]:
-    """A zigzag integer and where it ends."""
-    value, at = _varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        value |= (data[at] & 127) << shift
-        at += 1
-        if data[at - 1] < 128:
-            return value, at
-    raise ValueError("a number of a page header does not end")
