@@ -77,6 +77,14 @@ def test_infinite_and_missing_scores_do_no_harm():
     assert estimate([np.nan] * 9) == estimate([]) == estimate([1.0]) == NOBODY
 
 
+def test_one_row_far_away_is_no_population_and_holds_nobody_up():
+    draw = np.random.default_rng(5)
+    crowd = draw.exponential(size=2000)
+    assert estimate([*crowd, 2e5]) == NOBODY  # millions of empty windows between them
+    apart = [*crowd, *(20 + draw.normal(size=60)), 2e5]
+    assert 60 <= estimate(apart).number <= 62
+
+
 def test_scores_must_be_one_column():
     with pytest.raises(InputError, match=r"\[n\]"):
         estimate(np.zeros((3, 2)))

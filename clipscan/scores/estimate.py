@@ -138,9 +138,11 @@ def _valley(ascending: Array, start: float, width: float) -> tuple[float, float]
         return None
     left = np.arange(start - width / 2, ascending[-1] + width, width / STEPS)
     held = np.searchsorted(ascending, left + width) - np.searchsorted(ascending, left)  # rows in each window
-    for at in range(STEPS, len(held)):
-        here = held[: at - STEPS + 1].min()  # of the windows that end before this one begins
-        if held[at] >= DEEP * here and (held[at] - here) / np.sqrt(held[at] + here + 1.0) >= CERTAIN:
-            emptiest = np.flatnonzero(held[: at - STEPS + 1] == here)
-            return float(left[emptiest].mean() + width / 2), width
-    return None
+    emptiest = np.minimum.accumulate(held)[: len(held) - STEPS]  # of the windows that end before one begins
+    later = held[STEPS:]
+    risen = (later >= DEEP * emptiest) & ((later - emptiest) / np.sqrt(later + emptiest + 1.0) >= CERTAIN)
+    if not risen.any():
+        return None
+    at = int(np.argmax(risen))  # the first
+    bottom = np.flatnonzero(held[: at + 1] == emptiest[at])
+    return float(left[bottom].mean() + width / 2), width
