@@ -487,3 +487,21 @@ def test_apply_leaves_out_bad_rows_of_embeddings_and_files_that_are_bad_as_a_who
     written = [np.load(path) for path in sorted((tmp_path / "out/img_emb").iterdir())]
     assert sum(len(rows) for rows in written) == counts.kept
     assert np.isfinite(np.concatenate([rows for rows in written if len(rows)])).all()
+
+
+def test_tars_behind_a_url_are_known_by_their_stamp(checkpoint: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for number in (0, 1):
+        local = tars(tmp_path / "set", [number]) / f"{number:05d}.tar"
+        store.pipe(f"/changed/{number:05d}.tar", local.read_bytes())
+    source = "memory://changed/{00000..00001}.tar"
+    clipscan.scan(source, out=tmp_path / "run", pretrained=checkpoint, **SMALL)
+    known = pq.read_table(tmp_path / "run/listing.parquet").to_pylist()
+    assert [bool(row["stamp"]) and row["sha256"] == "" for row in known] == [True, True]
+    counts = pipeline.apply(tmp_path / "run", tmp_path / "out")
+    assert counts.kept + counts.dropped == 20
+    store.pipe("/changed/00001.tar", (tmp_path / "set/00001.tar").read_bytes())
+    refuses(tmp_path / "run", tmp_path / "again", r"1 changed \(00001.tar\)")
+    store.rm("/changed", recursive=True)

@@ -56,7 +56,7 @@ class Without(Dataset):
         if missing:
             raise DataError(
                 f"{self.dataset.source} does not hold {len(missing):,} of the {len(self.drop):,} pairs to "
-                f"drop, the first of them {missing[0]!r}; it has changed since the list was made: scan it again"
+                f"drop, the first of them {missing[0]!r}; it has changed since the list was made: scan again"
             )
 
     def _unmet(self, shard: Shard, keys: set[str]) -> set[str]:
