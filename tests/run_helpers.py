@@ -1,6 +1,7 @@
 """Small scans that several test files take apart."""
 
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -50,3 +51,15 @@ def scan_vectors(source, out, **options):
 
 def scan_pictures(source, out, checkpoint, **options):
     return scan_vectors(source, out, pretrained=checkpoint, workers=1, **options)
+
+
+def contents(folder):
+    """Name -> bytes of every file of a run; how long a task took is no result."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != ".lock":
+            data = path.read_bytes()
+            if path.parent.name == "_tasks":
+                data = {name: value for name, value in json.loads(data).items() if name != "seconds"}
+            found[path.relative_to(folder).as_posix()] = data
+    return found

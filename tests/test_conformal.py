@@ -17,6 +17,7 @@ from clipscan.run import RunFolder, Settings
 from clipscan.run.calibrating import calibrate
 from clipscan.run.embedding import vectors
 from clipscan.run.files import write_table
+from clipscan.run.outputs import reseal
 from clipscan.run.overlap import scanned_too
 from clipscan.run.progress import Silent
 from clipscan.scores.conformal import discoveries, fewest, p_values
@@ -163,6 +164,7 @@ def test_a_scanned_picture_is_known_by_its_digest_under_another_caption_and_vect
         digests = ["AB" * 32 if i == 7 else "" for i in range(table.num_rows)]
         at = table.column_names.index("sha256")
         write_table(copy.metadata(0), table.set_column(at, "sha256", pa.array(digests)))
+        reseal(copy.metadata(0))
         copied.append(copy)
     first, second = (vectors(copy, pipeline.reopen(copy))[0] for copy in copied)
     assert np.flatnonzero(scanned_too(copied[0], first, copied[1], second, threads=1)).tolist() == [7]

@@ -1,29 +1,14 @@
 """A scan killed at every rename, and at every removal, goes on to the same bytes."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
-from run_helpers import checkpoint, scan_pictures, scan_vectors, tars  # noqa: F401
+from run_helpers import checkpoint, contents, scan_pictures, scan_vectors, tars  # noqa: F401
 
 import clipscan
 from clipscan.data import atomic
 from clipscan.run import RunFolder
-
-SECONDS = "seconds"
-
-
-def contents(folder):
-    """Name -> bytes of every file of a run; how long a task took is no result."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != ".lock":
-            data = path.read_bytes()
-            if path.parent.name == "_tasks":
-                data = {name: value for name, value in json.loads(data).items() if name != SECONDS}
-            found[path.relative_to(folder).as_posix()] = data
-    return found
 
 
 def snapshots(run, to, monkeypatch, work):

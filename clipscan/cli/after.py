@@ -69,11 +69,20 @@ def invert(
         print(f"look at {page}#triggers")
 
 
-def status(run: Run) -> None:
+def status(
+    run: Run,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="read every file: is it what was written? Exit code 1 if not")
+    ] = False,
+) -> None:
     """How far a run has come: its stages, its counts, what is dropped by which rule, and what comes next."""
     from clipscan.report.summary import summary
     from clipscan.run import status as run_status
+    from clipscan.run.status import verify as run_verify
 
+    if verify and (damaged := run_verify(run)):
+        print("\n".join(one.words() for one in damaged))
+        raise typer.Exit(1)
     for stage in run_status(run):
         state = "not asked for" if not stage.total else f"{stage.done} of {stage.total} tasks"
         print(f"{stage.stage:<7} {state:<20} {stage.seconds:8.1f} s")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
-from clipscan.run.outputs import complete, sound
+from clipscan.run.outputs import complete, rows_in, sound
 
 BATCH_ROWS = 65_536  # identities held as Python strings at a time: about 20 MB
 
@@ -21,7 +21,7 @@ def identities(run: Path) -> Iterator[pa.RecordBatch]:
 
 def embedded(run: Path) -> int:
     """How many samples the run holds embeddings of; reads the footers only."""
-    return sum(pq.read_metadata(path).num_rows for path in _metadata(run))
+    return sum(map(rows_in, _metadata(run)))
 
 
 def _metadata(run: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from clipscan.report.identities import not_scored
 from clipscan.report.pictures import LARGE, SMALL, Want
 from clipscan.report.rule import dropping, rule_of_run
 from clipscan.report.words import is_density_score, is_pair_score
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import rows_in, sound
 from clipscan.run.words import kind_of
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
@@ -65,7 +65,7 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
 def _counts(run: Path, stated: dict[str, Any]) -> Counts:
     """From the files, which are what people will use; from run.json where there is no file."""
     metadata = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
-    rows = sum(pq.read_metadata(path).num_rows for path in metadata)
+    rows = sum(map(rows_in, metadata))
     embedded = rows if metadata else stated.get("embedded", 0)
     bad = _rows(run / "bad.parquet", stated.get("bad")) or 0
     return Counts(

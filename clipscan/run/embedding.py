@@ -22,7 +22,7 @@ from clipscan.run.earlier import Earlier, forget, put_aside
 from clipscan.run.files import storable, write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.listing import Digests, compare, files_of, listed
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import rows_in, sound
 from clipscan.run.progress import Progress, ShardMeter
 from clipscan.run.words import commonest
 
@@ -200,7 +200,7 @@ def shard_rows(run: RunFolder) -> list[int]:
         raise RunError(
             f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
         )
-    return [pq.read_metadata(path).num_rows for path in paths]
+    return [rows_in(path) for path in paths]
 
 
 def metadata(run: RunFolder, columns: Sequence[str]) -> pa.Table:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
+
 from clipscan.errors import RunError
 from clipscan.run.files import read_json, write_json
 
@@ -122,12 +124,6 @@ def begin_marker(run: Path, task: str, said: dict[str, Any]) -> None:
     write_json(run / TASKS / f"{task}.json", said | {"files": {}, "fingerprint": None})
 
 
-def take_back(run: Path, task: str) -> None:
-    """The task counts as not done; what its files were stays known."""
-    if (marker := read_marker(run, task)).get("fingerprint") is not None:
-        write_json(run / TASKS / f"{task}.json", marker | {"fingerprint": None})
-
-
 def tasks(run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The tasks of a run that have a marker, by name."""
     for path in sorted((run / TASKS).glob("*.json")):
@@ -164,6 +160,15 @@ def sound(*paths: Path, deep: bool = True) -> None:
     refuse(found)
 
 
+def rows_in(path: Path) -> int:
+    """Rows of a parquet file, by its footer. Damaged where it cannot be read and is not what was written."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, ValueError):  # pyarrow's own errors are both
+        sound(path)
+        raise
+
+
 def complete(run: Path, stage: str, under: str = "") -> None:
     """Damaged where a file that the tasks of a stage wrote below `under` is gone or has another size; before
     those that are there are taken for all."""
@@ -177,12 +182,19 @@ def complete(run: Path, stage: str, under: str = "") -> None:
 
 
 def refuse(found: Iterable[Damage]) -> None:
-    """Take the tasks of damaged files back, and raise Damaged; nothing where there are none."""
+    """Undo the tasks of damaged files, and raise Damaged; nothing where there are none."""
     if found := list(found):
-        for path, task, _ in found:
-            with suppress(RunError):  # of a folder that can only be read; its owner will find the same
-                take_back(owner(path)[0], task)
+        undo(found)
         raise Damaged(found)
+
+
+def undo(found: Iterable[Damage]) -> None:
+    """The tasks of damaged files count as not done; what their files were stays known."""
+    for path, task, _ in found:
+        run = owner(path)[0]
+        with suppress(RunError):  # of a folder that can only be read; its owner will find the same
+            if (marker := read_marker(run, task)).get("fingerprint") is not None:
+                write_json(run / TASKS / f"{task}.json", marker | {"fingerprint": None})
 
 
 def owner(path: Path) -> tuple[Path, str, str]:

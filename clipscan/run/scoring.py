@@ -201,12 +201,11 @@ def score_stage(
             settings.against == "image+text", settings.seed,
             graph=graph if graph and graph.k == settings.k else None,
         )  # fmt: skip
-        run.update(score={"copies": panel.most_copies})
         if told := remark(panel.most_copies, settings.k):
             progress.note(f"copies: {told}")
         extra = {"hubs": anti_hubs(graph)} if graph and "hubs" in beside else {}
         extra |= {"trusted": read_trusted(run)} if "trusted" in beside else {}
-    start = 0
+    start = copies = 0
     for shard, count in enumerate(counts):
         stop = start + count
 
@@ -218,12 +217,13 @@ def score_stage(
             for name, values in (columns | spread).items():
                 table = table.append_column(name, pa.array(values, pa.float64()))
             write_table(run.scores(shard), described("scores/scores_*.parquet", table))
-            return {"rows": stop - start}
+            return {"rows": stop - start, "copies": panel.most_copies}
 
         if count:
-            run.task(f"score-{shard:05d}", made_of, work)
+            copies = run.task(f"score-{shard:05d}", made_of, work)["copies"]
         start = stop
         progress.advance(stop, stop / image.n)
+    run.update(score={"copies": copies})
 
 
 def ranking_column(settings: Settings, scales: list[Scale]) -> str:
