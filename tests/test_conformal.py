@@ -1,6 +1,8 @@
 """Trusted pairs convict poison, and clean pairs no more often than was agreed."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -168,3 +170,20 @@ def test_a_scanned_picture_is_known_by_its_digest_under_another_caption_and_vect
         copied.append(copy)
     first, second = (vectors(copy, pipeline.reopen(copy))[0] for copy in copied)
     assert np.flatnonzero(scanned_too(copied[0], first, copied[1], second, threads=1)).tolist() == [7]
+
+
+def test_the_command_names_who_is_left_out_and_what_comes_next(calibrated, tmp_path):
+    _, run, _, trusted, _ = calibrated
+    clean = [np.load(path) for path in sorted(trusted.path.parent.glob("data/*_emb/*.npy"))]
+    scanned = [np.load(path)[-2:] for path in sorted(run.path.parent.glob("data/*_emb/*.npy"))]
+    few, _ = run_of(tmp_path, *(np.vstack((a[:30], b)) for a, b in zip(clean, scanned, strict=True)))
+    said = [
+        subprocess.run(
+            [sys.executable, "-P", "-m", "clipscan", "calibrate", run.path, other, "--threads", "1"],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for other in (trusted.path, few.path)
+    ]  # fmt: skip
+    assert "next: clipscan export" in said[0] and "left out" not in said[0]
+    assert "2 trusted pairs were left out" in said[1] and "/000000030, " in said[1]
+    assert "nobody is convicted" in said[1] and "clipscan export" not in said[1]

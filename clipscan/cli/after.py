@@ -171,7 +171,10 @@ def calibrate(
         print(
             f"{len(done.left_out):,} trusted pairs were left out, {run} holds their pictures: {named}{more}"
         )
-    print(f"next: clipscan export {run} --decisions {run / 'calibration.parquet'}")
+    if done.called:
+        print(f"next: clipscan export {run} --decisions {run / 'calibration.parquet'}")
+    else:
+        print("nobody is convicted: more trusted pairs convict fewer samples, and so does a higher --rate")
 
 
 def partition(

@@ -66,7 +66,7 @@ def calibrate(
         raise RunError(
             f"all {known.n:,} pictures of {trusted.path} are among those of {run.path}: what is scanned "
             "cannot vouch for itself. Trusted pairs are others, known to be clean: clipscan embed CLEAN "
-            f"--out {trusted.path}"
+            "--pretrained FILE --out TRUSTED, and that folder here"
         )
     ids, trusted_ids = _ids(run, ""), _ids(trusted, "trusted ")
     if m < known.n:
