@@ -9,6 +9,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from planted import SEED
 from test_train import Squares, Stop, same, weights
 
 from clipscan.data import Dataset, Sample, Shard, Without
@@ -20,7 +21,7 @@ from clipscan.train import SafeClip, train_clip
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
 
 SHORT = SafeClip(warmup_epochs=1, slow_rate=1e-4, pool=0.1)
-FEW = {"epochs": 5, "batch_size": 32, "workers": 1, "device": "cpu", "safeclip": SHORT}
+FEW = {"epochs": 5, "batch_size": 32, "workers": 1, "device": "cpu", "safeclip": SHORT, "seed": SEED}
 PAIRS, POISON = 324, 16  # of Squares(340), and which of them are called poison
 TRUTH = frozenset((f"{i}.tar", str(key)) for i in range(2) for key in range(8))
 
@@ -47,8 +48,8 @@ def test_it_says_and_keeps_what_it_took_for_safe(undisturbed):
         assert one["pairs"] == PAIRS and one["poison"] == POISON
         assert one["poison_rate"] == one["poison_safe"] / one["safe"]
         assert {"low", "high", "gain", "apart", "separates"} == one["cosines"].keys()
-    growth = np.diff([one["share"] for one in kept])
-    assert np.allclose(growth, 0.01) or max(one["share"] for one in kept) == 0.85
+    shares = [one["share"] for one in kept]  # of which the first is what the cosines say
+    assert shares[1:] == pytest.approx([max(min(0.85, share + 0.01), 32 / PAIRS) for share in shares[:-1]])
     assert [line.split()[1] for line in lines if "loss" in line] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
 
 
@@ -226,6 +227,7 @@ PLAIN = {
     "workers": 1,
     "device": "cpu",
     "lr": 1e-3,
+    "seed": SEED,
     "log": print,
 }
 
@@ -263,7 +265,7 @@ def test_two_processes_train_what_one_does(tmp_path, monkeypatch, capsys):
     ]
     assert heads[0] == heads[1], "the first process alone speaks"
 
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     start = create_network(PLAIN["model"]).state_dict()
     for name in ("plain-epoch01", "plain", "safe"):
         one, two = (weights(tmp_path / where / f"{name}.safetensors") for where in ("one", "two"))
