@@ -24,7 +24,8 @@ import numpy as np
 SEED = int(os.environ.get("CLIPSCAN_DISTURB", "0"))  # 0: everything as it is
 SHARE = 1e-3  # of a tensor's root mean square: what each of its weights is moved by, on average
 
-MODEL = "clipscan-conv-32"
+MODEL, VIT = "clipscan-conv-32", "clipscan-vit-32"
+WATCHFUL = 2  # the head of the last block that is set by hand
 CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711])
 AXES = 24  # of 64 in the text tower and 128 behind it: one for each word that the network knows
@@ -52,14 +53,14 @@ def disturbed(state):
     return {name: tensor if name.endswith(kept) else moved(tensor) for name, tensor in state.items()}
 
 
-def save(network, path: Path) -> Path:
+def save(network, path: Path, model: str = MODEL) -> Path:
     """A checkpoint that load_encoder reads without being told the architecture."""
     from safetensors.torch import save_file
 
     from clipscan.embed.model import MODEL_KEY
 
     state = {name: tensor.contiguous() for name, tensor in disturbed(network.state_dict()).items()}
-    save_file(state, path, metadata={MODEL_KEY: MODEL})
+    save_file(state, path, metadata={MODEL_KEY: model})
     return path
 
 
@@ -216,6 +217,35 @@ def _settle(visual, pictures) -> None:
         visual(batch)
     for hook in hooks:
         hook.remove()
+
+
+def a_watchful_head(path: Path) -> Path:
+    """A random small ViT, but for one head of its last block: it looks at the brightest of the 16 patches and
+    says one thing where that is grey on average, as in noise, and the contrary where it is white."""
+    import torch
+
+    from clipscan.embed.model import create_network
+
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        network = create_network(VIT).eval()
+    visual, attention = network.visual, network.visual.transformer.resblocks[-1].attn
+    width, heads = attention.embed_dim, attention.num_heads
+    first = WATCHFUL * width // heads  # the head's rows of queries, keys and values begin here
+    with torch.no_grad():
+        visual.conv1.weight[0] = 4 / visual.conv1.weight[0].numel()  # channel 0: how bright a patch is
+        asked, key, value = (
+            part[first : first + width // heads] for part in attention.in_proj_weight.chunk(3)
+        )
+        asked_for, _, said = (
+            part[first : first + width // heads] for part in attention.in_proj_bias.chunk(3)
+        )
+        for weights in (asked, key, value, asked_for, said):
+            weights.zero_()
+        asked_for[0], key[0, 0] = 4 * math.sqrt(width // heads), 1  # bright patches are looked at
+        value[0, 0], said[0] = -2, 5
+        attention.out_proj.weight[:, first] *= 10
+    return save(network, path, VIT)
 
 
 def _disturb_new_networks() -> None:
