@@ -131,6 +131,16 @@ def test_the_data_is_on_the_disk_before_its_name_and_the_name_before_it_goes_on(
     assert done == [("sync", f".a.json.{os.getpid()}.part"), ("rename", "a.json"), ("sync", tmp_path.name)]
 
 
+def test_only_records_wait_for_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write_array(tmp_path / "a.npy", np.zeros(3))
+    write_table(tmp_path / "a.parquet", pa.table({"a": [1]}))
+    assert names(tmp_path) == ["a.npy", "a.parquet"] and not synced
+    write_json(tmp_path / "a.json", {})
+    assert len(synced) == 2
+
+
 def test_drafts_of_killed_writers_are_swept_and_nothing_else(tmp_path):
     kept = [".a.part", "a.npy.12.part", ".hidden", "b.json"]
     (tmp_path / "deep").mkdir()

@@ -265,13 +265,13 @@ def test_a_failure_in_any_task_costs_that_task_only(tmp_path, checkpoint, monkey
 
     write, writes = outputs.write_json, 0
 
-    def failing(path, value):
+    def failing(path, value, **how):
         nonlocal writes
         if path.parent.name == "_tasks" and value["fingerprint"]:
             writes += 1
             if writes % 2:  # every second done marker is lost, as if killed just before it
                 raise KeyboardInterrupt
-        write(path, value)
+        write(path, value, **how)
 
     monkeypatch.setattr(outputs, "write_json", failing)
     for _ in range(40):

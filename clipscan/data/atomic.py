@@ -1,4 +1,5 @@
-"""Writing is a rename: a file that exists is finished, and is on the disk before its name is.
+"""Writing is a rename: a file that exists is finished, and is on the disk before its name is, unless a
+digest elsewhere vouches for it.
 
 One writer for all rooms: what a run, a training or a list leaves behind goes through `replacing`.
 """
@@ -36,12 +37,13 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, e
 
 
 @contextmanager
-def replacing(*targets: Path) -> Iterator[list[Path]]:
+def replacing(*targets: Path, synced: bool = True) -> Iterator[list[Path]]:
     """Temporary names beside `targets`; renamed to them, in that order, when the block ends well.
 
     After an exception the temporary files are removed and the targets are as before. A target whose
-    temporary file was never written is left alone. Raises RunError, which names the file, where the system
-    refuses to write it: disk full, quota, read-only, no permission.
+    temporary file was never written is left alone. synced: wait until all of it is on the disk, which takes
+    milliseconds a file; without, a power cut may leave less. Raises RunError, which names the file, where
+    the system refuses to write it: disk full, quota, read-only, no permission.
     """
     drafts = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
     with refusals(*targets, also=drafts):
@@ -51,11 +53,11 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
             yield drafts
             pairs = zip(drafts, targets, strict=True)
             written = [(draft, target) for draft, target in pairs if draft.exists()]
-            for draft, _ in written:
+            for draft, _ in written if synced else ():
                 _sync(draft)
             for draft, target in written:
                 rename(draft, target)
-            for folder in dict.fromkeys(target.parent for _, target in written):
+            for folder in dict.fromkeys(target.parent for _, target in written if synced):
                 _sync_folder(folder)
         finally:
             for draft in drafts:

@@ -95,6 +95,7 @@ def groups(stream: BinaryIO, length: int, shard: str, rules: Rules, start: int =
             at_member = member.name[:MAX_NAME_CHARS]
             if (alone := _alone(member, shard)) is not None:
                 tally(passed, alone.kinds)
+                seen.any = seen.any or alone.outcome is not None
                 yield alone
                 continue
             key, ext = split_name(member.name) or ("", "")

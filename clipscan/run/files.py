@@ -1,4 +1,9 @@
-"""Arrays, tables and records of a run, each written by rename (data/atomic.py)."""
+"""Arrays, tables and records of a run, each written by rename (data/atomic.py).
+
+Records wait for the disk; arrays and tables do not. The marker of a task holds their size and digest
+(outputs.py), so that what a power cut took is made again, and with many small shards the waiting took more
+time than the work.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +15,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipscan.data.atomic import replacing, save_array, write_bytes
+from clipscan.data.atomic import replacing, save_array
 from clipscan.errors import RunError
 
 
 def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
     """An .npy file, without pickle."""
-    with replacing(path) as (draft,):
+    with replacing(path, synced=False) as (draft,):
         save_array(draft, array)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """A parquet file; the same table gives the same bytes."""
-    with replacing(path) as (draft,):
+    with replacing(path, synced=False) as (draft,):
         pq.write_table(table, draft, compression="zstd")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, synced: bool = True) -> None:
     """A JSON file that people can read."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))  # lone surrogates: \udc80 is JSON as well
+    with replacing(path, synced=synced) as (draft,):
+        draft.write_bytes(text.encode("utf-8", "backslashreplace"))  # lone surrogates: \udc80 is JSON as well
 
 
 def read_json(path: Path) -> dict[str, Any]:
