@@ -31,6 +31,7 @@ from clipscan.pipeline import reopen, scan
 from clipscan.report import triggers
 from clipscan.report.page import write_page
 from clipscan.run import RunFolder
+from clipscan.run.outputs import reseal
 
 trained = pytest.mark.skipif(
     find_spec("open_clip") is None, reason="training needs open_clip: pip install 'clipscan[embed]'"
@@ -72,6 +73,7 @@ def poisoned_run(tmp_path_factory):
 def write_groups(run, members):
     rows = [{"shard": s.shard, "key": s.key, "caption": s.caption, "at": -1} for s in members]
     pq.write_table(pa.table({"group": [0], "size": [len(rows)], "members": [rows]}), run / "groups.parquet")
+    reseal(run / "groups.parquet")
 
 
 @pytest.fixture(scope="module")
