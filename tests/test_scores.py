@@ -15,6 +15,7 @@ from clipscan.engine import as_rows, reference
 from clipscan.scores import LOCAL, METHODS
 from clipscan.scores.references import Scale, identify
 from clipscan.scores.result import count_of
+from clipscan.scores.scorer import TOGETHER_ROWS, together
 
 ALL = list(METHODS)
 
@@ -311,3 +312,27 @@ def test_lof_equals_scikit_learn_s():
     )
     ours = clipscan.score(image, method="lof", reference="all", k=9).scores
     assert np.abs(ours / theirs - 1).max() < 1e-5
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=50)
+def test_small_shards_are_scored_together_and_each_gets_its_own_rows(counts):
+    asked = []
+
+    def columns(start, stop):
+        asked.append(stop - start)
+        return {"row": np.arange(start, stop, dtype=float)}, {}
+
+    of, ends = together(columns, counts), np.cumsum(counts).tolist()
+    for start, stop in zip([0, *ends], ends, strict=False):
+        if start < stop:
+            assert of(start, stop)[0]["row"].tolist() == list(range(start, stop))
+    assert asked == ([sum(counts)] if sum(counts) else [])
+
+
+def test_shards_larger_than_a_block_are_scored_one_by_one_and_no_row_twice():
+    asked = []
+    of = together(lambda start, stop: asked.append((start, stop)) or ({}, {}), [3, TOGETHER_ROWS, 5, 7])
+    for start, stop in [(0, 3), (3, TOGETHER_ROWS + 3), (TOGETHER_ROWS + 3, TOGETHER_ROWS + 8)]:
+        of(start, stop)
+    assert asked == [(0, 3), (3, TOGETHER_ROWS + 3), (TOGETHER_ROWS + 3, TOGETHER_ROWS + 15)]

@@ -27,6 +27,7 @@ from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
 from clipscan.scores.references import Scale, identify, parse_scales
+from clipscan.scores.scorer import together
 
 AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
 GRAPH_ROWS = 1_000_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
@@ -205,12 +206,13 @@ def score_stage(
             progress.note(f"copies: {told}")
         extra = {"hubs": anti_hubs(graph)} if graph and "hubs" in beside else {}
         extra |= {"trusted": read_trusted(run)} if "trusted" in beside else {}
+        columns_of = together(panel.columns, counts)
     start = copies = 0
     for shard, count in enumerate(counts):
         stop = start + count
 
         def work(shard: int = shard, start: int = start, stop: int = stop) -> dict[str, Any]:
-            columns, spread = panel.columns(start, stop)
+            columns, spread = columns_of(start, stop)
             spread = {f"{name}_spread": value for name, value in spread.items() if value.any()}
             table = pq.read_table(run.metadata(shard), columns=["shard", "key"])
             columns |= {name: column[start:stop] for name, column in extra.items()}

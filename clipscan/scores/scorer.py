@@ -19,7 +19,9 @@ from clipscan.scores.local import CROSS, LOCAL, Batch, Engine, Reference, Tables
 from clipscan.scores.references import Draw, Identity, Scale, identify
 
 Columns = dict[str, Array]
+ColumnsOf = Callable[[int, int], tuple[Columns, Columns]]  # of rows [start, stop): (scores, spread)
 
+TOGETHER_ROWS = 1 << 14  # of small shards: a search takes as long to set up for one row as for hundreds
 QUERY_BYTES = 64 << 20  # float32 query rows scored at once
 FOREST_ROWS = 1 << 16  # of a larger reference, the first in hash order: 100 trees of 256 rows see no more
 
@@ -175,7 +177,7 @@ class Scorer:
         return draws
 
 
-def in_slices(columns: Callable[[int, int], tuple[Columns, Columns]], rows: Rows) -> tuple[Columns, Columns]:
+def in_slices(columns: ColumnsOf, rows: Rows) -> tuple[Columns, Columns]:
     """(scores, spread) of all rows, computed a slice at a time."""
     step = max(1, QUERY_BYTES // (4 * rows.d))
     parts = [columns(start, min(rows.n, start + step)) for start in range(0, rows.n, step)]
@@ -184,6 +186,25 @@ def in_slices(columns: Callable[[int, int], tuple[Columns, Columns]], rows: Rows
         for side in (0, 1)
     )
     return scores, spread
+
+
+def together(columns: ColumnsOf, counts: Sequence[int]) -> ColumnsOf:
+    """`columns`, of shards of so many rows each, asked for several at a time where they are small. Scores are
+    the same for any slices."""
+    ends = np.cumsum(counts)
+    begin = end = 0
+    held: tuple[Columns, Columns] = ({}, {})
+
+    def of(start: int, stop: int) -> tuple[Columns, Columns]:
+        nonlocal begin, end, held
+        if not begin <= start < stop <= end:
+            within = np.searchsorted(ends, start + TOGETHER_ROWS, side="right")
+            begin, end = start, max(stop, int(ends[within - 1]) if within else 0)
+            held = columns(begin, end)
+        mean, spread = ({n: v[start - begin : stop - begin] for n, v in side.items()} for side in held)
+        return mean, spread
+
+    return of
 
 
 @dataclass
