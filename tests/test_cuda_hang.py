@@ -65,7 +65,7 @@ def library():
 
 
 def run(library, *arguments):
-    command = [sys.executable, "-c", SEARCH, library, *map(str, arguments)]
+    command = [sys.executable, "-P", "-c", SEARCH, library, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -186,7 +186,7 @@ def test_ctrl_c_ends_a_scan_of_slow_pictures_and_its_decoders(decoders, tmp_path
     command = ["scan", tmp_path / "data", "--out", tmp_path / "run", "--workers", 2]
     command += ["--model", model, "--pretrained", tmp_path / "weights.pt"]
     scan = subprocess.Popen(
-        [sys.executable, "-c", SCAN, str(decoders.script), *map(str, command)], start_new_session=True
+        [sys.executable, "-P", "-c", SCAN, str(decoders.script), *map(str, command)], start_new_session=True
     )
     try:
         decoders.at_work()
@@ -204,7 +204,7 @@ def test_decoders_whose_parent_is_killed_end_by_themselves(decoders):
         "pool = DecodePool(1, time_limit=1);"
         "pool.submit([b'WAIT'] * 999, [Allowance(9e9)] * 999, PixelSpec(32)).result()"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(decoders.script)])
+    parent = subprocess.Popen([sys.executable, "-P", "-c", code, str(decoders.script)])
     decoders.at_work()
     parent.kill()
     parent.wait(PATIENCE)

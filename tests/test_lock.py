@@ -65,7 +65,7 @@ def no_flock(monkeypatch):
 
 def holder(folder, flock):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), flock],
+        [sys.executable, "-P", "-c", HOLD, str(folder), flock],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout.readline() == "held\n"
@@ -130,7 +130,7 @@ def test_only_a_lock_that_would_block_means_held(tmp_path, no_flock, number):
 
 
 def test_of_processes_that_compete_one_at_a_time_is_inside(tmp_path):
-    command = [sys.executable, "-c", RACE, str(tmp_path)]
+    command = [sys.executable, "-P", "-c", RACE, str(tmp_path)]
     racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     times_inside = [process.communicate()[0].count("in") for process in racing]
     assert [process.returncode for process in racing] == [0, 0, 0], "two were inside at once"

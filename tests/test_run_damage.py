@@ -299,7 +299,9 @@ def test_pictures_whose_vectors_are_damaged_are_embedded_again(pictured, tmp_pat
 def test_verify_on_the_command_line_names_the_files_and_exits_with_1(run):
     def command(*words):
         return subprocess.run(
-            [sys.executable, "-m", "clipscan", "status", str(run), *words], capture_output=True, text=True
+            [sys.executable, "-P", "-m", "clipscan", "status", str(run), *words],
+            capture_output=True,
+            text=True,
         )
 
     assert command("--verify").returncode == 0

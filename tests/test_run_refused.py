@@ -42,6 +42,7 @@ def test_a_scan_that_meets_a_limit_anywhere_says_what_it_could_not_write_and_goe
 def test_a_full_disk_is_one_line_on_the_command_line(vectors, tiny_disk):  # noqa: F811
     command = [
         sys.executable,
+        "-P",
         "-m",
         "clipscan",
         "scan",
@@ -69,7 +70,7 @@ def test_what_writes_into_a_run_is_refused_while_another_works_in_it(vectors, tm
     words = {"export": ["--apart"], "score": ["--k", "4", "--reference", "30x2"]}.get(command, [])
     with RunFolder(tmp_path / "run").lock():
         done = subprocess.run(
-            [sys.executable, "-m", "clipscan", command, str(tmp_path / "run"), *words],
+            [sys.executable, "-P", "-m", "clipscan", command, str(tmp_path / "run"), *words],
             capture_output=True, text=True,
         )  # fmt: skip
     assert done.returncode == 1 and "another clipscan works in" in done.stderr

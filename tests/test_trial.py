@@ -162,7 +162,7 @@ def test_ctrl_c_ends_a_trial_and_its_process(tmp_path):
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
         "from clipscan.engine import trial; trial.run('stand_in', None)"
     )
-    ours = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    ours = subprocess.Popen([sys.executable, "-P", "-c", code], stderr=subprocess.PIPE, text=True)
     assert wait_for(lambda: pid.exists() and pid.read_text())
     ours.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in ours.communicate(timeout=60)[1]
@@ -178,7 +178,7 @@ def test_a_trial_whose_parent_is_killed_ends_by_itself(tmp_path):
         trial.START_SECONDS, trial.SEARCH_SECONDS = 2, 0.5
         trial.search('stand_in', None)
     """)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
     assert "it hangs" in done.stdout and done.returncode == 1 and "Timeout" in done.stderr
 
 
