@@ -12,6 +12,7 @@ import time
 import zlib
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -130,12 +131,7 @@ def test_run_scores_are_those_of_the_library_on_the_stored_vectors(tmp_path, che
         np.concatenate([np.load(p) for p in sorted((done.out / f"embeddings/{side}_emb").glob("*.npy"))])
         for side in ("img", "text")
     )
-    names = [
-        pq.read_table(p, columns=["shard", "key"])
-        for p in sorted((done.out / "embeddings/metadata").glob("*"))
-    ]
-    ids = [f"{s}\t{k}" for table in names for s, k in zip(*table.to_pydict().values(), strict=True)]
-    direct = clipscan.score(image, text=text, method=["dao", "cross"], k=4, reference="50x3", ids=ids)
+    direct = clipscan.score(image, text=text, method=["dao", "cross"], k=4, reference="50x3")
     stored = [pq.read_table(p) for p in sorted((done.out / "scores").glob("*"))]
     for name in ("dao", "cross"):
         assert (np.concatenate([t[name].to_numpy() for t in stored]) == direct[name]).all()
@@ -345,6 +341,29 @@ def test_precomputed_embeddings_are_scanned_in_place_and_their_broken_rows_are_b
     assert not (done.out / "embeddings/img_emb").exists(), "vectors stay where they are"
     assert done.table("groups")["size"].to_pylist() == [30], "exact copies are found without a graph"
     assert "not asked for" in json.loads((done.out / "run.json").read_text())["graph"]["skipped"]
+
+
+def scores_through(door, image, text, shards):
+    """All columns, stacked, of a scan of these vectors in so many files."""
+    for side, rows in (("img", image), ("text", text)):
+        (door / f"{side}_emb").mkdir(parents=True)
+        for number, part in enumerate(np.array_split(rows, shards)):
+            np.save(door / f"{side}_emb/{side}_emb_{number}.npy", part)
+    done = clipscan.scan(door, out=door.with_suffix(".run"), k=4, reference="50x3", graph="no")
+    tables = [pq.read_table(path) for path in sorted((done.out / "scores").glob("*"))]
+    columns = pa.concat_tables(tables).drop_columns(["shard", "key"])
+    return {name: columns[name].to_numpy() for name in columns.column_names}
+
+
+def test_names_do_not_decide_about_the_same_vectors(tmp_path):
+    rng = np.random.default_rng(5)
+    image, text = (rng.normal(size=(300, 8)).astype(np.float16) for _ in range(2))
+    image[100:140] = image[:40]  # one picture under two captions
+    one, other = (scores_through(tmp_path / f"{n}", image, text, n) for n in (1, 3))
+    assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+    order = rng.permutation(300)
+    turned = scores_through(tmp_path / "turned", image[order], text[order], 1)
+    assert all((one[name][order] == turned[name]).all() for name in one if name != "consensus")
 
 
 def test_a_graph_searched_a_shard_at_a_time_is_the_graph_searched_at_once(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from clipscan.run.outputs import write_marker
 from clipscan.run.overlap import scanned_too
 from clipscan.scores import ELSEWHERE
 from clipscan.scores.conformal import discoveries, fewest, p_values
+from clipscan.scores.references import identify_pairs
 
 
 class Calibrated(NamedTuple):
@@ -68,15 +69,15 @@ def calibrate(
             "cannot vouch for itself. Trusted pairs are others, known to be clean: clipscan embed CLEAN "
             "--pretrained FILE --out TRUSTED, and that folder here"
         )
-    ids, trusted_ids = _ids(run, ""), _ids(trusted, "trusted ")
     if m < known.n:
         known = as_rows(known.take(others), "image embeddings")
         known_text = known_text and as_rows(known_text.take(others), "caption embeddings")
     settings = {name: asked[name] for name in ("k", "against", "seed")}
+    both, both_text = _joined(image, known), text and known_text and _joined(text, known_text)
     scored = clipscan.score(
-        _joined(image, known),
-        text=text and known_text and _joined(text, known_text),
-        ids=ids + [trusted_ids[row] for row in others],
+        both,
+        text=both_text,
+        ids=identify_pairs(both, both_text).code.tolist(),
         method=asked["method"],
         reference=asked["reference"].partition(",")[0],
         **settings,
@@ -110,9 +111,3 @@ def _check_model(run: RunFolder, trusted: RunFolder) -> None:
 
 def _joined(first: Rows, second: Rows) -> Rows:
     return Rows([*first.parts, *second.parts], first.name)
-
-
-def _ids(run: RunFolder, mark: str) -> list[str]:
-    names = metadata(run, ["shard", "key"])
-    pairs = zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True)
-    return [f"{mark}{shard}\t{key}" for shard, key in pairs]

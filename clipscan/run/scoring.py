@@ -15,7 +15,7 @@ from clipscan.data import Dataset
 from clipscan.engine import Neighbors, Rows, check_rows, choose, cores, search
 from clipscan.errors import InputError, RunError
 from clipscan.run.columns import described
-from clipscan.run.embedding import metadata, shard_rows, vectors
+from clipscan.run.embedding import shard_rows, vectors
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.listing import Listing
@@ -26,7 +26,7 @@ from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Panel
 from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
-from clipscan.scores.references import Scale, identify, parse_scales
+from clipscan.scores.references import Scale, identify_pairs, parse_scales
 from clipscan.scores.scorer import together
 
 AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
@@ -161,7 +161,8 @@ def _filled(run: RunFolder) -> list[int]:
 def score_stage(
     run: RunFolder, dataset: Dataset | None, settings: Settings, progress: Progress, overwrite: bool = False
 ) -> None:
-    """All local and pair scores of every sample, one table a shard. A row is known by (shard, key)."""
+    """All local and pair scores of every sample, one table a shard. Draws are of what the vectors are:
+    the same vectors have the same scores under any names."""
     scales = settings.check()
     image, text, counts = vectors(run, dataset, deep=False)
     methods = [
@@ -192,12 +193,10 @@ def score_stage(
     )
     if not all(run.finished(f"score-{shard:05d}", made_of) for shard in shards):
         image, text, _ = vectors(run, dataset)
-        names = metadata(run, ["shard", "key"])
-        ids = [f"{s}\t{k}" for s, k in zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True)]
         threads = settings.threads or cores()
         graph = load_graph(run)
         panel = Panel(
-            image, text, identify(image, ids, threads), methods, scales,
+            image, text, identify_pairs(image, text, threads), methods, scales,
             Engine(settings.k, settings.backend, settings.devices, threads, settings.max_memory),
             settings.against == "image+text", settings.seed,
             graph=graph if graph and graph.k == settings.k else None,

@@ -2,7 +2,8 @@
 
 Density finds poison only while fewer than k of its kind are among the references (Huang et al.
 2025), so the reference is part of the method. Rows are drawn by a seeded hash of their identity:
-the draw depends neither on row order nor on who computes it.
+the draw depends neither on row order nor on who computes it. A run knows pairs by what their vectors are:
+names, which come with the way a dataset is read, do not decide.
 
 Copies count once. A reference holds different rows: were it to hold k or more copies of one, then all
 neighbours of the rows near by would lie at one and the same distance, which has no dimension, and LID, DAO
@@ -135,19 +136,39 @@ def _first(lot: Array, count: int) -> Array:
 
 
 def identify(rows: Rows, ids: Any = None, threads: int = 1) -> Identity:
-    """Identity of each row, from `ids` (n integers or strings, all different) or from its content.
-
-    Two passes over the data: NaN rows are refused in the first.
-    """
-    check_rows(rows, threads)
-    hashes = hash_rows(rows, threads)
-    _, first, content = np.unique(hashes, return_index=True, return_inverse=True)
-    content = content.ravel().astype(np.int64)
+    """Identity of each row, from `ids` (n integers or strings, all different) or from its content."""
+    hashes, content = _contents(rows, threads)
     if ids is not None:
         return Identity(_codes(ids, rows), np.arange(rows.n, dtype=np.int64), content)
-    copy = _occurrence(content, len(first))
+    return Identity(_lot(hashes, _occurrence(content)), content, content)
+
+
+def identify_pairs(image: Rows, text: Rows | None, threads: int = 1) -> Identity:
+    """Identity of each pair of a dataset by its vectors, so that neither names nor the order of rows decide;
+    unlike copies without ids, every row is its own group, as copies of a picture may differ in caption.
+
+    Where no two pictures are equal, draws are those of `identify` without ids. Copies of a picture draw lots
+    in the order of their captions' hashes, those of a whole pair in order of appearance.
+    """
+    hashes, content = _contents(image, threads)
+    said = hash_rows(text, threads) if text else np.zeros(image.n, np.uint64)
+    order = np.argsort(said, kind="stable")
+    copy = np.empty(image.n, np.int64)
+    copy[order] = _occurrence(content[order])
+    return Identity(_lot(hashes, copy), np.arange(image.n, dtype=np.int64), content)
+
+
+def _contents(rows: Rows, threads: int) -> tuple[Array, Array]:
+    """Hash of each row, and which rows are equal. Two passes over the data: NaN is refused in the first."""
+    check_rows(rows, threads)
+    hashes = hash_rows(rows, threads)
+    _, content = np.unique(hashes, return_inverse=True)
+    return hashes, content.ravel().astype(np.int64)
+
+
+def _lot(hashes: Array, copy: Array) -> Array:
     with np.errstate(over="ignore"):
-        return Identity(_mix(hashes + copy.astype(np.uint64) * GOLDEN), content, content)
+        return _mix(hashes + copy.astype(np.uint64) * GOLDEN)  # type: ignore[no-any-return]
 
 
 def _codes(ids: Any, rows: Rows) -> Array:
@@ -164,10 +185,10 @@ def _codes(ids: Any, rows: Rows) -> Array:
     return np.frombuffer(digest, "<u8").copy()
 
 
-def _occurrence(group: Array, groups: int) -> Array:
+def _occurrence(group: Array) -> Array:
     """0 for the first member of each group, 1 for the second, ..."""
     order = np.argsort(group, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=groups))])[:-1]
+    start = np.concatenate([[0], np.cumsum(np.bincount(group))])[:-1]
     out = np.empty(len(group), np.int64)
     out[order] = np.arange(len(group)) - start[group[order]]
     return out
