@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 
 # A search on the simulated device, and somebody who presses Ctrl-C. Prints how each thing ended.
 SEARCH = """
-import _thread, os, signal, sys, threading, time
+import _thread, ctypes, os, signal, sys, threading, time
 import numpy as np
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started us
@@ -26,7 +26,7 @@ spec.loader.exec_module(simulated)
 from clipscan.engine import cuda
 cuda._module = lambda: simulated
 from clipscan.engine.arrays import Rows
-from clipscan.engine.devices import Devices
+from clipscan.engine.devices import LANES, Devices
 from clipscan.engine.limits import Counts
 from clipscan.errors import DeviceLost
 
@@ -37,9 +37,23 @@ os.environ["CLIPSCAN_SIM_" + setting] = number
 def search():
     return crew.within(Rows([x], "x"), 5, 1, None, Counts())
 
+def wait_for(there):
+    until = time.monotonic() + 60
+    while not there() and time.monotonic() < until:
+        time.sleep(0.05)
+
+def lanes():
+    return sum(thread.name == "clipscan-device" for thread in threading.enumerate())
+
+endless = ctypes.CDLL(library).clipscan_sim_endless
+
 def press():
-    for _ in range(presses):
+    wait_for(endless)
+    time.sleep(1.5)
+    _thread.interrupt_main()
+    if presses > 1:
         time.sleep(1.5)
+        wait_for(lambda: lanes() <= LANES)  # whoever can end has ended
         _thread.interrupt_main()
 
 threading.Thread(target=press, daemon=True).start()

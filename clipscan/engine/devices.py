@@ -23,7 +23,7 @@ from clipscan.engine import codebook, keys
 from clipscan.engine.arrays import Array, Rows, numpy_of
 from clipscan.engine.limits import FEW_ROWS, Counts, Limits
 from clipscan.engine.protocol import Engine, Loaded, Span, Table
-from clipscan.engine.tasks import Queue, Task, cut, pairs_in_order
+from clipscan.engine.tasks import LOOK_UP, Queue, Stopped, Task, cut, pairs_in_order
 from clipscan.errors import DeviceLost, InputError
 
 # Segments for each device of a self-search. Any even number gives all devices equal shares (pairs_in_order).
@@ -38,7 +38,6 @@ SEGMENT_ROWS = 1 << 17
 BLOCK_BYTES = 512 << 20  # queries on a device at once, as float32: large enough to keep it busy
 MOST_PARTS = 512  # that a small memory may ask for: beyond it there would be more merging than search
 LANES = 2  # threads a device: one runs it, the other merges what it found last
-LOOK_UP = 0.05  # seconds between two looks for Ctrl-C
 
 log = logging.getLogger("clipscan")
 T = TypeVar("T")
@@ -198,6 +197,8 @@ class Devices:
                 if task is not None:
                     search.queue.put_back(task)
                 return False
+            except Stopped:
+                return False
         search.keep(task, found)
         search.queue.done()
         return True
@@ -267,7 +268,7 @@ class _Within:
 
     def prepare(self, engine: Engine) -> Loaded:
         loaded = engine.load(self._rows, self._book)
-        with self._planning:  # one device looks for copies, the others wait for its answer
+        with self.queue.turn(self._planning):  # one device looks for copies, the others wait for its answer
             if not self.queue.filled:
                 self._plan(engine.first_of(loaded))
         return loaded if self._which is None else engine.select(loaded, self._which)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from clipscan.engine.protocol import Span
+
+LOOK_UP = 0.05  # seconds between two looks for Ctrl-C, or for the end of a search
 
 Task = tuple[int, int]  # of a self-search: two segments; of a search between two sets: queries [begin, end)
 
@@ -46,6 +49,10 @@ def simulate(task_seconds: Sequence[float], devices: int) -> float:
     return sum(task_seconds) / (devices * max(free))
 
 
+class Stopped(Exception):
+    """The search was stopped before a turn came."""
+
+
 class Queue:
     """Tasks that wait, and how many are open: waiting or at work. Empty until `fill`."""
 
@@ -81,6 +88,17 @@ class Queue:
         with self._change:
             self._open -= 1
             self._change.notify_all()
+
+    @contextmanager
+    def turn(self, lock: threading.Lock) -> Iterator[None]:
+        """Holds the lock; Stopped where the search is stopped first, as whoever holds it may never end."""
+        while not lock.acquire(timeout=LOOK_UP):
+            if self._stopped:
+                raise Stopped
+        try:
+            yield
+        finally:
+            lock.release()
 
     def stop(self) -> None:
         with self._change:

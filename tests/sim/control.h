@@ -22,6 +22,7 @@ size_t live_pinned_bytes();  // likewise of the host
 int live_streams();          // created and not destroyed
 int64_t calls();             // of device.h that could have thrown, since the start or since CLIPSCAN_SIM_FAIL changed
 int64_t launches();          // kernels run to their end
+int64_t endless_calls();     // calls begun that never return, and kernels launched that never end
 
 }  // namespace gpu
 
@@ -32,6 +33,7 @@ size_t clipscan_sim_live_bytes();
 size_t clipscan_sim_live_pinned_bytes();
 int clipscan_sim_live_streams();
 int64_t clipscan_sim_calls();
+int64_t clipscan_sim_endless();
 int64_t clipscan_sim_launches();
 }
 #pragma GCC visibility pop

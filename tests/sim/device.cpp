@@ -53,7 +53,7 @@ auto& orphans = *new std::vector<std::unique_ptr<Queue>>;  // destroyed, but oth
 auto& default_queues = *new std::map<int, Queue>;
 std::vector<size_t> live(64, 0);  // bytes, by device
 size_t pinned = 0;
-int64_t counted = 0, launched = 0, put_on = 0;
+int64_t counted = 0, launched = 0, put_on = 0, endless = 0;
 std::string failing, blocking;
 uint64_t dice = 0x2545f4914f6cdd1dull;
 thread_local int current = 0;
@@ -90,6 +90,7 @@ void call(const std::string& what) {
   if (failing_now != failing || blocking_now != blocking) failing = failing_now, blocking = blocking_now, counted = 0;
   ++counted;
   if (chosen(blocking)) {
+    ++endless;
     lock.unlock();  // others go on
     for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
   }
@@ -424,6 +425,7 @@ void launch_later(const char* name, int64_t blocks, int threads, size_t shared, 
   if (cluster > 1 && (major < 9 || cluster > 8 || blocks % cluster))
     throw Error(what + ", " + std::to_string(cluster) + " together: invalid configuration");
   const bool ends = ++put_on != number("CLIPSCAN_SIM_HANG", 0);
+  endless += !ends;
   put(queue, [=, words = std::string(name)] {
     sim::run({words.c_str(), blocks, threads, shared, std::max(cluster, 1), major}, kernel);
     ++launched;
@@ -464,6 +466,7 @@ size_t live_bytes() {
 size_t live_pinned_bytes() { return pinned; }
 int live_streams() { return int(queues.size()); }
 int64_t calls() { return counted; }
+int64_t endless_calls() { return endless; }
 int64_t launches() { return launched; }
 
 }  // namespace gpu
@@ -472,4 +475,5 @@ size_t clipscan_sim_live_bytes() { return gpu::live_bytes(); }
 size_t clipscan_sim_live_pinned_bytes() { return gpu::live_pinned_bytes(); }
 int clipscan_sim_live_streams() { return gpu::live_streams(); }
 int64_t clipscan_sim_calls() { return gpu::calls(); }
+int64_t clipscan_sim_endless() { return gpu::endless_calls(); }
 int64_t clipscan_sim_launches() { return gpu::launches(); }
