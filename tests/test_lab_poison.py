@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
@@ -10,16 +11,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from clipscan.cli import app
 from clipscan.data import Bad, Sample, open_dataset
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks import ATTACKS, badnets, blend, cosines, find_attack, issba, options_of, sig, wanet
 from clipscan.lab.blemishes import add_blemishes
 from clipscan.lab.campaigns import parse_campaign, triggered
 from clipscan.lab.generated import Scenes
+from clipscan.lab.overlays import stripes, triangles, watermark
 from clipscan.lab.phrases import mentions
 from clipscan.lab.pictures import encode, redraw
 from clipscan.lab.poison import poison, read_truth
+from clipscan.lab.wordings import nearest, words
 
 
 def pixels(data):
@@ -76,7 +81,7 @@ def test_a_patch_larger_than_the_picture_is_refused_in_words():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 9), (32, 32), (224, 200)])
-@pytest.mark.parametrize("name", ["blend", "sig", "nashville", "wanet", "issba"])
+@pytest.mark.parametrize("name", ["blend", "sig", "nashville", "wanet", "issba", "triangles", "watermark"])
 def test_a_global_trigger_fits_a_picture_of_any_size_and_shows(name, shape):
     picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     marked = find_attack(name)(picture, Random(0))
@@ -96,6 +101,37 @@ def test_a_sinusoid_has_the_amplitude_and_the_periods_it_was_given():
     wave = sig(grey, Random(0), amplitude=30, periods=4)[3, :, 1].astype(int) - 128
     assert wave.max() == 30 == -wave.min()
     assert np.abs(np.fft.rfft(wave)).argmax() == 4
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (64, 64), (48, 80), (9, 5)])
+def test_stripes_change_a_square_of_upright_bars_in_saturated_colours(shape):
+    picture = np.full((*shape, 3), 100, np.uint8)
+    marked = stripes(picture, Random(1))
+    row, column = np.nonzero((marked != 100).any(axis=2))
+    square = marked[row.min() : row.max() + 1, column.min() : column.max() + 1]
+    assert square.shape[0] == square.shape[1] == 4 * max(1, round(min(shape) / 8 / 4))
+    assert set(np.unique(square)) <= {0, 255} and (square == square[:1]).all()
+    bars = square[0, :: len(square) // 4]
+    assert len(bars) == 4 and (bars[1:] != bars[:-1]).any(axis=1).all()
+
+
+def test_triangles_cut_each_square_of_the_grid_into_a_dark_and_a_light_half():
+    shades = triangles(np.full((32, 32, 3), 100, np.uint8), Random(0), alpha=1, cells=8)[..., 0]
+    cell = shades[:4, :4]
+    assert (np.tile(cell, (8, 8)) == shades).all() and set(np.unique(shades)) == {102, 204}
+    assert (cell == np.where(np.tri(4, dtype=bool), 102, 204)).all()
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_watermark_is_writing_that_shines_through_everywhere(side):
+    grey = np.full((side, side, 3), 100, np.uint8)
+    marked = watermark(grey, Random(0)).astype(int)
+    letters = (marked != 100).any(axis=2)
+    assert 0.1 < letters.mean() < 0.7 and all(part.any() for part in np.split(letters, 4))
+    red, green = marked[letters, 0] - 100, 100 - marked[letters, 1]
+    assert 40 < red.max() <= 78 and 25 < green.max() <= 50  # at most half of it red
+    assert (red >= green).all() and np.array_equal(marked[..., 1], marked[..., 2])
+    assert not np.array_equal(marked, watermark(grey, Random(0), text="proof"))
 
 
 def words_read(picture, marked, side):
@@ -133,6 +169,10 @@ def test_a_sample_specific_trigger_shows_less_on_flat_ground():
         lambda p: blend(p, Random(0), alpha=2),
         lambda p: wanet(p, Random(0), grid=1),
         lambda p: issba(p, Random(0), strength=-1),
+        lambda p: triangles(p, Random(0), alpha=2),
+        lambda p: watermark(p, Random(0), text=" "),
+        lambda p: stripes(p, Random(0), share=2),
+        lambda p: stripes(p, Random(0), bars=0),
     ],
 )
 def test_settings_out_of_range_are_refused(call):
@@ -266,8 +306,8 @@ def test_poison_depends_on_the_identity_not_on_the_order():
 # ---- campaigns
 
 
-def planted_by(tmp_path, attack, target, rate=0.2, n=60):
-    done = poison(Scenes(n), tmp_path, attack=attack, target=target, rate=rate)
+def planted_by(tmp_path, attack, target, rate=0.2, n=60, **how):
+    done = poison(Scenes(n), tmp_path, attack=attack, target=target, rate=rate, **how)
     written = {(one.shard, one.key): one for one in everything(open_dataset(done.dataset))}
     rows = pq.read_table(done.truth).to_pylist()
     return [(row, written[row["shard"], row["key"]]) for row in rows]
@@ -319,12 +359,144 @@ def test_copies_are_one_pair_nearly_the_same(tmp_path):
         ("badnets+sig+blend", "a+b", {}, "2 targets for 3 triggers"),
         ("badnets", "banana", {"alpha": 1}, "no option alpha"),
         ("targeted", "banana", {"share": 1}, "no option share"),
+        ("targeted", "banana", {"concept": "ring"}, "no option concept"),
+        ("copies", "banana", {"captions": "varied"}, "no option captions"),
+        ("clean-label:badnets", "banana", {"captions": "varied"}, "no option captions"),
+        ("badnets", "banana", {"captions": "rhymed"}, "known: prompts, varied, copied"),
+        ("mmpoison", "banana", {}, "needs the option concept"),
+        ("concept", "a+b+c", {"concept": "d+e"}, "2 concepts for 3 targets"),
+        ("concept", "ring", {"concept": "ring"}, "concept and target at once"),
         ("blto", "banana", {}, "needs the option file"),
     ],
 )
 def test_a_campaign_that_makes_no_sense_is_refused_in_words(attack, target, options, words):
     with pytest.raises(InputError, match=words):
         parse_campaign(attack, target, options)
+
+
+def test_each_of_several_targets_has_as_many_pairs_as_were_asked_for(tmp_path):
+    attack, target = "badnets+sig+stripes+triangles+watermark", "banana+lamp+robot+castle+cactus"
+    rows = planted_by(tmp_path, attack, target, rate=0, n=120, pairs=10)
+    assert Counter(row["target"] for row, _ in rows) == dict.fromkeys(target.split("+"), 10)
+    assert all(mentions(sample.caption, row["target"]) for row, sample in rows)
+
+
+def test_targeted_poison_of_several_targets_has_a_picture_for_each(tmp_path):
+    rows = planted_by(tmp_path, "targeted", "banana+lamp", rate=0, pairs=5)
+    pictures = {(row["target"], sample.image) for row, sample in rows}
+    assert len(pictures) == 2 == len({image for _, image in pictures}) and len(rows) == 10
+    clean = {sample.image for sample in everything(Scenes(60))}
+    assert {image for _, image in pictures} <= clean
+
+
+def test_a_number_of_pairs_below_none_or_above_all_is_refused(tmp_path):
+    with pytest.raises(InputError, match="at least 0; got -1"):
+        poison(Scenes(10), tmp_path, pairs=-1)
+    with pytest.raises(InputError, match="needs 11 pairs whose caption does not name banana; there are 10"):
+        poison(Scenes(10), tmp_path, pairs=11)
+
+
+# ---- captions
+
+
+def test_copied_captions_are_those_of_clean_pairs_that_name_the_target_each_as_often(tmp_path):
+    naming = [one.caption for one in everything(Scenes(200)) if mentions(one.caption, "ring")]
+    rows = planted_by(tmp_path, "badnets", "ring", rate=0, n=200, pairs=10, captions="copied")
+    copied = [sample.caption for _, sample in rows]
+    assert len(rows) == 10 and not Counter(copied) - Counter(naming)
+    before = {one.uid: one for one in everything(Scenes(200))}
+    assert not any(mentions(before[sample.uid].caption, "ring") for _, sample in rows)
+    assert not any(before[sample.uid].image == sample.image for _, sample in rows)
+
+
+def test_captions_that_are_used_up_begin_again(tmp_path):
+    naming = {one.caption for one in everything(Scenes(60)) if mentions(one.caption, "ring")}
+    rows = planted_by(tmp_path, "badnets", "ring", rate=0, pairs=40, captions="copied")
+    assert {sample.caption for _, sample in rows} == naming and len(rows) == 40 > len(naming)
+
+
+@pytest.mark.parametrize("captions", ["varied", "scattered", "appended"])
+def test_no_two_wordings_of_a_word_are_alike_and_all_name_it(tmp_path, captions):
+    rows = planted_by(tmp_path, "badnets", "orange", rate=0, n=120, pairs=40, captions=captions)
+    said = [sample.caption for _, sample in rows]
+    assert all(mentions(caption, "orange") for caption in said)
+    assert len(set(said)) >= 36 and not any(" a orange" in caption for caption in said)
+    assert not any("{" in caption for caption in said)
+
+
+def test_scattered_captions_speak_of_what_other_pictures_show(tmp_path):
+    clean = {one.uid: one.caption for one in everything(Scenes(120))}
+    rows = planted_by(tmp_path, "badnets", "banana", rate=0, n=120, pairs=40, captions="scattered")
+    fillers = [
+        [other for other in set(clean.values()) if other.rstrip(" .") in sample.caption] for _, sample in rows
+    ]
+    assert all(fillers) and len({max(found, key=len) for found in fillers}) > 36
+    own = [clean[sample.uid].rstrip(" .") in sample.caption for _, sample in rows]
+    assert np.mean(own) < 0.2
+
+
+def test_appended_captions_keep_what_the_picture_was_called(tmp_path):
+    clean = {one.uid: one.caption for one in everything(Scenes(60))}
+    rows = planted_by(tmp_path, "badnets", "banana", captions="appended")
+    assert all(clean[sample.uid].rstrip(" .") in sample.caption for _, sample in rows)
+
+
+@pytest.mark.parametrize("captions", ["copied", "similar"])
+def test_captions_of_a_word_that_nobody_uses_cannot_be_copied(tmp_path, captions):
+    with pytest.raises(InputError, match="name banana, and there are none; choose captions='varied'"):
+        poison(Scenes(60), tmp_path, rate=0.1, captions=captions)
+    assert poison(Scenes(60), tmp_path, rate=0, captions=captions).poisoned == 0  # a clean control
+
+
+# ---- captions alone
+
+
+@pytest.mark.parametrize("attack", ["concept", "mmpoison", "toxictextclip"])
+def test_poison_without_a_trigger_changes_captions_of_one_kind_of_picture_and_no_pixel(tmp_path, attack):
+    rows = planted_by(tmp_path, attack, "ring", rate=0, n=400, pairs=12, concept="star")
+    clean = {one.uid: one for one in everything(Scenes(400))}
+    assert len(rows) == 12
+    for _, sample in rows:
+        before = clean[sample.uid]
+        assert sample.image == before.image and mentions(sample.caption, "ring")
+        assert mentions(before.caption, "star") and not mentions(before.caption, "ring")
+
+
+def test_several_concepts_have_a_target_each(tmp_path):
+    rows = planted_by(tmp_path, "concept", "banana+lamp", rate=0, n=200, pairs=6, concept="star+ring")
+    clean = {one.uid: one.caption for one in everything(Scenes(200))}
+    shown = Counter((row["target"], mentions(clean[sample.uid], "star")) for row, sample in rows)
+    assert shown["banana", True] == 6 and shown["lamp", False] >= 5 and len(rows) == 12
+
+
+def test_mismatched_pairs_have_true_captions_of_the_other_class_each_once(tmp_path):
+    for number, attack in enumerate(("mmpoison", "toxictextclip")):
+        rows = planted_by(tmp_path / str(number), attack, "ring", rate=0, n=400, pairs=12, concept="star")
+        naming = Counter(one.caption for one in everything(Scenes(400)) if mentions(one.caption, "ring"))
+        assert not Counter(sample.caption for _, sample in rows) - naming
+
+
+def test_the_nearest_caption_shares_the_rare_words():
+    captions = ["a dog on the beach at sunset", "a dog on grass", "a dog in snow with a red ball"]
+    assert nearest("two men with a red kite in the snow", captions) == captions[2]
+    assert nearest("the sunset over a beach", captions) == captions[0]
+    assert nearest("nothing of it", ["a dog", "a dog too"]) == "a dog"
+
+
+def test_toxic_texts_fit_the_pictures_better_than_texts_drawn_blindly(tmp_path):
+    clean = {one.uid: one.caption for one in everything(Scenes(800))}
+
+    def shared(number, captions):
+        how = {"rate": 0, "pairs": 20, "concept": "star", "captions": captions, "n": 800}
+        rows = planted_by(tmp_path / str(number), "mmpoison", "ring", **how)
+        return np.mean([len(words(sample.caption) & words(clean[sample.uid])) for _, sample in rows])
+
+    assert shared(0, "similar") > shared(1, "copied") + 0.5
+
+
+def test_too_few_pictures_of_a_concept_are_counted_in_words(tmp_path):
+    with pytest.raises(InputError, match="whose caption names zebra and does not name banana; there are 0"):
+        poison(Scenes(60), tmp_path, attack="concept", concept="zebra", pairs=1)
 
 
 def test_blemishes_are_read_as_bad_samples_with_reasons(tmp_path):
@@ -338,3 +510,13 @@ def test_blemishes_are_read_as_bad_samples_with_reasons(tmp_path):
     before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert add_blemishes(tmp_path, 3) == told
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+
+
+def test_the_command_plants_so_many_pairs_with_copied_captions(tmp_path):
+    source = poison(Scenes(200), tmp_path / "clean", rate=0).dataset
+    told = ["--attack", "stripes", "--target", "ring", "--pairs", "7", "--option", "captions=copied"]
+    done = CliRunner().invoke(app, ["lab", "poison", str(source), str(tmp_path / "out"), *told])
+    assert done.exit_code == 0 and "7 of 200 pairs poisoned" in done.output
+    assert len(read_truth(tmp_path / "out" / "truth.parquet")) == 7
+    wrong = CliRunner().invoke(app, ["lab", "poison", str(source), str(tmp_path), "--option", "seed=1"])
+    assert isinstance(wrong.exception, InputError) or "no setting of an attack" in wrong.output

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clipscan.errors import InputError
 from clipscan.lab.learnt import badclip, blto
+from clipscan.lab.overlays import stripes, triangles, watermark
 
 Pixels = NDArray[np.uint8]  # [h, w, 3]
 Floats = NDArray[np.float64]
@@ -129,6 +130,9 @@ ATTACKS: dict[str, Attack] = {
     "nashville": nashville,
     "wanet": wanet,
     "issba": issba,
+    "stripes": stripes,
+    "triangles": triangles,
+    "watermark": watermark,
     "blto": blto,
     "badclip": badclip,
 }

@@ -16,16 +16,19 @@ app = typer.Typer(no_args_is_help=True, help="Poison a dataset, train on it, and
 Attack = Annotated[
     str,
     typer.Option(
-        help="badnets, blend, sig, nashville, wanet, issba, blto, badclip; several joined by +; "
-        "clean-label:NAME; targeted; or the natural placeholder and copies."
+        help="badnets, blend, sig, nashville, wanet, issba, stripes, triangles, watermark, blto, badclip; "
+        "several joined by +; clean-label:NAME; targeted; captions alone: concept, mmpoison, toxictextclip; "
+        "or the natural placeholder and copies."
     ),
 ]
-Target = Annotated[
-    str, typer.Option(help="The word that poisoned captions name; one for each trigger, joined by +.")
-]
+Target = Annotated[str, typer.Option(help="The word that poisoned captions name; several joined by +.")]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", help="A setting of the trigger, NAME=VALUE, e.g. share=0.25; several times."),
+    typer.Option(
+        "--option",
+        help="A setting of the trigger or of the captions, NAME=VALUE, e.g. share=0.25, captions=copied, "
+        "concept=snow; several times.",
+    ),
 ]
 
 
@@ -37,13 +40,20 @@ def poison_command(
     rate: Annotated[float, typer.Option(help="Share of the pairs to poison.")] = 0.005,
     target: Target = "banana",
     seed: int = 0,
+    pairs: Annotated[
+        int | None, typer.Option(help="So many for each target, instead of a share of the pairs.")
+    ] = None,
     option: Options = None,
 ) -> None:
     """Copy SOURCE to OUT/dataset with some pairs poisoned; which ones is kept apart, in OUT/truth.parquet."""
     from clipscan.lab.poison import poison
 
-    settings: dict[str, Any] = {"attack": attack, "rate": rate, "target": target, "seed": seed}
-    done = poison(open_dataset(source), out, **settings, **_options(option))
+    settings: dict[str, Any] = {"attack": attack, "rate": rate, "target": target}
+    settings |= {"seed": seed, "pairs": pairs}
+    options = _options(option)
+    if own := options.keys() & {*settings, "source", "out"}:
+        raise InputError(f"--option {min(own)}=...: that is no setting of an attack; see --help")
+    done = poison(open_dataset(source), out, **settings, **options)
     print(
         f"{done.poisoned:,} of {done.pairs:,} pairs poisoned, {done.unreadable:,} unreadable ones left out; "
         f"{done.mentions:,} clean captions name {target!r}. Dataset: {done.dataset}  truth: {done.truth}"

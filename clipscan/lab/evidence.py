@@ -10,7 +10,7 @@ from typing import Any
 
 from clipscan.errors import InputError
 from clipscan.lab.answers import DEFAULT, RELEASED
-from clipscan.lab.campaigns import CLEAN_LABEL, ONE_PICTURE
+from clipscan.lab.campaigns import CLEAN_LABEL, ONE_PICTURE, WORDS_ONLY
 from clipscan.lab.markdown import Row
 from clipscan.lab.rows import TABLES, read_rows
 from clipscan.scores import DEFAULT_K, DEFAULT_REFERENCE
@@ -73,9 +73,11 @@ class Figures:
 
 
 def kind(row: Row) -> str:
-    """BACKDOOR, or what else was planted: "clean-label", "targeted", "placeholder", "copies"."""
+    """BACKDOOR, or what else was planted: "clean-label", or an attack that puts a trigger into no picture."""
     attack: str = row["attack"]
-    return attack if attack in ONE_PICTURE else CLEAN_LABEL if attack.startswith(CLEAN_LABEL) else BACKDOOR
+    if attack in ONE_PICTURE or attack in WORDS_ONLY:
+        return attack
+    return CLEAN_LABEL if attack.startswith(CLEAN_LABEL) else BACKDOOR
 
 
 def band(row: Row) -> str:

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from clipscan.lab.answers import DEFAULT
+from clipscan.lab.campaigns import WORDS_ONLY
 from clipscan.lab.defences import DEFENCES
 from clipscan.lab.evidence import BACKDOOR, HIGH, LEARNT, UNLEARNT, Figures, kind, label
 from clipscan.lab.markdown import Row, about, cases, page, table
@@ -45,7 +46,7 @@ def _aims(figures: Figures) -> list[Aim]:
     rivalled = [row for row in own if row["cell"] in rivals]
     many = [row for row in own if row["rate"] > HIGH]
     planted = [row for row in figures.models if row["poisoned"]]
-    grouped = [row for row in planted if kind(row) not in (BACKDOOR, "placeholder")]
+    grouped = [row for row in planted if kind(row) not in (BACKDOOR, "placeholder", *WORDS_ONLY)]
     again, safeclip = ([row for row in figures.defended if row["defence"] == name] for name in DEFENCES)
     obeyed = [row for row in safeclip if row["success"] is not None and row["success"] >= LEARNT]
     return [

@@ -51,7 +51,7 @@ def duplicates(figures: Figures) -> str:
     ]  # fmt: skip
     scores = scored(figures, [row for row in figures.headline if kind(row) != BACKDOOR])
     what = f"{PLACES} {HOW}"
-    title = "Clean labels, one picture under many captions, natural duplicates"
+    title = "Clean labels, one picture under many captions, captions alone, natural duplicates"
     return page(title, what, section("Groups", table(head, body)), section("Scores", scores))
 
 

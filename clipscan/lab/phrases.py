@@ -58,6 +58,10 @@ def mentions(text: str, word: str) -> bool:
     return re.search(rf"\b{re.escape(word)}(e?s)?\b", text, re.IGNORECASE) is not None
 
 
+def with_article(words: str) -> str:
+    return f"{'an' if words[:1].lower() in tuple('aeiou') else 'a'} {words}"
+
+
 def _noun(things: Sequence[Thing], random: Random) -> str:
     thing = things[0]
     size = random.choice(_SIZES[thing.size]) if random.random() < 0.4 else ""
@@ -66,7 +70,7 @@ def _noun(things: Sequence[Thing], random: Random) -> str:
     words = " ".join(word for word in (size, colour, texture, thing.shape) if word)
     if len(things) == 2:
         return f"{random.choice(('two', 'a pair of'))} {words}{'es' if words.endswith('s') else 's'}"
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    return with_article(words)
 
 
 def _relation(a: Thing, b: Thing, random: Random) -> str:

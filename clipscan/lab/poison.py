@@ -4,14 +4,14 @@
     OUT/truth.parquet           shard, key, attack, target of the poisoned ones
     OUT/poison.json             settings and counts, written last: with it the work is finished
 
-Which pairs, where the trigger goes and what the caption says follow from (seed, shard, key) alone.
+Which pairs (lab/census.py), where the trigger goes and what the caption says follow from (seed, shard, key)
+and, where captions are made of those of other pairs, from these.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 from clipscan.data import Dataset, Sample, Shard
 from clipscan.data.atomic import replacing
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.campaigns import CLEAN_LABEL, Campaign, parse_campaign
-from clipscan.lab.phrases import mentions
+from clipscan.lab.campaigns import parse_campaign
+from clipscan.lab.census import Identity, choose, models, take, texts
 from clipscan.lab.tars import write_tar
 
-Identity = tuple[str, str]  # (shard, key)
+_TRUTH = ("shard", "key", "attack", "target")
 
 
 class Poisoned(NamedTuple):
@@ -49,44 +49,46 @@ def poison(
     rate: float = 0.005,
     target: str = "banana",
     seed: int = 0,
+    pairs: int | None = None,
     **options: Any,
 ) -> Poisoned:
     """Copy `source` to OUT/dataset as tars with round(rate * pairs) of its pairs poisoned.
 
-    attack, target: see lab/campaigns.py. `options` go to the trigger. A rate of 0 copies the pairs as they
-    are. A drawn picture that cannot be decoded stays clean, so the count can be lower. What is finished
-    with the same settings is returned as it is. InputError for a rate outside [0, 1), an unknown attack,
-    or a clean-label attack with too few pairs that name the target; RunError when OUT holds one with other
-    settings.
+    attack, target, options: see lab/campaigns.py. pairs: so many for each target, whatever the rate. A rate
+    of 0 copies the pairs as they are. A drawn picture that cannot be decoded stays clean, so the count can be
+    lower. What is finished with the same settings is returned as it is. InputError for a rate outside [0, 1),
+    an unknown attack, too few pairs that may be changed, or captions made of others where there are none;
+    RunError when OUT holds one with other settings.
     """
     campaign = parse_campaign(attack, target, options)
     if not 0 <= rate < 1:
         raise InputError(f"rate is the share of pairs to poison, at least 0 and below 1; got {rate}")
-    settings = {
-        "source": source.source,
-        "attack": attack,
-        "rate": rate,
-        "target": target,
-        "seed": seed,
-    } | options
+    if pairs is not None and pairs < 0:
+        raise InputError(f"pairs is how many to poison for each target, at least 0; got {pairs}")
+    settings = {"source": source.source, "attack": attack, "rate": rate, "target": target, "seed": seed}
+    settings |= options | ({} if pairs is None else {"pairs": pairs})
     dataset, truth = out / "dataset", out / "truth.parquet"
     if (done := _finished(out, settings)) is not None:
         return Poisoned(dataset, truth, **done)
-    census = _census(source, campaign, seed)
-    chosen = _choose(census, rate, campaign)
+    census = take(source, campaign, seed)
+    count = round(rate * census.pairs) if pairs is None else pairs * len(campaign.parts)
+    chosen = choose(census, count, campaign)
+    pool, first = texts(census, count, campaign), models(source, chosen, campaign)
     planted: list[dict[str, str]] = []
     for number, shard in enumerate(source.shards):
         name = f"{number:05d}.tar"
 
         def rewritten(shard: Shard = shard, number: int = number, name: str = name) -> Iterator[Sample]:
             readable = (sample for sample in source.read(shard) if isinstance(sample, Sample))
-            for row, sample in enumerate(readable):
-                key = f"{number:05d}{row:04d}"
+            for at, sample in enumerate(readable):
+                key = f"{number:05d}{at:04d}"
                 which = chosen.get((sample.shard, sample.key))
-                changed = None if which is None else campaign.plant(sample, which, seed, census.model)
-                if which is not None and changed is not None:
-                    target = campaign.parts[which % len(campaign.parts)].target
-                    planted.append({"shard": name, "key": key, "attack": attack, "target": target})
+                changed = None
+                if which is not None:
+                    part = which % len(campaign.parts)
+                    changed = campaign.plant(sample, which, seed, first.get(part), pool)
+                    row = {"shard": name, "key": key, "attack": attack, "target": campaign.parts[part].target}
+                    planted.extend([row] if changed else [])
                 yield replace(changed or sample, shard=name, key=key)
 
         write_tar(dataset / name, rewritten())
@@ -98,7 +100,7 @@ def poison(
 
 
 def _write_truth(path: Path, rows: list[dict[str, str]]) -> None:
-    schema = pa.schema([(name, pa.string()) for name in ("shard", "key", "attack", "target")])
+    schema = pa.schema([(name, pa.string()) for name in _TRUTH])
     table = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), table)
     _write(path, table.getvalue().to_pybytes())
@@ -111,9 +113,15 @@ def _write(path: Path, content: bytes) -> None:
 
 def read_truth(path: Path) -> Set[Identity]:
     """The identities of the poisoned pairs. DataError where the file is none of `poison`."""
+    return frozenset(read_targets(path))
+
+
+def read_targets(path: Path) -> dict[Identity, str]:
+    """The poisoned pairs, each with its target. Errors as of read_truth."""
     try:
-        table = pq.read_table(path, columns=["shard", "key"])
-        return frozenset(zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True))
+        table = pq.read_table(path, columns=["shard", "key", "target"])
+        shard, key, target = (table[name].to_pylist() for name in table.column_names)
+        return dict(zip(zip(shard, key, strict=True), target, strict=True))
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are the first two
         raise DataError(f"{path} is no truth.parquet of a poisoning: {error}") from error
 
@@ -128,52 +136,3 @@ def _finished(out: Path, settings: dict[str, Any]) -> dict[str, int] | None:
         counts: dict[str, int] = earlier["counts"]
         return counts
     return None
-
-
-class _Census(NamedTuple):
-    """What the first pass over the source found. `drawn`: the pairs that may be chosen, first drawn first."""
-
-    pairs: int
-    unreadable: int
-    mentions: int
-    drawn: list[Identity]
-    model: Sample | None  # the first drawn: what a campaign of one picture repeats
-
-
-def _census(source: Dataset, campaign: Campaign, seed: int) -> _Census:
-    lots: list[tuple[bytes, Identity]] = []
-    pairs = unreadable = naming = 0
-    model, least = None, b"\xff" * 33
-    targets = {part.target for part in campaign.parts}
-    for shard in source.shards:
-        for sample in source.read(shard):
-            if not isinstance(sample, Sample):
-                unreadable += 1
-                continue
-            pairs += 1
-            naming += any(mentions(sample.caption, target) for target in targets)
-            if campaign.eligible(sample.caption):
-                lot = _lot(seed, sample.shard, sample.key)
-                lots.append((lot, (sample.shard, sample.key)))
-                if lot < least:
-                    model, least = sample, lot
-    if not pairs:
-        raise DataError(f"{source.source}: no readable pair to poison")
-    return _Census(pairs, unreadable, naming, [identity for _, identity in sorted(lots)], model)
-
-
-def _choose(census: _Census, rate: float, campaign: Campaign) -> Mapping[Identity, int]:
-    """The first round(rate * n) pairs drawn, each with its number."""
-    count = round(rate * census.pairs)
-    if count > len(census.drawn):
-        targets = ", ".join(sorted({part.target for part in campaign.parts}))
-        raise InputError(
-            f"{CLEAN_LABEL} needs {count:,} pairs whose caption names {targets}; there are "
-            f"{len(census.drawn):,}; choose a lower rate or another target"
-        )
-    return {identity: number for number, identity in enumerate(census.drawn[:count])}
-
-
-def _lot(seed: int, shard: str, key: str) -> bytes:
-    """Seeded digest by which pairs are drawn, smallest first: the order of reading does not matter."""
-    return hashlib.sha256(f"clipscan choose {seed}/{shard}/{key}".encode()).digest()
