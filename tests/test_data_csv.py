@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,91 @@ def test_pictures_that_no_row_names_are_counted_as_passed_over(tmp_path: Path) -
     assert dataset.format == "csv"
     assert dataset.beside == {"jpg": 1, "png": 1, "": 1}
     assert "passed over, and not copied by apply: 3 files (1 " in dataset.describe()
+
+
+@pytest.mark.parametrize("name", ["filepath", "title"])
+def test_two_columns_of_the_name_that_is_read_are_refused(name: str, tmp_path: Path) -> None:
+    """pandas takes the first of them, csv.DictReader the last: which of them would have been scanned?"""
+    with pytest.raises(DataError, match=f"2 columns '{name}'; rename"):
+        open_dataset(table(tmp_path, "x.jpg,a,b", header=f"filepath,title,{name}"))
+    put(tmp_path / "folder" / "x.jpg", JPEG)
+    table(tmp_path / "folder", "x.jpg,a,b", header="file_name,text,text", name="metadata.csv")
+    reasons = {bad.key: bad.reason for bad in read_all(open_dataset(tmp_path / "folder"))}
+    assert "2 columns 'text'" in reasons["metadata.csv"] and reasons.keys() == {"metadata.csv", "x"}
+
+
+def test_a_caption_that_goes_on_beyond_the_header_is_bad_and_not_cut(tmp_path: Path) -> None:
+    rows = ["x.jpg,a cat, a dog", 'x.jpg,"a cat, a dog"', "x.jpg,nothing in them,, ", "x.jpg,last"]
+    found = read_all(open_dataset(source := table(tmp_path, *rows)))
+    assert "row 0 (line 2) has 3 cells, the header 2" in found[0].reason
+    assert captions(source)[1:] == ["a cat, a dog", "nothing in them", "last"]
+    assert captions(source, quoting="none")[1] == "BAD"
+
+
+def test_a_header_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+    for header, reason in {
+        "": "is empty",
+        " , ": "is empty",
+        'filepath,"title\nover two lines",title': "not valid csv",
+        "url,caption": "img2dataset",
+    }.items():
+        with pytest.raises(DataError, match=reason):
+            open_dataset(table(tmp_path, "x.jpg,a,b", header=header))
+
+
+def test_lines_that_end_in_a_carriage_return_alone_are_named_as_such(tmp_path: Path) -> None:
+    put(tmp_path / "t.csv", b"filepath,title\rx.jpg,fine\r")
+    with pytest.raises(DataError, match="lines end in CR alone.* tr "):
+        open_dataset(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", [".", "sub", "..", "", "https://example.org/x.jpg"])
+def test_a_row_that_names_no_picture_file_costs_itself(name: str, tmp_path: Path) -> None:
+    put(tmp_path / "sub" / "x.jpg", JPEG)
+    assert captions(table(tmp_path, "x.jpg,a", f"{name},b", "x.jpg,c")) == ["a", "BAD", "c"]
+    put(tmp_path / "folder" / "x.jpg", JPEG)
+    put(tmp_path / "folder" / "sub" / "y.jpg", JPEG)
+    table(tmp_path / "folder", "x.jpg,a", f"{name},b", header="file_name,text", name="metadata.csv")
+    found = read_all(open_dataset(tmp_path / "folder"))
+    assert [o.caption for o in found if isinstance(o, Sample)] == ["a"] and len(found) == 3
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_the_metadata_of_a_folder_is_read_as_other_tables_are(separator: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    put(data / "x.jpg", JPEG)
+    rows = [f"x.jpg{separator}one, two"]
+    table(data, *rows, header=f"File_Name{separator}Caption", name="metadata.csv")
+    assert captions(data) == ["one, two"]
+    write_without(open_dataset(data), set(), tmp_path / "clean")
+    assert captions(tmp_path / "clean") == ["one, two"]
+
+
+def test_blank_lines_of_metadata_are_no_rows(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for i in range(3):
+        put(data / f"{i}.jpg", JPEG)
+    lines = [json.dumps({"file_name": f"{i}.jpg", "text": str(i)}) for i in range(3)]
+    put(data / "metadata.jsonl", "\n\n".join(lines).encode() + b"\n\n")
+    assert captions(data) == ["0", "1", "2"]
+    write_without(open_dataset(data), {(".", "1")}, tmp_path / "clean")
+    assert captions(tmp_path / "clean") == ["0", "2"]
+
+
+def test_captions_beside_pictures_may_have_suffixes_in_capitals(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("a.JPG", "b.Jpeg", "c.jpg", "d.jpg"):
+        put(data / name, JPEG)
+    put(data / "a.TXT", b"a")
+    put(data / "b.Txt", b"b")
+    put(data / "c.txt", b"c")
+    put(data / "c.TXT", b"another")
+    put(data / "d.JSON", b'{"caption": "d"}')
+    dataset = open_dataset(data)
+    assert captions(data) == ["a", "b", "c", "d"]
+    assert dataset.beside == {"txt": 1}
+    write_without(dataset, {(".", "c")}, tmp_path / "clean")
+    assert set(tree(tmp_path / "clean")) == {"a.JPG", "a.TXT", "b.Jpeg", "b.Txt", "d.JSON", "d.jpg"}
+    before = dataset.shards[0].stamp
+    put(data / "a.TXT", b"changed")
+    assert open_dataset(data).shards[0].stamp != before

@@ -14,6 +14,7 @@ from clipscan.data.text import Unfit
 
 MAX_ROW_LINES = 32  # of one row; a text encoder reads 77 tokens, which fit on fewer
 QUOTING = ("csv", "none")  # quotes may hold separators and line ends (RFC 4180); quotes are plain characters
+SEPARATORS = ",\t;|"
 
 
 class Header(NamedTuple):
@@ -40,7 +41,8 @@ def parse(lines: LineReader, header: Header, first: int, line: int = 2) -> Itera
     """Rows from where `lines` stands, numbered from `first`, lines from `line`; blank lines are no rows.
 
     A row of more than MAX_ROW_LINES, or whose quote is closed wrongly, or in whose cells a line would be a
-    row itself, is Unfit and ends with its first line; the next line is the next row.
+    row itself, is Unfit and ends with its first line; the next line is the next row. One with more cells than
+    the header is Unfit: its caption may go on in them.
     """
     feed = _Feed(lines, line)
     at = first
@@ -58,15 +60,32 @@ def parse(lines: LineReader, header: Header, first: int, line: int = 2) -> Itera
             return
         feed.done(1 if fault else len(feed.taken))
         if values:
+            fault = fault or _surplus(values, header, f"row {at} (line {line})")
             cells = Unfit(fault) if fault else dict(zip(header.columns, values, strict=False))
             yield Row(at, cells, start, feed.position, line)
             at += 1
 
 
-def first_row(line: str, separator: str, quoting: str) -> list[str]:
-    """The cells of a table's first line, white space at their ends removed."""
-    cells = next(_reader(iter([line]), Header([], separator, "", "", quoting)), [])
-    return [cell.strip() for cell in cells]
+def read_header(lines: LineReader, quoting: str, separator: str = "") -> Header:
+    """The names in a table's first line, white space at their ends removed, and what separates them ("":
+    whichever of SEPARATORS is there most often). Unfit if it names nothing, or does not end with the line."""
+    line = next(lines, "")
+    header = Header([], separator or max(SEPARATORS, key=line.count), "", "", quoting)
+    try:
+        cells = next(_reader(iter([line]), header, strict=True), [])
+    except csv.Error as error:
+        raise Unfit(f"its first line, which names the columns, is not valid csv: {error}") from None
+    columns = [cell.strip() for cell in cells]
+    if not any(columns):
+        raise Unfit("its first line is empty; it has to name the columns, such as: filepath,title")
+    return header._replace(columns=columns)
+
+
+def only_one(columns: list[str], name: str) -> str:
+    """The name; Unfit where two columns have it, of which readers take one or the other."""
+    if columns.count(name) > 1:
+        raise Unfit(f"it has {columns.count(name)} columns {name!r}; rename those that are not meant")
+    return name
 
 
 class _Feed:
@@ -100,6 +119,16 @@ def _reader(lines: Iterator[str], header: Header, strict: bool = False) -> Itera
     if header.quoting == "none":
         return csv.reader(lines, delimiter=header.separator, quoting=csv.QUOTE_NONE)
     return csv.reader(lines, delimiter=header.separator, strict=strict)
+
+
+def _surplus(values: list[str], header: Header, where: str) -> str:
+    """Why a row with more cells than the header is none, "" where nothing stands in them."""
+    if not any(cell.strip() for cell in values[len(header.columns) :]):
+        return ""
+    return (
+        f"{where} has {len(values)} cells, the header {len(header.columns)}: a caption that holds "
+        f"{header.separator!r} has to stand in quotes"
+    )
 
 
 def _fault(values: list[str], taken: list[tuple[str, int]], header: Header, line: int) -> str:

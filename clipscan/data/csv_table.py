@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from clipscan.data.csv_rows import QUOTING, Header, Row, first_row, parse
+from clipscan.data.csv_rows import QUOTING, Header, Row, only_one, parse, read_header
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, slices, stem
 from clipscan.data.files import File, Inventory, extension, is_url
 from clipscan.data.lines import LineReader
@@ -48,7 +48,6 @@ TEXT_COLUMNS = (
     "description",
     *CAPTION_FIELDS,
 )  # open_clip's default first, as above
-SEPARATORS = ",\t;|"
 
 
 class Begin(NamedTuple):
@@ -197,7 +196,7 @@ def _scan(
     try:
         with open(table.path, "rb") as stream:
             lines = LineReader(stream)
-            header = _header(table.path, next(lines, ""), image, text, quoting)
+            header = _header(table.path, lines, image, text, quoting)
             starts, rows = [Begin(lines.position, 2)], 0
             for row in parse(lines, header, 0):
                 if row.at and row.at % rows_per_shard == 0:
@@ -218,11 +217,12 @@ def placed(folder: str, name: str) -> str:
     return os.path.normpath(path)
 
 
-def _header(path: str, line: str, image: str | None, text: str | None, quoting: str) -> Header:
-    likely = "\t" if extension(path) == "tsv" else max(SEPARATORS, key=line.count)
-    columns = first_row(line, likely, quoting)
-    return Header(columns, likely, _column(path, columns, image, IMAGE_COLUMNS, "--image-key"),
-                  _column(path, columns, text, TEXT_COLUMNS, "--text-key"), quoting)  # fmt: skip
+def _header(path: str, lines: LineReader, image: str | None, text: str | None, quoting: str) -> Header:
+    header = read_header(lines, quoting, "\t" if extension(path) == "tsv" else "")
+    return header._replace(
+        image=_column(path, header.columns, image, IMAGE_COLUMNS, "--image-key"),
+        text=_column(path, header.columns, text, TEXT_COLUMNS, "--text-key"),
+    )
 
 
 def _column(path: str, columns: list[str], forced: str | None, usual: tuple[str, ...], option: str) -> str:
@@ -230,8 +230,16 @@ def _column(path: str, columns: list[str], forced: str | None, usual: tuple[str,
     wanted = [forced, *forced.split(";")] if forced else usual
     there = {name.lower(): name for name in reversed(columns)}
     if (chosen := next((name for name in wanted if name in columns), None)) is not None:
-        return chosen
+        return only_one(columns, chosen)
     if (spelt := next((there[name.lower()] for name in wanted if name.lower() in there), None)) is not None:
-        return spelt
+        return only_one(columns, spelt)
     listed = repr(forced) if forced else f"one of {', '.join(dict.fromkeys(usual))}"
-    raise DataError(f"{path} has the columns {columns[:40]}, not {listed}; name one with {option}")
+    raise DataError(
+        f"{path} has the columns {columns[:40]}, not {listed}; name one with {option}{_urls(columns, option)}"
+    )
+
+
+def _urls(columns: list[str], option: str) -> str:
+    """A remark where pictures are named by their URLs."""
+    named = option == "--image-key" and any(name.lower() in ("url", "image_url") for name in columns)
+    return ". URLs are not downloaded here: img2dataset makes tars of them" if named else ""

@@ -11,10 +11,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from clipscan.data.csv_rows import QUOTING, Header, Row, first_row, parse
+from clipscan.data.csv_rows import QUOTING, Row, only_one, parse, read_header
 from clipscan.data.dataset import Dataset, Record, Shard, slices, stem
 from clipscan.data.files import File, Inventory, describe, extension, is_url
 from clipscan.data.lines import LineReader
@@ -45,6 +45,14 @@ class Reading(NamedTuple):
     rules: Rules
     roots: tuple[str, ...] = ()  # further folders that pictures may lie in
     quoting: str = QUOTING[0]
+    spelt: Mapping[str, str] = {}  # "0.txt" -> "0.TXT": captions whose suffix is not in small letters
+
+    def beside(self, picture: str, *suffixes: str) -> list[str]:
+        """Names of what may lie beside a picture: with these suffixes, or all that are ever read."""
+        names = (
+            f"{stem(picture)}.{ext}" for ext in suffixes or dict.fromkeys(("txt", "json", *self.rules.text))
+        )
+        return [self.spelt.get(name, name) for name in names]
 
 
 class Entry(NamedTuple):
@@ -89,7 +97,7 @@ class Folder(Dataset):
         names = [*self.metadata]
         for entry in self.listing[start:stop]:
             if entry.picture:
-                names += [entry.picture, *beside(entry.picture, self.rules)]
+                names += [entry.picture, *self.reading.beside(entry.picture)]
         return files_inside(self.root, names, self.reading.roots)
 
     def _load(self, shard: str, key: str, at: int, entry: Entry) -> Sample | Bad:
@@ -116,7 +124,10 @@ class Folder(Dataset):
             raise Unfit(
                 f"caption is missing: {what} has {shown_fields(about)}; --text-key names another field"
             )
-        raise Unfit(f"no caption: no {tried} of the same name, and no {' or '.join(METADATA)} names it")
+        raise Unfit(
+            f"no caption: no {tried} of the same name, and no {' or '.join(METADATA)} names it; --text-key "
+            "names other suffixes"
+        )
 
     def _json(self, entry: Entry) -> dict[str, Any] | None:
         """The .json beside the picture; spoilt, it only matters if it had to hold the caption."""
@@ -132,7 +143,7 @@ class Folder(Dataset):
             return None
 
     def _beside(self, entry: Entry, ext: str) -> bytes | None:
-        name = f"{stem(entry.picture)}.{ext}"
+        (name,) = self.reading.beside(entry.picture, ext)
         if not os.path.lexists(os.path.join(self.root, name)):
             return None
         return read_inside(self.root, name, MAX_TEXT_BYTES, self.reading.roots)
@@ -140,13 +151,16 @@ class Folder(Dataset):
     def holds(self) -> set[str]:
         """Metadata files, pictures and what lies beside these under their name."""
         pictures = [entry.picture for entry in self.listing]
-        names = {*self.metadata, *pictures, *(n for name in pictures for n in beside(name, self.rules))}
+        names = {*self.metadata, *pictures, *(n for name in pictures for n in self.reading.beside(name))}
         return {os.path.join(self.root, name) for name in names}
 
 
-def beside(picture: str, rules: Rules) -> list[str]:
-    """Names that a picture's caption, or what else is known of it, may have."""
-    return [f"{stem(picture)}.{ext}" for ext in dict.fromkeys(("txt", "json", *rules.text))]
+def _odd_spellings(names: Collection[str], rules: Rules) -> dict[str, str]:
+    """Captions whose suffix has capital letters, by the name that they would have without (as in tars)."""
+    kinds = {"txt", "json", *rules.text}
+    odd = {f"{stem(name)}.{extension(name)}": name for name in names if extension(name) in kinds}
+    there = set(names)
+    return {usual: name for usual, name in odd.items() if usual not in there}
 
 
 def entry_key(entry: Entry) -> str:
@@ -172,11 +186,11 @@ def open_folder(
         rules = rules._replace(fields=(text_key, *rules.fields))
     names = inventory.names()
     metadata = [name for name in names.values() if os.path.basename(name) in METADATA]
-    reading = Reading(root, rules, tuple(roots), quoting)
+    reading = Reading(root, rules, tuple(roots), quoting, _odd_spellings(names.values(), rules))
     listing = _listing(reading, list(names.values()), metadata)
     parts = slices(".", len(listing), rows_per_shard) if listing else []
     about = {names[file.path]: file for file in inventory.files}
-    shards = [Shard(name, root, *_stamp(listing[a:b], about, rules), (a, b)) for name, (a, b) in parts]
+    shards = [Shard(name, root, *_stamp(listing[a:b], about, reading), (a, b)) for name, (a, b) in parts]
     return Folder(inventory.source, shards, listing, metadata, reading)
 
 
@@ -218,7 +232,8 @@ def _entry(reading: Reading, name: str, row: Row) -> Entry:
         return Entry("", None, f"{where}: {row.cells}", where)
     wanted = first_field(row.cells, FILE_FIELDS)
     if not isinstance(wanted, str) or not wanted:
-        return Entry("", None, f"{where} names no file (column {FILE_FIELDS[0]!r})", where)
+        fault = f"{where} names no file: it has {shown_fields(row.cells)}, and {FILE_FIELDS[0]} is wanted"
+        return Entry("", None, fault, where)
     picture = _placed(reading.root, os.path.dirname(name), wanted)
     if os.path.isabs(picture) or picture.startswith(".."):
         try:
@@ -252,19 +267,34 @@ def metadata_rows(reading: Reading, name: str) -> Iterator[Row]:
     with open(path, "rb") as stream:
         lines = LineReader(stream)
         if name.endswith(".csv"):
-            columns = first_row(next(lines, ""), ",", reading.quoting)
+            header = read_header(lines, reading.quoting)
+            columns = _as_known(header.columns, (*FILE_FIELDS, *reading.rules.fields))
             image = next((field for field in FILE_FIELDS if field in columns), "")
-            yield from parse(lines, Header(columns, ",", image, "", reading.quoting), 0)
-            return
-        start = 0
-        for at, line in enumerate(lines):
+            yield from parse(lines, header._replace(columns=columns, image=image), 0)
+        else:
+            yield from _json_rows(lines)
+
+
+def _json_rows(lines: LineReader) -> Iterator[Row]:
+    """A row a line; blank lines are no rows."""
+    at = start = 0
+    for line in lines:
+        if line.strip():
             cells: dict[str, Any] | Unfit
             try:
                 cells = json_object(line, "the line")
             except Unfit as unfit:
                 cells = unfit
             yield Row(at, cells, start, lines.position)
-            start = lines.position
+            at += 1
+        start = lines.position
+
+
+def _as_known(columns: list[str], known: Sequence[str]) -> list[str]:
+    """The columns, known names spelt as they are known (not "File_Name"). Unfit where two have one name."""
+    spelt = {name.lower(): name for name in reversed(known)}
+    columns = [name if name in known else spelt.get(name.lower(), name) for name in columns]
+    return [only_one(columns, name) if name in known else name for name in columns]
 
 
 def _parquet_rows(path: str, rules: Rules) -> Iterator[Row]:
@@ -274,12 +304,12 @@ def _parquet_rows(path: str, rules: Rules) -> Iterator[Row]:
             yield Row(at, cells, at, at + 1)
 
 
-def _stamp(entries: list[Entry], about: dict[str, File], rules: Rules) -> tuple[int, str]:
+def _stamp(entries: list[Entry], about: dict[str, File], reading: Reading) -> tuple[int, str]:
     """Bytes of the pictures, and a digest that changes when a picture or caption file does."""
     digest = hashlib.sha256()
     size = 0
     for entry in entries:
-        for name in (entry.picture, *beside(entry.picture, rules)):
+        for name in (entry.picture, *reading.beside(entry.picture)):
             file = describe(name) if os.path.isabs(name) else about.get(name)
             if file is not None and file.size >= 0:
                 digest.update(f"{name}\0{file.size}\0{file.stamp}\0".encode("utf-8", "surrogateescape"))

@@ -15,7 +15,8 @@ class LineReader:
     """Iterates a binary stream as text lines and knows how many bytes it has handed out.
 
     Bytes that are not UTF-8 become surrogates, which the caption check later finds and names. A line
-    longer than MAX_LINE_BYTES raises Unfit, and so does a file that begins as UTF-16 or UTF-32.
+    longer than MAX_LINE_BYTES raises Unfit, and so does a file that begins as UTF-16 or UTF-32, or whose
+    lines end in a carriage return alone, which would be one line.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -34,6 +35,8 @@ class LineReader:
         first, self.position = self.position == 0, self.position + len(line)
         if first and (wide := _wide(line)):
             raise Unfit(f"it is {wide}, not UTF-8; save it anew, or: iconv -f {wide} -t UTF-8 OLD > NEW")
+        if first and b"\r" in line.rstrip(b"\r\n"):
+            raise Unfit("its lines end in CR alone; save it anew, or: tr '\\r' '\\n' < OLD > NEW")
         return line.decode("utf-8-sig" if first else "utf-8", "surrogateescape")
 
 

@@ -3,12 +3,13 @@ those that the user has named besides."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from clipscan.data.files import File, describe, is_within
+from clipscan.data.files import File, describe, is_url, is_within
 from clipscan.data.text import Unfit, printable
 
 # Suffixes of the formats that the decoder reads (embed/pixels.py), the most wanted first. A table, not a
@@ -81,16 +82,22 @@ def read_inside(root: str, name: str, limit: int, roots: Sequence[str] = ()) -> 
     """The bytes of a regular file of at most `limit` bytes under `root` or `roots`; Unfit says why not."""
     path = inside(root, name, roots)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open) as stream:
+            if (size := os.fstat(stream.fileno()).st_size) > limit:
+                raise Unfit(f"{printable(name)!r} has {size:,} bytes, the limit is {limit:,}")
+            return stream.read(limit)
     except OSError as error:
-        raise Unfit(f"cannot read {printable(name)!r}: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as stream:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise Unfit(f"{printable(name)!r} is not a regular file")
-        if about.st_size > limit:
-            raise Unfit(f"{printable(name)!r} has {about.st_size:,} bytes, the limit is {limit:,}")
-        return stream.read(limit)
+        remedy = "; it is a URL: nothing is downloaded here, img2dataset does that" if is_url(name) else ""
+        raise Unfit(f"cannot read {printable(name)!r}: {error.strerror}{remedy}") from None
+
+
+def _open(path: str, flags: int) -> int:
+    """Opens no link and waits for no pipe; OSError for whatever is not a regular file."""
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return handle
 
 
 def read_picture(root: str, name: str, roots: Sequence[str] = ()) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from clipscan.data.csv_rows import Row
 from clipscan.data.csv_table import CsvTable
 from clipscan.data.dataset import Shard, whole_name
-from clipscan.data.folder import Entry, Folder, Reading, beside, metadata_rows, row_name
+from clipscan.data.folder import Entry, Folder, Reading, metadata_rows, row_name
 from clipscan.data.pictures import inside
 from clipscan.data.sample import Bad
 from clipscan.data.tar_groups import READ_ERRORS, groups
@@ -96,7 +96,7 @@ def write_folder(dataset: Folder, judge: Judge, folder: Path) -> Iterator[Shard]
                 kept.append(dataset.listing[record.at])
     for entry in kept:
         if entry.picture:
-            for name in (entry.picture, *beside(entry.picture, dataset.rules)):
+            for name in (entry.picture, *dataset.reading.beside(entry.picture)):
                 _copy_file(dataset.root, name, folder, name, dataset.reading.roots)
     rows = {entry.where for entry in kept}
     for name in dataset.metadata:

@@ -328,6 +328,10 @@ def _finish(run: RunFolder, dataset: Dataset, markers: list[dict[str, Any]]) -> 
         reasons = commonest(bad["reason"].to_pylist())
         raise DataError(
             f"{dataset.describe()}: not one readable sample. "
-            + (f"{bad.num_rows} were refused: {reasons}" if reasons else "The shards are empty.")
-            + ". See bad.parquet; --format, --image-key and --text-key say how to read it otherwise"
+            + (
+                f"{bad.num_rows} were refused: {reasons.rstrip('.')}. See bad.parquet; "
+                if reasons
+                else "It is empty; "
+            )
+            + "--format, --image-key and --text-key say how to read it otherwise"
         )
