@@ -23,8 +23,8 @@ Quoting = Annotated[str, typer.Option(help="of a csv: csv, or none: quotes are p
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs; no GPU was tried by us yet")
 ]
-BatchSize = Annotated[int, typer.Option(help="pictures encoded at once")]
-Workers = Annotated[int | None, typer.Option(help="decoding processes; default: one a core")]
+BatchSize = Annotated[int, typer.Option(min=1, help="pictures encoded at once")]
+Workers = Annotated[int | None, typer.Option(min=1, help="decoding processes; default: one a core")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="redo what was made with other settings")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="progress as JSON lines")]
 

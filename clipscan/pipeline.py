@@ -114,7 +114,7 @@ def scan(
     if fraction is not None and not 0 < fraction <= 1:
         raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
     if method == "trusted" and trusted_model is None and trusted_pretrained is None:
-        raise InputError("method 'trusted' needs a trusted model: trusted_model=, trusted_pretrained=")
+        raise InputError("method 'trusted' needs a trusted model: trusted_model=NAME, trusted_pretrained=TAG")
 
     def stages() -> RunFolder:
         run, dataset = embed(

@@ -102,6 +102,26 @@ def test_wrong_use_exits_2(run, tmp_path):
     assert "exactly one" in clipscan("export", run, code=2)
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("--workers", "0"), "--workers"),
+        (("--batch-size", "0"), "--batch-size"),
+        (("--batch-size", "-5"), "--batch-size"),
+        (("--seed", "-1"), "--seed -1"),
+        (("--seed", "9" * 23), "--seed 999"),
+        (("--against", "image+text"), "no caption vectors"),
+    ],
+)
+def test_numbers_and_words_that_no_scan_can_have_are_refused_in_words(run, tmp_path, asked, words):
+    text = clipscan("scan", run.parent / "vectors.npy", "--out", tmp_path / "x", *asked, code=2)
+    assert words in text and "Traceback" not in text
+
+
+def test_a_graph_that_was_asked_for_by_name_is_made_or_refused(run):
+    assert "--k 400 needs more than 400 samples" in clipscan("knn", run, "--k", 400, code=2)
+
+
 def test_a_missing_dataset_exits_1_and_says_what_is_there(tmp_path):
     (tmp_path / "notes.doc").write_text("nothing")
     assert ".doc" in clipscan("scan", tmp_path, "--out", tmp_path / "run", code=1)

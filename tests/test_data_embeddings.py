@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_helpers import put, read_all
+from data_helpers import good, image_vectors, put, read_all, text_vectors
 
 import clipscan
 from clipscan import pipeline
@@ -236,3 +236,49 @@ def test_an_npz_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(tmp_pa
     outcomes = read_all(open_dataset(tmp_path))
     assert isinstance(outcomes[0], Bad) and "unpacks from" in outcomes[0].reason
     assert len(outcomes) == 1 + 50_000, "copies of a row that fit are a dataset"
+
+
+def _parts(layout: str, folder: Path, texts: list[bool]) -> Path:
+    """One file of ten pictures each, some with vectors of their captions."""
+    for i, text in enumerate(texts):
+        images, captions = image_vectors(), text_vectors()
+        if layout == "DataComp":
+            folder.mkdir(exist_ok=True)
+            np.savez(folder / f"{i}.npz", **{"l14_img": images} | ({"l14_txt": captions} if text else {}))
+            pq.write_table(pa.table({"uid": [f"{i}{row}" for row in range(10)]}), folder / f"{i}.parquet")
+        elif layout == "parquet":
+            folder.mkdir(exist_ok=True)
+            columns = {"image_embedding": images} | ({"text_embedding": captions} if text else {})
+            pq.write_table(
+                pa.table({name: list(one) for name, one in columns.items()}), folder / f"{i}.parquet"
+            )
+        else:
+            for kind, array in [("img_emb", images), ("text_emb", captions)][: 1 + text]:
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+                np.save(folder / kind / f"{kind}_{i}.npy", array)
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["clip-retrieval", "DataComp", "parquet"])
+@pytest.mark.parametrize("without", [0, 2])
+def test_a_file_without_text_vectors_is_bad_and_takes_them_from_no_other(
+    layout: str, without: int, tmp_path: Path
+) -> None:
+    """Whichever it is: without them in one file, no pair of the dataset was compared with its caption."""
+    dataset = open_dataset(_parts(layout, tmp_path / "set", [i != without for i in range(3)]))
+    found = [[*dataset.read(shard)] for shard in dataset.shards]
+    assert [len(of) for of in found] == [1 if i == without else 10 for i in range(3)]
+    (bad,) = found[without]
+    assert isinstance(bad, Bad) and "no vectors of its captions, as 2 of the 3" in bad.reason
+    full = [shard for i, shard in enumerate(dataset.shards) if i != without]
+    assert all(dataset.vectors(shard).text is not None for shard in full)
+
+
+@pytest.mark.parametrize("layout", ["clip-retrieval", "DataComp", "parquet"])
+def test_where_most_files_have_no_text_vectors_it_is_said_that_none_are_compared(
+    layout: str, tmp_path: Path
+) -> None:
+    dataset = open_dataset(_parts(layout, tmp_path / "few", [False, True, False]))
+    assert len(good(dataset)) == 30
+    assert "pictures and captions are not compared" in dataset.describe()
+    assert "compared" not in open_dataset(_parts(layout, tmp_path / "none", [False] * 2)).describe()

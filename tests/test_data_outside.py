@@ -161,3 +161,13 @@ def test_paths_written_on_windows_are_read(tmp_path: Path) -> None:
     put(tmp_path / "f" / "sub" / "x.jpg", JPEG)
     jsonl_of(tmp_path / "f", "sub\\x.jpg")
     assert [(type(o), o.key) for o in read_all(open_dataset(tmp_path / "f"))] == [(Sample, "sub/x")]
+
+
+def test_a_link_back_to_the_dataset_shows_no_picture_twice(tmp_path: Path) -> None:
+    put(tmp_path / "set" / "x.jpg", JPEG)
+    put(tmp_path / "set" / "x.txt", b"fine")
+    for name, end in {"loop": ".", "above": "..", "sub": "../set"}.items():
+        (tmp_path / "set" / name).symlink_to(end)
+    dataset = open_dataset(tmp_path / "set", roots=[tmp_path])
+    assert [o.key for o in read_all(dataset)] == ["x"]
+    assert "3 linked folders or special files passed over" in dataset.describe()

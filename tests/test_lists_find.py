@@ -111,6 +111,33 @@ def test_an_unknown_name_is_answered_with_the_nearest(
         Names(a_run(tmp_path, TARS)).find(typed, shard)
 
 
+@pytest.mark.parametrize(
+    ("typed", "help_"),
+    [
+        ("7", r"nearest: \./00007"),
+        ("1", r"nearest: \./cat/00001, \./dog/00001"),
+        ("CAT/00002", r"nearest: \./cat/00002"),
+        ("00007.txt", r"nearest: \./00007"),
+        ("00098", r"could not be read.*\./cat/00098: truncated"),
+        ("00098.jpg", r"could not be read.*\./cat/00098: truncated"),
+        ("cat/00098.jpg", "could not be read.*: truncated"),
+        ("pics/cat/00098.jpg", "could not be read.*: truncated"),
+    ],
+)
+def test_in_a_folder_the_last_part_of_a_key_is_helped_with_too(
+    typed: str, help_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path / "run", FOLDER)
+    bad = {"shard": ["."], "key": ["cat/00098"], "reason": ["truncated"]}
+    pq.write_table(pa.table(bad), run / "bad.parquet")
+    record = json.loads((run / "run.json").read_text()) | {"opened": {"source": [str(tmp_path / "pics")]}}
+    (run / "run.json").write_text(json.dumps(record))
+    (tmp_path / "pics").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match="has 0 samples of key .*" + help_):
+        Names(run).find(typed)
+
+
 def decided(folder: Path, text: str) -> Path:
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "mine.csv").write_text(text)
@@ -123,6 +150,7 @@ def decided(folder: Path, text: str) -> Path:
         "key,decision\n00007,drop\ncat/00002.png,drop\n",
         "shard,key,decision\n,00007,drop\n.,cat/00002,drop\n",
         "decision,key\ndrop,./00007\nkeep,dog/00001\ndrop,cat/00002\n",
+        "Key; Decision\n00007;drop\n;\n\ncat/00002;Drop\n ; \n",
     ],
 )
 def test_decisions_need_no_shard_where_the_key_says_enough(tmp_path: Path, text: str) -> None:
@@ -147,6 +175,16 @@ def test_a_decision_that_names_nobody_shows_a_row_that_would(
     run = a_run(tmp_path / "run", FOLDER)
     with pytest.raises(error, match=words):
         select(run, decisions=decided(tmp_path, text))
+
+
+def test_decisions_in_other_files_are_read_or_refused_in_words(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", FOLDER)
+    lines = '{"key": "00007", "decision": "drop"}\n\n{"key": "cat/00002", "decision": "drop"}\n\n'
+    (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert len(select(run, decisions=tmp_path / "mine.jsonl")) == 2
+    (tmp_path / "mine.csv").write_text("key,decision\n00007,drop\n", "utf-16")
+    with pytest.raises(DataError, match=r"mine\.csv .*save it as UTF-8"):
+        select(run, decisions=tmp_path / "mine.csv")
 
 
 def test_lists_are_added_to_and_a_later_keep_takes_off(tmp_path: Path) -> None:

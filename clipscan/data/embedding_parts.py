@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from clipscan.data.arrays import npz_names
@@ -49,28 +51,42 @@ def clip_retrieval(inventory: Inventory) -> list[Part]:
 
 
 def datacomp(inventory: Inventory, image_key: str | None, text_key: str | None) -> list[Part]:
-    """0001.npz and 0001.parquet; of several models the larger (l14 before b32), or the one named."""
+    """0001.npz and 0001.parquet; of several models the larger (l14 before b32), or the one named.
+
+    What the arrays are called is asked of all files, so that the order of their names does not decide.
+    """
     paths = [file.path for file in inventory.files]
     arrays = [path for path in paths if extension(path) == "npz"]
-    names = _first_names(arrays)
+    held = _held(arrays)
+    names = _usual_names(held)
     image = image_key or next((name for name in sorted(names, reverse=True) if name.endswith("_img")), None)
     if image is None:
         raise DataError(f"an .npz has the arrays {names}, none ends in _img; name one with --image-key")
     text = text_key or re.sub("_img$", "_txt", image)
     return [
-        Part(path, path if text in names else None, _if_there(path[:-4] + ".parquet", paths), image, text)
+        Part(path, path if text in held.get(path, ()) else None, _if_there(path[:-4] + ".parquet", paths),
+             image, text)
         for path in arrays
-    ]
+    ]  # fmt: skip
 
 
-def _first_names(paths: list[str]) -> list[str]:
-    """The arrays of the first .npz that opens; DataError if none does."""
-    for path in paths[:-1]:
+def _held(paths: list[str]) -> dict[str, list[str]]:
+    """The arrays of each .npz that opens; DataError if none does."""
+    held = {}
+    for path in paths:
         try:
-            return npz_names(path)
+            held[path] = npz_names(path)
         except DataError:
+            if path == paths[-1] and not held:
+                raise
             continue  # bad when it is read, with the reason
-    return npz_names(paths[-1])
+    return held
+
+
+def _usual_names(held: Mapping[str, list[str]]) -> list[str]:
+    """Names of arrays that half of the files have, or more."""
+    counts = Counter(name for names in held.values() for name in names)
+    return [name for name, count in counts.items() if 2 * count >= len(held)] or list(counts)
 
 
 def loose(inventory: Inventory, text_key: str | None) -> list[Part]:

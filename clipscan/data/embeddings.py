@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -58,6 +59,7 @@ class Embeddings(Dataset):
         self.parts = parts  # by the shard's name
         self.names = names  # path of a file -> its name in the dataset
         self._widths = Widths(parts[shard.name] for shard in shards)
+        self._with_text = sum(part.text is not None for part in parts.values())
 
     def holds(self) -> set[str]:
         """Arrays and their metadata."""
@@ -102,6 +104,11 @@ class Embeddings(Dataset):
             bad = {row: f"of its caption, {why}" for row, why in also_bad.items()} | dict(bad)
             if len(text) != len(image):
                 raise DataError(f"{part.image} has {len(image):,} rows, {part.text} has {len(text):,}")
+        elif 2 * self._with_text >= len(self.parts):  # without it no pair of the dataset could be compared
+            raise DataError(
+                f"{part.image} has no vectors of its captions, as {self._with_text:,} of the "
+                f"{len(self.parts):,} shards have; add them, or move it away"
+            )
         return Vectors(image, text, self._samples(shard, len(image)), bad)
 
     def _samples(self, shard: Shard, rows: int | None = None) -> list[Sample]:
@@ -169,7 +176,9 @@ def _assemble(inventory: Inventory, parts: list[Part]) -> Embeddings:
     about = {file.path: file for file in inventory.files}
     shards = [_shard(printable(names[part.image]), part, about) for part in parts]
     matched = sum(part.text is not None for part in parts)
-    notes = f"{matched} of {len(parts)} with text vectors" if parts else ""
+    described = sum(part.metadata is not None for part in parts)
+    notes = f"{matched} of {len(parts)} with text vectors, {described} with metadata" if parts else ""
+    notes += _unmatched(matched, len(parts))
     by_name = {shard.name: part for shard, part in zip(shards, parts, strict=True)}
     return Embeddings(inventory.source, shards, notes, by_name, names)
 
@@ -191,12 +200,32 @@ def _columns(
         v for v in vectors if v not in TEXT_COLUMNS
     ]
     image = _vectors_of(schema, choose(schema, image_key, likely, "picture or embedding", "--image-key"))
-    text = next((name for name in TEXT_COLUMNS if name in vectors), "")
+    held = {file.path: _vector_columns(file) for file in files}
+    counts = Counter(name for vectors in held.values() for name in vectors)
+    text = max(TEXT_COLUMNS, key=lambda name: counts[name])  # of equally common ones the first
     if text_key:
         text = _vectors_of(schema, choose(schema, text_key, [], "text embedding", "--text-key"))
     shards = [s for file in files for s in parquet_shards(file, printable(names[file.path]), rows_per_shard)]
-    part = {s.name: Part(s.location, s.location if text else None, s.location, image, text) for s in shards}
-    return Embeddings(inventory.source, shards, f"column {image!r}", part, names)
+    part = {
+        s.name: Part(s.location, s.location if text in held[s.location] else None, s.location, image, text)
+        for s in shards
+    }
+    notes = f"column {image!r}" + _unmatched(counts[text], len(files))
+    return Embeddings(inventory.source, shards, notes, part, names)
+
+
+def _vector_columns(file: File) -> list[str]:
+    """Those of a file; none of one that cannot be read, which is bad when it is read."""
+    try:
+        return vector_columns(first_schema([file]))
+    except DataError:
+        return []
+
+
+def _unmatched(matched: int, files: int) -> str:
+    """A remark where some files, but not most, have text vectors."""
+    rare = 0 < 2 * matched < files
+    return "; pictures and captions are not compared, most files have no text vectors" if rare else ""
 
 
 def _vectors_of(schema: pa.Schema, column: str) -> str:

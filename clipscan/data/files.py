@@ -154,12 +154,14 @@ def _walk(root: str, linked: Sequence[str]) -> tuple[list[File], list[str]]:
         return [describe(root)], []
     files, passed_over = [], []
     allowed = [os.path.realpath(folder) for folder in linked]
+    home = os.path.realpath(root)
     walked: set[str] = set()  # linked folders, each once: links may go round in circles
     for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         subfolders.sort()  # of two links to one folder the first is followed, wherever it runs
         for path in [os.path.join(folder, name) for name in subfolders]:
             end = os.path.realpath(path) if os.path.islink(path) else ""
-            if end and (end in walked or not any(is_within(end, one) for one in allowed)):
+            again = end and (end in walked or is_within(home, end))
+            if again or (end and not any(is_within(end, one) for one in allowed)):
                 subfolders.remove(os.path.basename(path))
                 passed_over.append(path)
             elif end:

@@ -26,6 +26,7 @@ from clipscan.data.sample import Bad, Sample
 from clipscan.embed.pixels import PixelSpec
 from clipscan.embed.worker import Allowance, Pixels, Task, Worker
 from clipscan.engine import cores
+from clipscan.errors import InputError
 
 CHUNK_SAMPLES = 64  # per request: 64 answers at 32 px are about 10 ms of work, so waiting is lost in it
 CHUNK_BYTES = 2 << 20  # or this many encoded bytes, so that large photographs are spread evenly
@@ -48,7 +49,7 @@ class DecodePool:
         self, workers: int | None = None, *, time_limit: float = TIME_LIMIT, shard_limit: float = SHARD_LIMIT
     ) -> None:
         if workers is not None and workers < 1:
-            raise ValueError(f"a pool needs at least one decoding process, got workers={workers}")
+            raise InputError(f"at least one decoding process is needed, got workers={workers}")
         self.workers = workers or cores()
         self.time_limit, self.shard_limit = time_limit, shard_limit
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()

@@ -16,6 +16,7 @@ from clipscan.embed.captions import unread
 from clipscan.embed.decode import Decoded, DecodePool, decode_all
 from clipscan.embed.model import Encoder
 from clipscan.embed.stream import Lane, Vectors, open_lane
+from clipscan.errors import InputError
 
 Item = TypeVar("Item")
 LARGEST = np.finfo(np.float16).max
@@ -47,6 +48,8 @@ def embed_samples(
     it, and a vector that is not finite, or leaves float16's range. `progress` is told how many samples (good
     or bad) were finished since last told.
     """
+    if batch_size < 1:
+        raise InputError(f"a batch holds at least one picture, got batch_size={batch_size}")
     lane = open_lane(encoder, batch_size)
     under_way: deque[tuple[list[Sample | Bad], Callable[[], Vectors]]] = deque()
     parts: list[Embedded] = []

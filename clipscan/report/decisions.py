@@ -80,7 +80,9 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     sound(path)  # where it is a run's calibration.parquet
     try:
         yield from enumerate(reader(path), 1)
-    except (OSError, ValueError, csv.Error) as broken:  # bad UTF-8, JSON and pyarrow's among them
+    except UnicodeDecodeError as broken:
+        raise DataError(f"{path} cannot be read as decisions: {broken}; save it as UTF-8") from broken
+    except (OSError, ValueError, csv.Error) as broken:  # JSON's and pyarrow's among them
         raise DataError(f"{path} cannot be read as decisions: {broken}") from broken
 
 
@@ -88,9 +90,10 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
         first = file.readline()
         for separator in SEPARATORS:
-            columns = next(csv.reader([first], delimiter=separator), [])
+            cells = next(csv.reader([first], delimiter=separator), [])
+            columns = [cell.strip().lower() for cell in cells]
             if {"key", "decision"} <= {*columns}:
-                yield from csv.DictReader(file, columns, delimiter=separator)
+                yield from filter(_filled, csv.DictReader(file, columns, delimiter=separator))
                 return
         raise ValueError(
             "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it is "
@@ -98,9 +101,14 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
         )
 
 
+def _filled(record: dict[str, Any]) -> bool:
+    """Does anything stand in the row? Spreadsheets write rows of separators alone."""
+    return any(cell and (not isinstance(cell, str) or cell.strip()) for cell in record.values())
+
+
 def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for line in filter(str.strip, file):
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError(f"{line[:40]!r} is no object")

@@ -79,10 +79,17 @@ class DropList:
             raise DataError(
                 f"{path.parent} is not scored yet and has no {path.name}: clipscan score {path.parent}"
             )
+        if not path.exists():
+            raise DataError(
+                f"{path} cannot be read as a drop list: there is no such file; a scan writes RUN/drop.parquet"
+            )
         try:
             table = pq.read_table(path)
         except (OSError, ValueError) as broken:  # pyarrow's own errors are both
-            raise DataError(f"{path} cannot be read as a drop list: {broken}") from broken
+            raise DataError(
+                f"{path} cannot be read as a drop list: {broken}. Decisions in another form become one by: "
+                "clipscan export RUN --decisions FILE"
+            ) from broken
         missing = {"shard", "key"} - set(table.column_names)
         if missing:
             raise DataError(f"{path} lacks {sorted(missing)}; expected the drop.parquet of a run folder")

@@ -74,18 +74,27 @@ class Names:
         return [_folder(part) for part in parts if "://" not in part]
 
     @cached_property
+    def _called(self) -> dict[str, int]:
+        """What the samples are called, and a row of each: keys, and the last parts of keys."""
+        return {name: rows[0] for names in (self._of_last_part, self._of_key) for name, rows in names.items()}
+
+    @cached_property
     def _sorted(self) -> tuple[list[str], list[str]]:
-        """The keys, and the keys read backwards."""
-        return sorted(self._of_key), sorted(key[::-1] for key in self._of_key)
+        """What the samples are called, and the same read backwards."""
+        return sorted(self._called), sorted(name[::-1] for name in self._called)
 
     def _meant(self, name: str, shard: str) -> list[int]:
-        below = [(self._whole, path) for folder in self._folders if (path := _below(folder, name))]
+        below = [(self._whole, path) for path in self._paths(name)]
         for sense, typed in ((self._whole, name), *below, (self._last, name)):
             for called in (typed, without_suffix(typed)):
                 rows = [row for row in sense(called) if shard in ("", self.pairs[row][0])]
                 if rows:
                     return rows
         return []
+
+    def _paths(self, name: str) -> list[str]:
+        """The name as a path below the dataset, where it is one."""
+        return [path for folder in self._folders if (path := _below(folder, name))]
 
     def _whole(self, name: str) -> list[int]:
         cuts = [i for i, char in enumerate(name) if char == "/"]
@@ -100,7 +109,8 @@ class Names:
         return ", ".join(shown(self.pairs[row]) for row in rows[:NAMED]) + more
 
     def _remedy(self, name: str, shard: str) -> str:
-        if reason := unreadable(self.run, name, shard):
+        typed = (name, *self._paths(name))
+        if reason := next(filter(None, (unreadable(self.run, one, shard) for one in typed)), ""):
             return f"it could not be read and is on neither list (bad.parquet): {reason}"
         if shard and (elsewhere := self._meant(name, "")):
             return f"that key lies in another shard: {self._some(elsewhere)}"
@@ -114,9 +124,9 @@ class Names:
         if name.isdigit():  # a spreadsheet takes leading zeros away
             padded = [key for key in forwards if key != name and key.lstrip("0") == name.lstrip("0")]
             if padded:
-                return [self._of_key[key][0] for key in padded]
+                return sorted({row for key in padded for row in self._whole(key) or self._last(key)})
         close = difflib.get_close_matches(name, dict.fromkeys(beside), n=2, cutoff=0.7)
-        return [self._of_key[key][0] for key in close]
+        return list(dict.fromkeys(self._called[key] for key in close))
 
 
 def without_suffix(name: str) -> str:
@@ -131,16 +141,20 @@ def shown(pair: Pair) -> str:
 
 
 def unreadable(run: Path, name: str, shard: str = "") -> str:
-    """Why the sample of this name could not be read; "" where bad.parquet does not name it."""
+    """Why the sample of this name, or else of this last part of its key, could not be read; "" where
+    bad.parquet does not name it."""
     path = run / "bad.parquet"
     sound(path)
     if not path.exists():
         return ""
+    typed, last = {name, without_suffix(name)}, ""
     for row in pq.read_table(path, columns=["shard", "key", "reason"]).to_pylist():
         key, fits = row["key"], shard in ("", row["shard"])
-        if key and fits and {name, without_suffix(name)} & {key, shown((row["shard"], key))}:
+        if key and fits and typed & {key, shown((row["shard"], key))}:
             return str(row["reason"])
-    return ""
+        if key and fits and key.rsplit("/", 1)[-1] in typed:
+            last = last or f"{shown((row['shard'], key))}: {row['reason']}"
+    return last
 
 
 def _folder(source: str) -> str:

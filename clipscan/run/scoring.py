@@ -26,7 +26,7 @@ from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Panel
 from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
-from clipscan.scores.references import Scale, identify_pairs, parse_scales
+from clipscan.scores.references import Scale, check_seed, identify_pairs, parse_scales
 from clipscan.scores.scorer import together
 
 AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
@@ -69,6 +69,7 @@ class Settings(NamedTuple):
             raise InputError(f"graph={self.graph!r} must be auto, yes or no")
         if self.against not in ("image", "image+text"):
             raise InputError(f"against={self.against!r} must be 'image' or 'image+text'")
+        check_seed(self.seed)
         choose(self.backend, self.k, 1, self.devices)  # raises where it cannot serve
         return parse_scales(self.reference)
 
@@ -78,6 +79,8 @@ def graph_stage(
 ) -> None:
     """The exact graph, a table a shard; where it is not wanted or too large for "auto", run.json says why."""
     image, _, counts = vectors(run, dataset, deep=False)
+    if settings.graph == "yes" and settings.k >= image.n:
+        raise InputError(f"k={settings.k} needs more than {image.n} samples")
     if reason := _no_graph(settings, image.n):
         run.update(graph={"skipped": reason})
         progress.note(f"graph: {reason}")
@@ -175,6 +178,8 @@ def score_stage(
         raise InputError(
             f"{settings.method!r} compares pictures with captions, and {run.path} has no caption vectors"
         )
+    if settings.against == "image+text" and text is None:
+        raise InputError(f"against={settings.against!r}: {run.path} has no caption vectors")
     column = ranking_column(settings, scales)
     if any(settings.k >= (scale.rows if scale.fits(image.n) else image.n) for scale in scales):
         raise InputError(

@@ -21,7 +21,7 @@ from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
 from clipscan.scores.panel import Panel
-from clipscan.scores.references import Scale, identify, parse_scales
+from clipscan.scores.references import Scale, check_seed, identify, parse_scales
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.scorer import in_slices
 
@@ -91,6 +91,7 @@ def score(
 
     Cost is linear in n for drawn references. Raises InputError in words for whatever does not fit.
     """
+    check_seed(seed)
     drawn = isinstance(reference, (str, int, np.integer))
     if method is None:
         method = "consensus" if drawn and graph is None and compat is None else "dao"

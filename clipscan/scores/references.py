@@ -127,6 +127,12 @@ class Identity(NamedTuple):
         return _mix(self.code ^ salt)  # type: ignore[no-any-return]
 
 
+def check_seed(seed: int) -> None:
+    """InputError for a seed that the draws cannot take."""
+    if not 0 <= seed < 1 << 63:
+        raise InputError(f"a seed is a whole number from 0 to 2**63 - 1, got seed={seed}")
+
+
 def _first(lot: Array, count: int) -> Array:
     """Where the `count` smallest are, smallest first."""
     if count >= len(lot):
