@@ -11,7 +11,7 @@ from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.campaigns import parse_campaign
 from clipscan.lab.evaluate import SHARES, behave, grade
 from clipscan.lab.generated import Scenes
-from clipscan.lab.metrics import auroc, average_precision, recall_at
+from clipscan.lab.metrics import auroc, average_precision, fpr_at, recall_at
 from clipscan.lab.scenes import SHAPES
 
 columns = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=60).filter(
@@ -28,6 +28,23 @@ def test_auroc_and_average_precision_equal_scikit_learn_with_ties(rows):
     assert average_precision(scores, truth) == pytest.approx(
         metrics.average_precision_score(truth, scores), abs=1e-12
     )
+
+
+@settings(deadline=None)
+@given(columns, st.sampled_from([0.05, 0.5, 0.95, 1.0]))
+def test_false_positives_at_a_true_positive_rate_are_read_off_the_roc_curve(rows, tpr):
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, truth = (np.array(column) for column in zip(*rows, strict=True))
+    false, true, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
+    assert fpr_at(scores, truth, tpr) == pytest.approx(false[true >= tpr - 1e-9].min(), abs=1e-12)
+
+
+def test_a_twentieth_of_the_poison_may_be_missed_at_95_per_cent():
+    truth = np.arange(220) < 20
+    scores = np.where(truth, 1.0, 0.0)
+    scores[0] = -1  # one of twenty lies below all clean rows
+    scores[20:30] = 2
+    assert fpr_at(scores, truth, 0.95) == 10 / 200 and fpr_at(scores, truth, 1.0) == 1.0
 
 
 @settings(deadline=None)

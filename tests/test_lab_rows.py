@@ -5,7 +5,7 @@ import pytest
 
 from clipscan.errors import RunError
 from clipscan.lab.metrics import auroc
-from clipscan.lab.rows import ROWS, auroc_interval, figures, read_rows, write_rows
+from clipscan.lab.rows import ROWS, auroc_interval, dropping, figures, read_rows, write_rows
 
 
 def sample(n=4000, poison=60, shift=1.5, seed=0):
@@ -34,10 +34,22 @@ def test_more_poison_narrows_the_interval_and_the_seed_decides_it():
 def test_false_positives_are_the_clean_rows_that_go_with_the_last_poison():
     truth = np.array([True, False, False, True, False, False])
     found = figures(np.array([9.0, 8, 7, 6, 6, 1]), truth)
-    assert found["false_positives"] == 3 and found["false_positive_share"] == 0.75
+    assert found["false_positives"] == 3 and found["false_positive_share"] == 0.75 == found["fpr_95"]
     assert figures(np.array([9.0, 1, 1, 8, 1, 1]), truth)["false_positives"] == 0
     unseen = figures(np.array([9.0, 1, 1, np.nan, 1, 1]), truth)  # not a number: suspects nobody
     assert unseen["false_positives"] == 4 and unseen["auroc"] == 0.5
+
+
+def test_a_drop_is_worth_what_it_hits_and_an_empty_one_has_no_precision():
+    assert dropping(8, 4, 5) == {"precision": 0.5, "planted_dropped": 0.8}
+    assert dropping(0, 0, 5) == {"precision": None, "planted_dropped": 0.0}
+    assert dropping(9, 0, 0) == {"precision": 0.0, "planted_dropped": None}
+
+
+def test_an_alert_budget_is_a_five_hundredth_of_all_pairs():
+    values, truth = np.arange(1000.0), np.zeros(1000, bool)
+    truth[[999, 997, 5, 4]] = True
+    assert figures(values, truth)["recall_0.2"] == 0.25
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):

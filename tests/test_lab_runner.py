@@ -69,6 +69,8 @@ def test_every_column_that_was_asked_for_has_a_row(smoke):
     for row in poisoned:
         assert float(row["auroc_low"]) <= float(row["auroc"]) <= float(row["auroc_high"])
         assert float(row["recall_0.1"]) <= float(row["recall_2"]) <= float(row["recall_10"])
+        assert float(row["recall_0.1"]) <= float(row["recall_0.2"]) and 0 <= float(row["fpr_95"]) <= 1
+        assert float(row["fpr_95"]) <= float(row["false_positive_share"])
         assert 0 <= float(row["accuracy"]) <= 1 and row["poisoned"] in ("8", "20")
 
 
@@ -91,6 +93,11 @@ def defended(out, name):
 def test_models_tell_behaviour_and_groups(smoke):
     models = table(smoke[0] / "models.csv")
     assert len(models) == 6
+    for row in models:
+        flagged, poison, planted = (int(row[name]) for name in ("flagged", "flagged_poison", "poisoned"))
+        assert (row["precision"] == "") == (flagged == 0)
+        assert not flagged or float(row["precision"]) == pytest.approx(poison / flagged, abs=1e-6)
+        assert (row["planted_dropped"] == "") == (planted == 0)
     placeholders = [row for row in models if row["attack"] == "placeholder" and row["poisoned"] == "20"]
     assert [row["group_rank"] for row in placeholders] == ["1", "1"]
     assert all(row["group_share"] == "1" and row["success"] == "" for row in placeholders)

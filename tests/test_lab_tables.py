@@ -31,12 +31,14 @@ AFTER = {
 def row(score, auroc, **more):
     found = {"score": score, "k": 16, "reference": "1024x8", "compat": "", "auroc": auroc}
     found |= {"auroc_low": auroc - 0.01, "auroc_high": min(1, auroc + 0.01), "average_precision": 0.5}
+    found |= {"fpr_95": 1 - auroc, "false_positive_share": 0.5}
     found |= {name: share for share, name in RECALL.items()}  # recall of what is removed: the share itself
     return CASE | found | {"flagged": 10, "flagged_share": 0.01} | more
 
 
 def model(**more):
     found = {"flagged": 8, "flagged_share": 0.008, "flagged_low": 4, "flagged_high": 9, "flagged_poison": 4}
+    found |= {"precision": 0.5, "planted_dropped": 0.8}
     return CASE | found | {"groups": 3, "train_seconds": 1.0} | more
 
 
@@ -152,6 +154,13 @@ def test_duplicates_dropping_defences_and_encoders_have_their_figures(pages):
     )
     assert lines(pages["heads.md"], "| 0.600 | 0.610 | 0.990 | 0.980 |", "| 0.50/0.60 0.70/0.99 |")
     assert lines(pages["encoders.md"], "vit, 10", "0.850") and "sig" not in pages["encoders.md"]
+
+
+def test_alerts_have_false_positives_a_budget_and_what_a_drop_is_worth(pages):
+    (found,) = lines(pages["alerts.md"].split("score by score")[0], "| badnets |", "small, 10", "0.5 %")
+    assert "| 2 | 0.950 | 0.800 |  | 0.500 | 0.030 | 0.002 | 10 | 0.500 | 0.800 |" in found
+    by_score = pages["alerts.md"].split("FPR at 95 % TPR, score by score")[1].split("## ")[0]
+    assert lines(by_score, "| badnets |", "small, 10", "0.5 %", "| 0.030 | 0.010 | 0.080 |")
 
 
 def test_aims_are_counted_by_case_and_the_furthest_is_named(pages):

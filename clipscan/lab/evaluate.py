@@ -29,7 +29,8 @@ from clipscan.lab.poison import Identity
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
 
-SHARES = (0.001, 0.01, 0.02, 0.05, 0.1)  # of the dataset, removed
+SHARES = (0.001, 0.002, 0.01, 0.02, 0.05, 0.1)  # of the dataset, removed
+ALERTS = 0.002  # of them the budget of whoever looks at each alert himself
 VARIANTS = 100  # of the one picture of a targeted attack
 
 

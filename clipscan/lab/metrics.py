@@ -46,6 +46,18 @@ def recall_at(scores: ArrayLike, truth: ArrayLike, share: float) -> float:
     return float(hit / found[-1])
 
 
+def fpr_at(scores: ArrayLike, truth: ArrayLike, tpr: float) -> float:
+    """False positive rate at a true positive rate: the part of the other rows at or above the highest score
+    that at least `tpr` of the true rows reach. Rows that tie go together.
+
+    Same inputs and errors as auroc.
+    """
+    values, true = _checked(scores, truth)
+    found, taken = _curve(values, true)
+    at = int(np.argmax(found >= tpr * found[-1] - 1e-9))
+    return float((taken[at] - found[at]) / (taken[-1] - found[-1]))
+
+
 def _curve(values: Floats, true: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """(true rows, all rows) at or above each distinct score, highest first."""
     _, group, size = np.unique(-values, return_inverse=True, return_counts=True)

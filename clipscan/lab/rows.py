@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from clipscan.data.atomic import replacing
 from clipscan.errors import RunError
 from clipscan.lab.evaluate import SHARES
-from clipscan.lab.metrics import auroc, average_precision, recall_at
+from clipscan.lab.metrics import auroc, average_precision, fpr_at, recall_at
 from clipscan.run.files import write_table
 
 RESAMPLES = 200
@@ -33,7 +33,7 @@ TEXT, COUNT, NUMBER = pa.string(), pa.int64(), pa.float64()
 CASE = {
     "dataset": TEXT, "attack": TEXT, "target": TEXT, "options": TEXT, "rate": NUMBER, "seed": COUNT,
     "model": TEXT, "epoch": COUNT, "pairs": COUNT, "poisoned": COUNT,
-    "success": NUMBER, "accuracy": NUMBER, "false_alarm": NUMBER,
+    "success": NUMBER, "accuracy": NUMBER, "retrieval": NUMBER, "false_alarm": NUMBER,
 }  # fmt: skip
 RECALL = {share: f"recall_{share:.1%}".replace(".0%", "%").replace("%", "") for share in SHARES}
 FLAGGED = {"flagged": COUNT, "flagged_share": NUMBER}
@@ -41,10 +41,12 @@ ROWS = pa.schema(
     CASE | {"score": TEXT, "k": COUNT, "reference": TEXT, "compat": TEXT}
     | {"auroc": NUMBER, "auroc_low": NUMBER, "auroc_high": NUMBER, "average_precision": NUMBER}
     | dict.fromkeys(RECALL.values(), NUMBER) | {"false_positives": COUNT, "false_positive_share": NUMBER}
+    | {"fpr_95": NUMBER}
     | FLAGGED | {"cell": TEXT, "code": TEXT}
 )  # fmt: skip
 MODELS = pa.schema(
     CASE | FLAGGED | {"flagged_low": COUNT, "flagged_high": COUNT, "flagged_poison": COUNT}
+    | {"precision": NUMBER, "planted_dropped": NUMBER}
     | {"group_rank": COUNT, "group_share": NUMBER, "groups": COUNT}
     | {"train_seconds": NUMBER, "cell": TEXT, "code": TEXT}
 )  # fmt: skip
@@ -68,11 +70,11 @@ TABLES = {
 
 
 def figures(values: NDArray[np.float64], truth: NDArray[np.bool_], seed: int = 0) -> dict[str, float | int]:
-    """One column [n] against truth [n]: what stands between `auroc` and `false_positive_share` in a row.
+    """One column [n] against truth [n]: what stands between `auroc` and `fpr_95` in a row.
 
     A score that is not a number suspects nobody: it stands below all others. False positives: the clean
-    rows at or above the lowest poison, which all go when the last poison goes. InputError when there is
-    no poison, or nothing else.
+    rows at or above the lowest poison, which all go when the last poison goes: their share is the FPR at
+    100 % TPR, fpr_95 that at 95 %. InputError when there is no poison, or nothing else.
     """
     column = np.nan_to_num(values, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
     low, high = auroc_interval(column, truth, seed)
@@ -85,6 +87,16 @@ def figures(values: NDArray[np.float64], truth: NDArray[np.bool_], seed: int = 0
         **{name: recall_at(column, truth, share) for share, name in RECALL.items()},
         "false_positives": clean,
         "false_positive_share": clean / int((~truth).sum()),
+        "fpr_95": fpr_at(column, truth, 0.95),
+    }
+
+
+def dropping(flagged: int, flagged_poison: int, poisoned: int) -> dict[str, float | None]:
+    """What is dropped unasked: how much of it is poison, None where nothing is dropped; and how much of the
+    poison it is, None where nothing is planted."""
+    return {
+        "precision": flagged_poison / flagged if flagged else None,
+        "planted_dropped": flagged_poison / poisoned if poisoned else None,
     }
 
 

@@ -24,7 +24,7 @@ from clipscan.lab.defences import defend, defended, partitions
 from clipscan.lab.figures import Measured, measure, measured
 from clipscan.lab.heads import HEADS_FILE, try_cell
 from clipscan.lab.jobs import Failure, each
-from clipscan.lab.rows import TABLES, write_rows
+from clipscan.lab.rows import TABLES, dropping, write_rows
 from clipscan.run.files import read_json
 from clipscan.run.folder import RunFolder
 
@@ -127,7 +127,8 @@ def collect(plan: Plan, out: Path) -> tuple[dict[str, list[dict[str, Any]]], int
             found = measured(at, epoch, plan.asked)
             if found.model:
                 case = _case(work.cell, at, epoch)
-                tables["models"].append(case | found.model)
+                flagged, poison = found.model["flagged"], found.model["flagged_poison"]
+                tables["models"].append(case | found.model | dropping(flagged, poison, case["poisoned"]))
                 tables["rows"] += _rows(case, found)
                 stale += found.stale
                 if tried := read_json(at / f"epoch{epoch:02d}" / HEADS_FILE):

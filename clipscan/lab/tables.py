@@ -1,6 +1,6 @@
 """`clipscan lab tables`: the rows of one or several runs of the laboratory as Markdown pages and plots.
 
-A page a question (lab/goals.py, lab/pages.py, lab/outcomes.py), tables.md to find them, plots
+A page a question (lab/goals.py, lab/pages.py, lab/outcomes.py, lab/alerts.py), tables.md to find them, plots
 (lab/plots.py, lab/defence_plots.py). The same rows give the same bytes.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import clipscan
 from clipscan.data.atomic import replacing
 from clipscan.lab import defence_plots, outcomes, pages, plots
+from clipscan.lab.alerts import alerts
 from clipscan.lab.canvas import save, style
 from clipscan.lab.evidence import Figures
 from clipscan.lab.goals import goals
@@ -21,7 +22,7 @@ def write_pages(folders: Sequence[Path], to: Path) -> list[Path]:
     """Write all pages that the rows have something for, and the plots; their paths. RunError without rows,
     ImportError without matplotlib."""
     figures = Figures.read(folders)
-    every = {"goals": goals, **pages.PAGES, **outcomes.PAGES}
+    every = {"goals": goals, **pages.PAGES, **outcomes.PAGES, "alerts": alerts}
     texts = {name: text for name, page in every.items() if (text := page(figures))}
     with style():
         drawn = {name: plot(figures) for name, plot in {**plots.PLOTS, **defence_plots.PLOTS}.items()}
