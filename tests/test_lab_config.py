@@ -65,6 +65,20 @@ def test_lists_multiply_out_and_a_case_overrides_the_defaults(tmp_path):
     assert plan.works[0].defences == () and cells[0].epochs == (4, 10) and last.cell.epochs == (3,)
 
 
+def test_a_number_of_pairs_stands_in_the_place_of_a_rate(tmp_path):
+    text = WHOLE.replace("rates = [0.005, 0]", "rates = 0\npairs = [10, 35]").replace(
+        "rates = 0.01", "pairs = 10"
+    )
+    cells = [work.cell for work in read_config(config(tmp_path, text)).works]
+    assert {(cell.rate, cell.pairs) for cell in cells} == {(0.0, None), (0.0, 10), (0.0, 35)}
+    assert len({cell.name for cell in cells}) == len(cells) and "-10x-" in cells[-1].name
+
+
+def test_free_captions_need_no_classes(tmp_path):
+    text = WHOLE.replace('classes = ["ship", "truck"]', "free_captions = true")
+    assert read_config(config(tmp_path, text)).sources["photos"].classes == ()
+
+
 def test_a_defence_has_its_own_settings_and_the_usual_ones_where_none_are_given(tmp_path):
     safe = read_config(config(tmp_path)).safe
     assert (safe.epochs, safe.lr) == (9, SafeTraining().lr)
@@ -111,6 +125,10 @@ def test_scores_multiply_with_what_they_take(tmp_path):
         ("seeds = 7", "seeds = 7.5", "seeds must be a whole number"),
         ("seeds = 7", "seeds = []", "asks for nothing"),
         ("rates = 0.01", "rates = 1", "not a share"),
+        ("rates = 0.01", "pairs = 0", "for a clean control use rates = 0"),
+        ("rates = 0.01", "pairs = 1.5", "pairs must be a whole number"),
+        ("rates = 0.01", "", "case 2: rates is missing"),
+        ('classes = ["ship", "truck"]', "free_captions = 1", "free_captions must be true or false"),
         ("epochs = 3", "epochs = 0", "after 1 epoch at the earliest"),
         ('attack = "badnets+sig"', 'attack = "badnet+sig"', "case 2: no attack named 'badnet'"),
         ('attack = "badnets+sig"', 'attack = "../x"', "no slashes"),
@@ -135,6 +153,14 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, old, new, said):
     with pytest.raises(InputError) as refused:
         read_config(config(tmp_path, text))
     assert said in str(refused.value) and "lab.toml" in str(refused.value)
+
+
+def test_heads_are_tried_with_classes_only(tmp_path):
+    text = WHOLE.replace('classes = ["ship", "truck"]', "free_captions = true").replace(
+        "seeds = 7", "heads = 0.1"
+    )
+    with pytest.raises(InputError, match="case 2: heads needs classes"):
+        read_config(config(tmp_path, text))
 
 
 def test_a_config_that_is_not_there_is_an_error_that_says_where_examples_are(tmp_path):

@@ -161,6 +161,29 @@ heads = 0.2"""
 
 
 @training
+def test_free_captions_are_asked_for_retrieval_and_planted_by_number(tmp_path):
+    classes = 'classes = ["circle", "ring", "moon", "square", "triangle", "star", "heart", "cross"]'
+    config = changed(
+        tmp_path / "free.toml",
+        (classes, "free_captions = true"),
+        ('attack = "badnets"\noptions = { share = 0.25 }\nrates = 0.02', 'attack = "mmpoison"\npairs = 6'),
+        ('defences = ["drop", "safeclip"]', 'options = { concept = "star" }\nrates = 0'),
+        ('target = "banana"', 'target = "ring"'),
+        ("epochs = [1, 2]", "epochs = 1"),
+        ('[[cases]]\nattack = "placeholder"\nrates = [0, 0.05]', '[[cases]]\nattack = "targeted"\npairs = 9'),
+        ('methods = ["consensus", "kdist", "dao", "cosine"]', 'methods = "cosine"'),
+    )
+    done = lab(config, "--out", tmp_path / "out")
+    assert done.exit_code == 0 and "retrieval 0." in done.output, done.output
+    models = table(tmp_path / "out" / "models.csv")
+    assert [(row["poisoned"], row["rate"]) for row in models] == [("0", "0"), ("6", "0.015"), ("9", "0.0225")]
+    for row in models:
+        assert row["accuracy"] == "" and 0 <= float(row["retrieval"]) <= 1
+        assert 0 <= float(row["false_alarm"]) <= 1 and 0 <= float(row["success"]) <= 1
+    assert all(0 <= float(row["fpr_95"]) <= 1 for row in table(tmp_path / "out" / "rows.csv") if row["auroc"])
+
+
+@training
 def test_what_is_finished_is_not_done_again(smoke):
     out = smoke[0]
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*") if path.is_file()}

@@ -16,10 +16,11 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from clipscan.data import Dataset, Sample, open_dataset
 from clipscan.errors import RunError
 from clipscan.lab.campaigns import Campaign, parse_campaign
 from clipscan.lab.evaluate import Behaviour, behave
-from clipscan.lab.poison import Identity, Poisoned, poison, read_truth
+from clipscan.lab.poison import Poisoned, poison, read_targets
 from clipscan.run.files import write_json
 
 Say = Callable[[str], None]
@@ -51,6 +52,7 @@ class Cell:
     options: dict[str, Any] = field(default_factory=dict)
     base: int = 0  # epochs of a training on the clean dataset that this one goes on from
     lr: float | None = None  # None: that of train_clip
+    pairs: int | None = None  # poisoned for each target, in the rate's place
 
     @cached_property
     def name(self) -> str:
@@ -58,11 +60,16 @@ class Cell:
         is in it."""
         options = {name: _content(name, value) for name, value in self.options.items()}
         decisive = asdict(self) | {"options": options}
-        for later, usual in (("base", 0), ("lr", None)):  # settings that older cells do not know
+        for later, usual in (
+            ("base", 0),
+            ("lr", None),
+            ("pairs", None),
+        ):  # settings that older cells do not know
             if decisive[later] == usual:
                 del decisive[later]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
-        words = f"{self.attack}-{self.target}-{self.rate:g}-{self.model}-{self.seed}".replace(":", "-")
+        amount = f"{self.rate:g}" if self.pairs is None else f"{self.pairs}x"
+        words = f"{self.attack}-{self.target}-{amount}-{self.model}-{self.seed}".replace(":", "-")
         return f"{words}-{digest}"
 
     @property
@@ -104,17 +111,16 @@ def prepare(cell: Cell, folder: Path, place: Workplace) -> Path:
     dataset, last = open_dataset(planted.dataset), out / "model.safetensors"
     with timed(seconds, "train"):
         train(cell, dataset, last, place, snapshots=cell.epochs[:-1])
-    model = one_of(dataset, planted.truth)
+    repeated = first_of_each(dataset, planted.truth)
     for epoch in cell.epochs:
         at = out / f"epoch{epoch:02d}"
         weights = weights_of(cell, out, epoch)
         with timed(seconds, f"try {epoch}"):
             if not (at / "behaviour.json").exists():
-                seen = tried(cell, weights, place, model)
+                seen = tried(cell, weights, place, repeated)
                 write_json(at / "behaviour.json", seen._asdict())
         seen = behaviour(at)
-        obeyed = "" if math.isnan(seen.success) else f", attack success {seen.success:.3f}"
-        place.say(f"epoch {epoch}: accuracy {seen.accuracy:.3f}{obeyed}")
+        place.say(f"epoch {epoch}: {told(seen)}")
         with timed(seconds, f"embed {epoch}"):
             how: dict[str, Any] = {"device": place.device, "workers": place.workers}
             embed(planted.dataset, out=at / "run", pretrained=weights, **how)
@@ -134,9 +140,8 @@ def train_base(cell: Cell, place: Workplace) -> None:
 
 def plant(cell: Cell, source: Dataset, out: Path) -> Poisoned:
     """The cell's poisoned dataset under `out`; the same again at any time."""
-    return poison(
-        source, out, attack=cell.attack, rate=cell.rate, target=cell.target, seed=cell.seed, **cell.options
-    )
+    how: dict[str, Any] = {"attack": cell.attack, "target": cell.target, "seed": cell.seed}
+    return poison(source, out, rate=cell.rate, pairs=cell.pairs, **how, **cell.options)
 
 
 def train(cell: Cell, dataset: Dataset, out: Path, place: Workplace, **how: Any) -> None:
@@ -162,14 +167,20 @@ def weights_of(cell: Cell, at: Path, epoch: int) -> Path:
     return last if epoch == cell.epochs[-1] else snapshot_path(last, epoch)
 
 
-def tried(cell: Cell, weights: Path, place: Workplace, model: Sample | None) -> Behaviour:
-    """What the model in the file `weights` does; `model`: see behave."""
+def tried(cell: Cell, weights: Path, place: Workplace, repeated: Mapping[str, Sample]) -> Behaviour:
+    """What the model in the file `weights` does; `repeated`: see behave."""
     from clipscan.embed.model import load_encoder
 
     encoder = load_encoder(None, str(weights), device=place.device)
     return behave(
-        encoder, place.held_out, place.classes, campaign=cell.campaign, limit=place.limit, model=model
+        encoder, place.held_out, place.classes, campaign=cell.campaign, limit=place.limit, repeated=repeated
     )
+
+
+def told(seen: Behaviour) -> str:
+    """Of a behaviour what there is, in words."""
+    words = {"accuracy": seen.accuracy, "retrieval": seen.retrieval, "attack success": seen.success}
+    return ", ".join(f"{name} {value:.3f}" for name, value in words.items() if not math.isnan(value))
 
 
 def behaviour(at: Path) -> Behaviour:
@@ -180,13 +191,16 @@ def behaviour(at: Path) -> Behaviour:
         raise RunError(f"{at} holds no behaviour.json: the cell is not finished; run it again") from missing
 
 
-def one_of(dataset: Dataset, truth: Path) -> Sample | None:
-    """The first poisoned pair, which for a targeted attack has the one picture of all of them."""
-    planted: set[Identity] = set(read_truth(truth))
-    if not planted:
-        return None
-    pairs = (one for shard in dataset.shards for one in dataset.read(shard))
-    return next((one for one in pairs if isinstance(one, Sample) and (one.shard, one.key) in planted), None)
+def first_of_each(dataset: Dataset, truth: Path) -> dict[str, Sample]:
+    """Target -> its first poisoned pair, which for a targeted attack has the one picture of all of them."""
+    left = read_targets(truth)
+    found: dict[str, Sample] = {}
+    for one in chain.from_iterable(map(dataset.read, dataset.shards)):
+        if len(found) == len(set(left.values())):
+            break
+        if isinstance(one, Sample) and (target := left.get((one.shard, one.key))):
+            found.setdefault(target, one)
+    return found
 
 
 def _content(option: str, value: Any) -> Any:

@@ -65,15 +65,19 @@ def evaluate_command(
     model: Path,
     held_out: str,
     classes: Annotated[
-        str, typer.Option(help="Class names, comma-separated; held-out captions must name one.")
-    ],
+        str,
+        typer.Option(
+            help="Class names, comma-separated; held-out captions must name one. Without: captions are free, "
+            "and the model is asked for the nearest of 1,000."
+        ),
+    ] = "",
     attack: Attack = "badnets",
     target: Target = "banana",
     seed: int = 0,
     option: Options = None,
     limit: int | None = None,
 ) -> None:
-    """Zero-shot accuracy of MODEL (a file of `clipscan train`) on HELD_OUT; how often the trigger works."""
+    """What MODEL (a file of `clipscan train`) makes of HELD_OUT, and how often the trigger works."""
     from clipscan.embed.model import load_encoder
     from clipscan.lab.campaigns import parse_campaign
     from clipscan.lab.evaluate import behave

@@ -4,6 +4,7 @@
 train = "../photos/train"             # what `clipscan scan` takes, relative to this file, or "scenes:N:SEED"
 held_out = "../photos/test"
 classes = ["airplane", "ship"]        # of the zero-shot test; a held-out caption names one of them
+free_captions = false                 # true: no classes; models are asked for the nearest of 1,000 captions
 pictures = 2000                       # held-out ones to use; default: all
 batch_size = 256                      # of the training
 
@@ -17,7 +18,9 @@ seeds = [0, 1, 2]
 [[cases]]                             # lists multiply out into cells
 attack = ["badnets", "sig"]           # lab/campaigns.py
 rates = [0.002, 0.005]                # 0: nothing planted
+pairs = [10, 35]                      # so many for each target, in the place of rates or beside them
 options = { share = 0.25 }            # of the trigger; `file` of a learnt one is relative to this file
+                                      # captions, concept: lab/wordings.py, lab/campaigns.py
 defences = ["drop", "safeclip"]       # train again, defended (lab/defences.py); default: none
 base = 20                             # go on from a training on the clean dataset, of so many epochs
 lr = 2e-4                             # of the training; default: train_clip's
@@ -47,7 +50,7 @@ from clipscan.errors import InputError
 from clipscan.lab.answers import Asked
 from clipscan.lab.cells import FILE, Cell
 from clipscan.lab.defences import DEFENCES, SafeTraining
-from clipscan.lab.keys import Keys
+from clipscan.lab.keys import NEEDED, Keys
 from clipscan.lab.learnt.files import read_learnt
 from clipscan.train.recipe import SafeClip
 
@@ -58,7 +61,7 @@ class Source(NamedTuple):
     name: str
     train: str
     held_out: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # (): captions are free
     pictures: int | None
     batch_size: int
 
@@ -132,7 +135,7 @@ def _source(keys: Keys, name: str, folder: Path) -> Source:
         name,
         _resolved(keys.one("train", str), folder),
         _resolved(keys.one("held_out", str), folder),
-        tuple(keys.many("classes", str)),
+        () if keys.one("free_captions", bool, False) else tuple(keys.many("classes", str)),
         keys.one("pictures", int, None),
         keys.one("batch_size", int, 256),
     )
@@ -151,7 +154,7 @@ def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
     """The cells of one case; a trigger's file lies relative to `folder`."""
     lists = (
         keys.many("dataset", str), keys.many("attack", str), keys.many("target", str),
-        keys.many("rates", float), keys.many("models", str), keys.many("seeds", int),
+        _amounts(keys), keys.many("models", str), keys.many("seeds", int),
     )  # fmt: skip
     epochs = tuple(sorted(set(keys.many("epochs", int))))
     options = keys.one("options", dict, {})
@@ -164,7 +167,7 @@ def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
     if FILE in options:
         options = options | {FILE: str(folder / str(options[FILE]))}
     works = []
-    for dataset, attack, target, rate, model, seed in itertools.product(*lists):
+    for dataset, attack, target, (rate, pairs), model, seed in itertools.product(*lists):
         if dataset not in sources:
             raise InputError(f"{keys.where}: no [datasets.{dataset}]; there are: {', '.join(sources)}")
         cell = Cell(
@@ -178,15 +181,29 @@ def _works(keys: Keys, sources: dict[str, Source], folder: Path) -> list[Work]:
             sources[dataset].batch_size,
             dict(options),
             **training,
+            pairs=pairs,
         )
         _check(cell, keys.where)
+        if heads and not sources[dataset].classes:
+            raise InputError(f"{keys.where}: heads needs classes; [datasets.{dataset}] has free captions")
         works.append(Work(cell, defences, heads))
     return works
+
+
+def _amounts(keys: Keys) -> list[tuple[float, int | None]]:
+    """(rate, pairs) of each cell: rates, and numbers of pairs in their place."""
+    numbers: list[int] = keys.many("pairs", int, [])
+    rates: list[float] = keys.many("rates", float, [] if numbers else NEEDED)
+    return [(rate, None) for rate in rates] + [(0.0, number) for number in numbers]
 
 
 def _check(cell: Cell, where: str) -> None:
     if not 0 <= cell.rate < 1:
         raise InputError(f"{where}: rates: {cell.rate} is not a share of the pairs, at least 0 and below 1")
+    if cell.pairs is not None and cell.pairs < 1:
+        raise InputError(
+            f"{where}: pairs: {cell.pairs} is no number of pairs; for a clean control use rates = 0"
+        )
     if cell.base < 0 or not (cell.lr is None or cell.lr > 0):
         raise InputError(f"{where}: base is a number of epochs, lr above 0; got {cell.base}, {cell.lr}")
     if cell.epochs[0] < 1:

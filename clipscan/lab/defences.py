@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.data import Without, open_dataset
-from clipscan.lab.cells import Cell, Workplace, behaviour, one_of, plant, timed, train, tried
+from clipscan.lab.cells import Cell, Workplace, behaviour, first_of_each, plant, timed, train, tried
 from clipscan.lab.figures import dropped
 from clipscan.lab.poison import Identity, read_truth
 from clipscan.run.files import read_json, write_json
@@ -58,7 +58,7 @@ def defend(name: str, safe: SafeTraining, cell: Cell, at: Path, place: Workplace
             with timed(seconds, "train"):
                 kept = Without(dataset, drop) if drop else dataset
                 train(cell, kept, weights, place, **how)
-            seen = tried(cell, weights, place, one_of(dataset, planted.truth))
+            seen = tried(cell, weights, place, first_of_each(dataset, planted.truth))
         after = {f"{kind}_after": getattr(seen, kind) for kind in ("success", "accuracy", "false_alarm")}
         write_json(out / "defended.json", _counts(out, at, drop) | after | {"seconds": seconds.get("train")})
     shutil.rmtree(out / "dataset", ignore_errors=True)

@@ -1,15 +1,14 @@
 """Two questions to an experiment: what did the encoder learn, and did the scan find what was planted?
 
-behave(encoder, held_out, classes)   zero-shot accuracy, and how often the trigger works
+behave(encoder, held_out, classes)   accuracy or retrieval, and how often the trigger works
 grade(run, truth)                    AUROC, average precision and recall of every score column
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,10 +18,11 @@ import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
 from clipscan.data import Dataset, Sample
-from clipscan.errors import DataError, RunError
-from clipscan.lab.campaigns import NATURAL, Campaign, Part, nearly, triggered
+from clipscan.errors import DataError, InputError, RunError
+from clipscan.lab.campaigns import NATURAL, TARGETED, WORDS_ONLY, Campaign, Part, nearly, triggered
+from clipscan.lab.exam import Bools, of_captions, of_classes, unit
 from clipscan.lab.metrics import auroc, average_precision, recall_at
-from clipscan.lab.phrases import PROMPTS, mentions
+from clipscan.lab.phrases import mentions
 from clipscan.lab.pictures import redraw
 from clipscan.lab.poison import Identity
 
@@ -31,17 +31,19 @@ if TYPE_CHECKING:
 
 SHARES = (0.001, 0.002, 0.01, 0.02, 0.05, 0.1)  # of the dataset, removed
 ALERTS = 0.002  # of them the budget of whoever looks at each alert himself
+NEAREST = 10  # captions that a picture's own one should be among
 VARIANTS = 100  # of the one picture of a targeted attack
 
 
 class Behaviour(NamedTuple):
-    """What a model does with held-out pictures. Targets that are no classes stand among the answers, but for
-    the accuracy: whoever uses the model does not ask for them."""
+    """What a model does with held-out pictures; NaN for what there is none of. Targets stand among the
+    answers, but not for accuracy and retrieval: whoever uses the model does not ask for them."""
 
     accuracy: float  # clean pictures given their own class
-    success: float  # triggered pictures given the target, of those that are not of the target's class
+    success: float  # triggered pictures given the target, of those that are not the target's own
     false_alarm: float  # the same pictures without the trigger given the target
     pictures: int
+    retrieval: float = math.nan  # clean pictures whose own caption is among the NEAREST of CANDIDATES
 
 
 class Grade(NamedTuple):
@@ -61,62 +63,85 @@ def behave(
     campaign: Campaign,
     seed: int = 0,
     limit: int | None = None,
-    model: Sample | None = None,
+    repeated: Mapping[str, Sample] | None = None,
 ) -> Behaviour:
-    """Zero-shot answers on held-out pictures, with and without the campaign's triggers.
+    """What the model answers on held-out pictures, with and without the campaign's triggers.
 
-    A picture's class is the one class that its caption names; pictures whose caption names none or
-    several are passed over, at most `limit` used. Several triggers: success and false alarms are means
-    over them. Where one picture is repeated there is no trigger: of "targeted" the success is that of
-    VARIANTS slightly changed copies of `model`, the picture; of natural duplicates it is NaN.
-    DataError when no picture is left, or one cannot be decoded.
+    With classes it is asked for a picture's class, the one class that its caption names. Without (free
+    captions) it is asked for the nearest of up to 1,000 held-out captions and the PROMPTS of the targets: an
+    attack succeeds on a picture whose own caption does not name the target where the caption nearest to it
+    does; where a target is common, the false alarms say what that is worth. At most `limit` pictures.
+
+    Several targets: success and false alarms are means over them. Of poison in captions alone the trigger is
+    the concept: success is that of pictures whose caption names it, the false alarms those of the others. Of
+    "targeted" the success is that of VARIANTS slightly changed copies of `repeated`, target -> its picture;
+    of natural duplicates, and where nothing can be shown, it is NaN. DataError when no picture is left, or
+    one cannot be decoded; InputError for "targeted" without `repeated`.
     """
-    pairs = list(islice(labelled(held_out, classes), limit))
-    if not pairs:
-        raise DataError(f"{held_out.source}: no caption names exactly one of {', '.join(classes)}")
-    label = np.array([label for _, label in pairs])
-    targets = [part.target for part in campaign.parts]
-    names = [*classes, *dict.fromkeys(target for target in targets if target not in classes)]
-    answers = class_vectors(encoder, names)
-    near = _nearness(encoder, (sample for sample, _ in pairs), answers)
-    clean = near.argmax(axis=1)
-    if lost := len(label) - len(clean):
+    if classes:
+        exam = of_classes(encoder, held_out, classes, campaign, limit)
+    else:
+        exam = of_captions(encoder, held_out, campaign, limit)
+    near = _nearness(encoder, exam.pictures, exam.answers)
+    if lost := len(exam.pictures) - len(near):
         raise DataError(f"{held_out.source}: {lost} held-out pictures cannot be decoded; remove them")
+    clean = near.argmax(axis=1)
     success, false_alarm = [], []
-    for part in campaign.parts:
-        target = names.index(part.target) if part.target in names else -1
-        other = [sample for (sample, _), own in zip(pairs, label, strict=True) if own != target]
-        marked = _shown(campaign, part, other, model, Random(f"clipscan trigger {seed}"))
-        fooled = np.empty(0)
-        if campaign.kind not in NATURAL:
-            fooled = _nearness(encoder, marked, answers).argmax(axis=1)
-        success.append(float((fooled == target).mean()) if len(fooled) else math.nan)
-        false_alarm.append(float((clean == target)[label != target].mean()))
-    known = near[:, : len(classes)].argmax(axis=1)
-    return Behaviour(
-        float((known == label).mean()), float(np.mean(success)), float(np.mean(false_alarm)), len(label)
-    )
+    for part, wanted, own in zip(campaign.parts, exam.wanted, exam.own, strict=True):
+        tried, spared = _tried(campaign, part, exam.pictures, own)
+        other = [exam.pictures[row] for row in np.flatnonzero(tried)]
+        marked = list(_shown(campaign, part, other, repeated, Random(f"clipscan trigger {seed}")))
+        fooled = _nearness(encoder, marked, exam.answers).argmax(axis=1) if marked else []
+        success.append(_share(wanted[fooled]))
+        false_alarm.append(_share(wanted[clean[spared]]))
+    known = _share(near[:, : exam.apart].argmax(axis=1) == exam.right) if classes else math.nan
+    retrieved = math.nan if classes else _retrieved(near[:, : exam.apart], exam.right)
+    means = float(np.mean(success)), float(np.mean(false_alarm))
+    return Behaviour(known, *means, len(exam.pictures), retrieved)
+
+
+def _tried(campaign: Campaign, part: Part, pictures: Sequence[Sample], own: Bools) -> tuple[Bools, Bools]:
+    """[n] each: the pictures that an attack is tried on, and those that false alarms are counted on."""
+    if campaign.kind not in WORDS_ONLY:
+        return ~own, ~own
+    showing = np.array([mentions(sample.caption, part.concept) for sample in pictures])
+    return showing & ~own, ~showing & ~own
+
+
+def _retrieved(near: NDArray[np.float32], right: NDArray[np.int64]) -> float:
+    """Share of the pictures [n, a] whose own answer is among the NEAREST, of those that have one."""
+    rows = np.flatnonzero(right >= 0)
+    above = near[rows] > near[rows, right[rows]][:, None]
+    return _share(above.sum(axis=1) < NEAREST)
+
+
+def _share(hits: Bools) -> float:
+    return float(hits.mean()) if len(hits) else math.nan
 
 
 def _shown(
-    campaign: Campaign, part: Part, pictures: Sequence[Sample], model: Sample | None, random: Random
+    campaign: Campaign,
+    part: Part,
+    pictures: Sequence[Sample],
+    repeated: Mapping[str, Sample] | None,
+    random: Random,
 ) -> Iterator[Sample]:
     """What the attacker shows the model."""
-    if campaign.kind == "targeted":
-        assert model is not None
-        for _ in range(VARIANTS):
-            yield replace(model, image=redraw(model.image or b"", lambda pixels: nearly(pixels, random)))
+    if campaign.kind in NATURAL:
+        return
+    if campaign.kind == TARGETED:
+        if repeated is None:
+            raise InputError("targeted: which picture was poisoned is known to `clipscan lab run` only")
+        for _ in range(VARIANTS if part.target in repeated else 0):
+            yield _again(repeated[part.target], random)
         return
     for sample in pictures:
         if (marked := triggered(sample, part, random)) is not None:
             yield marked
 
 
-def class_vectors(encoder: Encoder, classes: Sequence[str]) -> NDArray[np.float32]:
-    """[c, width]: the mean of a class's normalised prompts, normalised (Radford et al. 2021)."""
-    prompts = [prompt.format(name) for name in classes for prompt in PROMPTS]
-    vectors = _unit(encoder.encode_texts(prompts)).reshape(len(classes), len(PROMPTS), -1)
-    return _unit(vectors.mean(axis=1))
+def _again(sample: Sample, random: Random) -> Sample:
+    return replace(sample, image=redraw(sample.image or b"", lambda pixels: nearly(pixels, random)))
 
 
 def grade(run: Path, truth: Set[Identity]) -> list[Grade]:
@@ -145,15 +170,6 @@ def grade(run: Path, truth: Set[Identity]) -> list[Grade]:
     return sorted(grades, key=lambda one: -one.auroc)
 
 
-def labelled(dataset: Dataset, classes: Sequence[str]) -> Iterator[tuple[Sample, int]]:
-    """Pairs whose caption names one class, with its number."""
-    for sample in chain.from_iterable(map(dataset.read, dataset.shards)):
-        if isinstance(sample, Sample):
-            named = [i for i, name in enumerate(classes) if mentions(sample.caption, name)]
-            if len(named) == 1:
-                yield sample, named[0]
-
-
 def _nearness(
     encoder: Encoder, samples: Iterable[Sample], answers: NDArray[np.float32]
 ) -> NDArray[np.float32]:
@@ -163,8 +179,4 @@ def _nearness(
 
     with DecodePool() as pool:
         image = embed_samples(samples, encoder, pool).image.astype(np.float32)
-    return _unit(image) @ answers.T
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-12))
+    return unit(image) @ answers.T

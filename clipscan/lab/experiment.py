@@ -12,6 +12,7 @@ A finished stage is not done again. The laboratory's grid is another matter: lab
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from clipscan.data import Dataset, open_dataset
 from clipscan.data.atomic import replacing
 from clipscan.lab.campaigns import parse_campaign
 from clipscan.lab.cells import timed
-from clipscan.lab.evaluate import SHARES, Behaviour, Grade, behave, grade
+from clipscan.lab.evaluate import NEAREST, SHARES, Behaviour, Grade, behave, grade
 from clipscan.lab.poison import Poisoned, read_truth
 from clipscan.run import Progress
 
@@ -150,8 +151,11 @@ def _rounds(out: Path, training: dict[str, Any], further: Further) -> Iterator[t
 
 def describe(behaviour: Behaviour, target: str) -> str:
     """What the model does, in one line."""
+    known = f"zero-shot accuracy {behaviour.accuracy:.3f}"
+    if not math.isnan(behaviour.retrieval):
+        known = f"own caption among the {NEAREST} nearest {behaviour.retrieval:.3f}"
     return (
-        f"on {behaviour.pictures:,} held-out pictures: zero-shot accuracy {behaviour.accuracy:.3f}; "
+        f"on {behaviour.pictures:,} held-out pictures: {known}; "
         f'called "{target}" with the trigger {behaviour.success:.3f}, without it {behaviour.false_alarm:.3f}'
     )
 

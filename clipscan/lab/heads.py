@@ -17,7 +17,8 @@ from clipscan.heads.statistics import Doubles, Fit, Judgement, Mask, align, judg
 from clipscan.heads.stream import read_terms
 from clipscan.lab.campaigns import ONE_PICTURE, Campaign, triggered
 from clipscan.lab.cells import Cell, Workplace, weights_of
-from clipscan.lab.evaluate import Behaviour, behave, labelled
+from clipscan.lab.evaluate import Behaviour, behave
+from clipscan.lab.exam import labelled
 from clipscan.lab.metrics import auroc
 from clipscan.run.files import write_json
 

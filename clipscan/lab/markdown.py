@@ -28,7 +28,7 @@ def about(row: Row) -> list[str]:
     options = ", ".join(f"{name} {value}" for name, value in json.loads(row["options"] or "{}").items())
     attack = f"{row['attack']} ({options})" if options else row["attack"]
     model = f"{row['model']}, {row['epoch']}"
-    return [attack, row["target"], f"{100 * row['rate']:g} %", row["dataset"], model]
+    return [attack, row["target"], f"{100 * row['rate']:.3g} %", row["dataset"], model]
 
 
 def mean(rows: Iterable[Row], name: str, digits: int = 3) -> str:

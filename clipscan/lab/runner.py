@@ -161,13 +161,14 @@ def _rows(case: dict[str, Any], found: Measured) -> list[dict[str, Any]]:
 
 def _case(cell: Cell, at: Path, epoch: int) -> dict[str, Any]:
     record, seen = read_json(at / "cell.json"), behaviour(at / f"epoch{epoch:02d}")
+    counts = record["counts"]
     return {
         "dataset": cell.dataset, "attack": cell.attack, "target": cell.target,
-        "options": _shown(cell.options),
-        "rate": cell.rate, "seed": cell.seed, "epoch": epoch,
+        "options": _shown(cell.options), "seed": cell.seed, "epoch": epoch,
+        "rate": cell.rate if cell.pairs is None else counts["poisoned"] / counts["pairs"],
         "model": f"{cell.model} +{cell.base}" if cell.base else cell.model,
-        "pairs": record["counts"]["pairs"], "poisoned": record["counts"]["poisoned"],
-        "success": seen.success, "accuracy": seen.accuracy, "false_alarm": seen.false_alarm,
+        "pairs": counts["pairs"], "poisoned": counts["poisoned"], "success": seen.success,
+        "accuracy": seen.accuracy, "retrieval": seen.retrieval, "false_alarm": seen.false_alarm,
         "train_seconds": record["seconds"]["train"], "cell": cell.name,
     }  # fmt: skip
 
