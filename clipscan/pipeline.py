@@ -21,6 +21,7 @@ from clipscan.run import (
     Silent,
     embed_stage,
     graph_stage,
+    retrieval_stage,
     score_stage,
     select_stage,
     trusted_stage,
@@ -229,6 +230,7 @@ def finish(
     def stages() -> None:
         graph_stage(run, dataset, settings, progress, overwrite)
         score_stage(run, dataset, settings, progress, overwrite)
+        retrieval_stage(run, dataset, settings)
         select_stage(run, dataset, settings, fraction, overwrite)
         keep_lists(run, {"apart": True} if fraction is None else {"fraction": fraction})
         keep_page(run, dataset)

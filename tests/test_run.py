@@ -276,7 +276,7 @@ def test_a_failure_in_any_task_costs_that_task_only(tmp_path, checkpoint, monkey
             break
         except KeyboardInterrupt:
             pass
-    assert writes == 20, "ten tasks, each lost once and never repeated after it was finished"
+    assert writes == 22, "eleven tasks, each lost once and never repeated after it was finished"
     assert scores_of(done.out) == plain
 
 

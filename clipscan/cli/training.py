@@ -25,7 +25,9 @@ def train(
         ),
     ] = None,
     init: Annotated[Path | None, typer.Option(exists=True, help="go on from this checkpoint")] = None,
-    epochs: Annotated[int, typer.Option()] = 10,
+    epochs: Annotated[
+        int | None, typer.Option(help="passes over all pairs", show_default="10 to 30, for 2,000 steps")
+    ] = None,
     batch_size: Annotated[int, typer.Option()] = 256,
     lr: Annotated[float, typer.Option(help="peak learning rate of AdamW")] = 2e-3,
     flip: Annotated[

@@ -93,6 +93,8 @@ class Facts(NamedTuple):
     mismatched: Channel | None  # found by scores that compare pictures with captions
     estimate: dict[str, Any] | None  # of how many stand apart, as run.json has it
     dropping: str  # what is dropped, and by which rule
+    learnt: str  # how many pairs the model finds, in words
+    doubt: str  # why silence may mean nothing, "" where the model has learnt the pairs
     groups: list[Group]
     bad: list[BadKind]
     cut: float  # the lowest score among the suspects, NaN for none

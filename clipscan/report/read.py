@@ -23,6 +23,7 @@ from clipscan.report.identities import not_scored
 from clipscan.report.pictures import LARGE, SMALL, Want
 from clipscan.report.rule import dropping, rule_of_run
 from clipscan.report.words import is_density_score, is_pair_score
+from clipscan.run.learning import learnt_words
 from clipscan.run.outputs import rows_in, sound
 from clipscan.run.words import kind_of
 
@@ -44,6 +45,7 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
     dropped = _dropped(run / "drop.parquet")
     counts = _counts(run, run_json.get("counts", {}))
     method = method_of(run_json)
+    learnt, doubt = learnt_words(run_json)
     return Facts(
         run=run_json,
         counts=counts,
@@ -57,6 +59,8 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
         mismatched=_channel(suspects, is_pair_score, counts.embedded),
         estimate=_estimate(run_json),
         dropping=dropping(rule_of_run(run), method, counts.dropped),
+        learnt=learnt,
+        doubt=doubt,
         bad=_bad(run / "bad.parquet"),
         cut=_lowest_score(suspects),
     )

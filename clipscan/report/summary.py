@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from clipscan.report.choose import method_of
 from clipscan.report.rule import in_words, rule_of_run
 from clipscan.run.folder import run_record
+from clipscan.run.learning import learnt_words
 from clipscan.run.outputs import Damaged, sound
 from clipscan.scores.estimate import Estimate
 
@@ -24,7 +25,7 @@ def summary(run: Path) -> list[str]:
         sound(*(run / f"{name}.parquet" for name in ("suspects", "groups", "drop")))
     except Damaged as damage:
         return [*counted, str(damage)]
-    return [*counted, *_found(run), *_next(run)]
+    return [*counted, *_learnt(run), *_found(run), *_next(run)]
 
 
 def _counted(record: dict[str, Any]) -> Iterator[str]:
@@ -32,6 +33,11 @@ def _counted(record: dict[str, Any]) -> Iterator[str]:
     if "listed" in counts:
         listed, embedded, bad = (counts.get(name, 0) for name in ("listed", "embedded", "bad"))
         yield f"{listed:,} listed = {embedded:,} embedded + {bad:,} bad" + (" (bad.parquet)" if bad else "")
+
+
+def _learnt(run: Path) -> Iterator[str]:
+    """What the model knows of these pairs, once they are scored: whether its silence means anything."""
+    yield from filter(None, learnt_words(run_record(run)))
 
 
 def _found(run: Path) -> Iterator[str]:

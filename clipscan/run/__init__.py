@@ -1,11 +1,13 @@
 """Stages, tasks, resume: from a dataset to ranked suspects in a run folder.
 
 Order of work: embed_stage, trusted_stage (where a second model is given), graph_stage, score_stage,
-select_stage. Each can be killed at any moment and called again; finished tasks are not repeated.
+retrieval_stage, select_stage. Each can be killed at any moment and called again; finished tasks are not
+repeated.
 """
 
 from clipscan.run.embedding import embed_stage
 from clipscan.run.folder import RunFolder
+from clipscan.run.learning import retrieval_stage
 from clipscan.run.progress import Progress, Silent
 from clipscan.run.scoring import Settings, graph_stage, score_stage
 from clipscan.run.selecting import select_stage
@@ -19,6 +21,7 @@ __all__ = [
     "Silent",
     "embed_stage",
     "graph_stage",
+    "retrieval_stage",
     "score_stage",
     "select_stage",
     "status",

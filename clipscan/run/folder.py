@@ -27,14 +27,14 @@ from clipscan.run.outputs import TASKS, files_of, read_marker, tasks, whole, wri
 STAGES = ("embed", "trusted", "graph", "score", "select")
 
 # What a stage computes: raise its number with any change that gives other results for the same settings.
-DEFINITIONS = {"embed": 1, "trusted": 1, "graph": 1, "score": 2, "select": 1}
+DEFINITIONS = {"embed": 1, "trusted": 1, "graph": 1, "score": 2, "select": 2}
 
 # What goes with a stage when --overwrite clears it and all later ones: tasks, and what else lies there.
 TASKS_OF = {
     "embed": ("embed-*", "embed"),
     "trusted": ("trusted-*", "partition"),  # which may be by its cosines
     "graph": ("graph-*",),
-    "score": ("score-*", "calibration"),
+    "score": ("score-*", "calibration", "retrieval"),
     "select": ("select-*", "lists", "page"),
 }
 OUTPUTS = {

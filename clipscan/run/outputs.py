@@ -37,6 +37,7 @@ FILES = {
     ),
     "graph-{}": ("neighbors/distance_{}.npy", "neighbors/index_{}.npy"),
     "score-{}": ("scores/scores_{}.parquet",),
+    "retrieval": (),  # its figures are in its marker, and in run.json
     "calibration": ("calibration.parquet",),
     "select-00000": ("suspects.parquet", "groups.parquet"),
     "lists": ("drop.parquet", "keep.txt", "drop.txt", "keep_uids.npy"),

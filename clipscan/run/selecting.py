@@ -17,7 +17,7 @@ from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.grouping import MEMBER, Found, find_groups, group_table
 from clipscan.run.scoring import Settings, has_graph, read_scores
-from clipscan.run.words import why
+from clipscan.run.words import why, why_else
 from clipscan.scores.estimate import Estimate, estimate_of
 from clipscan.scores.result import count_of
 
@@ -91,9 +91,12 @@ def suspect_table(
     typical = {name: float(np.median(values)) for name, values in columns.items()}
     asked = run.record["score"]
     reasons = [
-        why(row, typical, names.num_rows, asked, groups.copies_of(row["group"], names))
+        why(
+            row, typical, names.num_rows, asked, groups.copies_of(row["group"], names),
+            len(groups.members[row["alike"]]) if row["alike"] >= 0 else 0,
+        ) or why_else(method)
         for row in table.to_pylist()
-    ]
+    ]  # fmt: skip
     table = table.append_column("why", pa.array(reasons, pa.string()))
     return table.append_column(
         "neighbors", pa.array(_neighbors(run, dataset, names, rows), pa.list_(NEIGHBOR))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 NOTABLE = 0.02  # a rank within this share of the samples is worth a word
+MORE = 1.1  # a distance this many times the usual one is: below, one decimal shows no difference
 
 
 def why(
@@ -17,12 +18,27 @@ def why(
     n: int,
     asked: Mapping[str, Any],
     group: tuple[int, int] | None = None,
+    alike: int = 0,
 ) -> str:
-    """`row` holds scores and NAME_rank columns, `typical` the median of each score over all n samples;
-    `group` the size of the sample's group of near-copies and its number of captions."""
+    """What stands out about a sample, and nothing else; "" where nothing does.
+
+    `row` holds scores and NAME_rank columns, `typical` the median of each score over all n samples; `group`
+    the size of the sample's group of near-copies and its number of captions, `alike` how many suspects
+    say the same as it, itself among them; 0 where it is alone.
+    """
     scale = str(asked["method"]).partition("@")[2]
-    parts = [_sparse(row, typical, n, scale, int(asked["k"])), _copies(group), _pair(row, n, scale)]
+    parts = [
+        _sparse(row, typical, n, scale, int(asked["k"])), _copies(group), _pair(row, n, scale),
+        f"One of {alike:,} suspects whose captions say the same." if alike else "",
+    ]  # fmt: skip
     return " ".join(part for part in parts if part)
+
+
+def why_else(method: str) -> str:
+    """Why a sample is suspected about which nothing stands out by itself."""
+    if method == "consensus":
+        return "No single score stands out: it is their sum, or that of the samples like it."
+    return f"Nothing stands out beside {method}."
 
 
 def kind_of(reason: str) -> str:
@@ -41,16 +57,22 @@ def commonest(reasons: Iterable[str], most: int = 3) -> str:
 
 
 def _sparse(row: Mapping[str, Any], typical: Mapping[str, float], n: int, scale: str, k: int) -> str:
-    kdist, slof = _named(row, "kdist", scale), _named(row, "slof", scale)
+    """How far its neighbours are, where that is a reason."""
     usual = _named(typical, "kdist", scale)
-    if kdist is None or slof is None or not usual:
-        return ""
-    rank = _named(row, "slof", scale, "_rank")
-    lead = "Sparse: its" if slof > 1 and (rank is None or rank <= NOTABLE * n) else "Its"
-    return (
-        f"{lead} {k} nearest references reach {kdist / usual:.1f} times as far as is usual, "
-        f"{slof:.1f} times as far as theirs do."
-    )
+    far = _named(row, "kdist", scale) / usual if usual and _notable(row, "kdist", scale, n) else 0.0
+    farther = _named(row, "slof", scale) if _notable(row, "slof", scale, n) else 0.0
+    told = [
+        f"{times:.1f} times as far as {whose}"
+        for times, whose in ((far, "is usual"), (farther, "theirs do"))
+        if times >= MORE
+    ]
+    return f"Sparse: its {k} nearest references reach {', '.join(told)}." if told else ""
+
+
+def _notable(row: Mapping[str, Any], name: str, scale: str, n: int) -> bool:
+    """Whether the sample is among the first by this score."""
+    rank = _named(row, name, scale, "_rank")
+    return rank is not None and rank <= NOTABLE * n
 
 
 def _copies(group: tuple[int, int] | None) -> str:
@@ -73,9 +95,10 @@ def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
         said = f"Caption and picture agree more than those of {more} of the pairs: learnt well."
     if (trusted := row.get("trusted_rank")) is not None and trusted <= NOTABLE * n:
         said += (" " if said else "") + "A model that has not seen this data finds the caption wrong."
-    agree = _named(row, "agree", scale, "_rank")
-    if agree is not None and agree <= NOTABLE * n:
+    if _notable(row, "agree", scale, n):
         said += (" " if said else "") + "Pictures like it carry other captions."
+    if _notable(row, "cross", scale, n):
+        said += (" " if said else "") + "Captions like its own go with other pictures."
     return said
 
 

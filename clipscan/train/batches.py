@@ -7,9 +7,11 @@ processes each has its part of every batch: rows of the one, shards of the other
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,10 +23,13 @@ from clipscan.data.sample import Bad
 from clipscan.embed.decode import DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import InputError
+from clipscan.scores.retrieval import PAIRS, different
+from clipscan.train.probe import Probe
 from clipscan.train.processes import Processes
 from clipscan.train.survey import CAPTION, CAPTIONS, IDENTITIES, PIXELS, Survey
 
 BUFFER_BYTES = 1 << 30  # decoded pixels that a stream shuffles among
+PROBED = 32  # shards of a stream that are looked into for a probe
 
 Tokenize = Callable[[list[str]], NDArray[np.int32]]
 
@@ -42,6 +47,7 @@ class Source(Protocol):
     count: int
 
     def batches(self, epoch: int, batch_size: int) -> Iterator[Batch]: ...
+    def probe(self) -> Probe: ...
     def used_tokens(self) -> NDArray[np.int64] | None: ...
 
 
@@ -86,6 +92,13 @@ class Cached:
         known = np.isin(after, self.used).all(axis=1, keepdims=True)
         return np.where(known, after, before)
 
+    def probe(self) -> Probe:
+        """Of all pairs, at random."""
+        order = np.random.default_rng(self.seed).permutation(self.count)
+        rows = different(order, self.caption, count=PAIRS)
+        rows = rows[different(np.arange(len(rows)), _same(self.pixels[rows]))]
+        return Probe(self.pixels[rows], self.tokens[self.caption[rows]])
+
     def identities(self) -> list[tuple[str, str]]:
         """(shard, key) of every row."""
         return [(shard, key) for shard, key in json.loads(self._identities.read_text())]
@@ -129,14 +142,35 @@ class Streamed:
                 yield Batch(pixels, self.tokenize(distinct.tolist()), caption)
                 batch = []
 
+    def probe(self) -> Probe:
+        """The first pairs of each of PROBED shards, drawn at random: later ones would cost a whole shard."""
+        drawn = np.random.default_rng(self.seed).permutation(len(self.dataset.shards))
+        wanted = 2 * PAIRS  # as some share a caption
+        found: list[tuple[str, NDArray[np.uint8]]] = []
+        for number in drawn:
+            if len(found) >= wanted:
+                break
+            with closing(self._pairs([self.dataset.shards[number]])) as pairs:
+                found += islice(pairs, -(-wanted // min(PROBED, len(drawn))))
+        captions, pixels = [text for text, _ in found], np.stack([picture for _, picture in found])
+        said = np.unique(captions, return_inverse=True)[1]
+        rows = different(np.random.default_rng(self.seed).permutation(len(said)), said, _same(pixels))
+        return Probe(pixels[rows], self.tokenize([captions[row] for row in rows]))
+
     def used_tokens(self) -> NDArray[np.int64] | None:
         return None
 
-    def _pairs(self, shards: list[Shard]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    def _pairs(self, shards: list[Shard]) -> Generator[tuple[str, NDArray[np.uint8]], None, None]:
         samples = chain.from_iterable(self.dataset.read(shard) for shard in shards)
         for one in decode_all(samples, self.spec, self.pool):
             if not isinstance(one, Bad):
                 yield one[0].caption, one[1]
+
+
+def _same(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """[m, S, S, 3] -> a number for each picture, the same for equal ones."""
+    digests = [hashlib.sha256(picture.tobytes()).digest() for picture in pixels]
+    return np.unique(digests, return_inverse=True)[1]
 
 
 def _shuffled(pairs: Iterator[Any], size: int, draw: np.random.Generator) -> Iterator[Any]:

@@ -72,6 +72,10 @@ def run(
                 f"batch_size={recipe.batch_size} is more than the {found.pairs} readable pairs of "
                 f"{dataset.source}; choose a smaller one"
             )
+        recipe = recipe.sized(found.pairs)
+        if recipe.by_steps:
+            steps = found.pairs // recipe.batch_size
+            log(f"{recipe.epochs} epochs, {recipe.epochs * steps:,} steps; --epochs takes another number")
         source = open_source(found, dataset, folder, spec, recipe.seed, tokens_of, mine, pool)
         if (used := source.used_tokens()) is not None:
             narrow(network, torch.from_numpy(used))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clipscan.data.dataset import Shard
@@ -18,6 +18,19 @@ RECIPE_KEY = "clipscan_recipe"  # in the metadata of a trained file
 # five lengths tried on CIFAR-10 with 0.5 % poison (0.01 to 0.4) this left poison the lowest cosines; it is
 # also what the authors' 5e-6 comes to where 128 of a million pairs are a step.
 SLOW_PATH = 0.04
+
+# How long a training is where nobody says: LEAST_STEPS, as far as EPOCHS and SHORTEST allow. By epochs alone
+# a small dataset is not learnt: of 1,500 photographs 10 epochs are 50 steps, retrieval among the first 10 of
+# 1,000 is 0.02 (chance 0.01), and 0.87 after 30. By steps alone it is learnt by heart, and poison no longer
+# stands out: after 30, 100 and 300 epochs consensus had an AUROC of 0.84, 0.68 and below 0.6.
+LEAST_STEPS, EPOCHS, SHORTEST = 2000, (10, 30), 150
+BY_STEPS = f"by steps: {LEAST_STEPS}, {EPOCHS[0]} to {EPOCHS[1]} epochs, at least {SHORTEST}"
+
+
+def epochs_for(steps: int) -> int:
+    """How many epochs of so many steps each a training has where nobody says."""
+    fewest, most = EPOCHS
+    return max(fewest, min(most, -(-LEAST_STEPS // steps)), -(-SHORTEST // steps))
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,15 @@ class Recipe:
     processes: int = 1
     safeclip: SafeClip | None = None  # None: CLIP's loss on all pairs, in every epoch
     init: str | None = None  # sha256 of the weights that it went out from; None: random ones
+    by_steps: bool = False  # nobody said how many epochs: `sized` does, as soon as the pairs are counted
+
+    def sized(self, pairs: int) -> Recipe:
+        """The recipe for so many pairs: with as many epochs as they need where nobody said."""
+        if not self.by_steps:
+            return self
+        found = replace(self, epochs=epochs_for(pairs // self.batch_size))
+        found.check()
+        return found
 
     def check(self) -> None:
         """Raises InputError for numbers that no training can use."""
@@ -99,6 +121,8 @@ class Recipe:
             del named["processes"]
         if self.init is None:
             del named["init"]
+        if named.pop("by_steps"):
+            named["epochs"] = BY_STEPS  # of which batch size and dataset make a number
         return named | ({"method": "safeclip"} | safeclip if safeclip else {})
 
     def to_json(self) -> str:

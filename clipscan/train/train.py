@@ -12,7 +12,7 @@ from clipscan.embed.checkpoint import SAFE_KIND, Weights, read_metadata, read_st
 from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.errors import InputError, RunError
-from clipscan.train.recipe import RECIPE_KEY, Recipe, SafeClip, dataset_hash
+from clipscan.train.recipe import EPOCHS, RECIPE_KEY, Recipe, SafeClip, dataset_hash
 
 CACHE_BYTES = 8 << 30
 DEFAULT_MODEL = "clipscan-conv-32"
@@ -24,7 +24,7 @@ def train_clip(
     *,
     model: str | None = None,
     init: Path | None = None,
-    epochs: int = 10,
+    epochs: int | None = None,
     batch_size: int = 256,
     lr: float = 2e-3,
     weight_decay: float = 0.05,
@@ -47,7 +47,9 @@ def train_clip(
     for `load_encoder(None, out)`: the architecture's name is in its metadata. CLIP's loss; AdamW
     with weight decay on matrices only, `warmup` (share of the steps) and a cosine; random shifts and,
     unless `flip` is off (for captions that tell left from right), mirroring. Pairs that cannot be read
-    are left out and counted in the log.
+    are left out and counted in the log. epochs: None for as many as the number of pairs asks for
+    (recipe.py:epochs_for). At the end the log says how many of up to 1,000 of the pairs find their own
+    caption and picture among the others, against chance, and whether more epochs would help (train/probe.py).
 
     Beside `out` the folder `out`.training holds decoded pixels (up to `cache_bytes`; beyond that every
     epoch decodes again) and, after each epoch, the state from which a killed run goes on to the same
@@ -81,9 +83,9 @@ def train_clip(
     mine = join(where)
     say = log if log and mine.first else _silent
     recipe = Recipe(
-        model, epochs, batch_size, lr, weight_decay, warmup, seed, flip, where.partition(":")[0],
-        training_precision(where), dataset_hash(dataset.shards), mine.count, safeclip,
-        state_hash(start.state) if start else None,
+        model, EPOCHS[1] if epochs is None else epochs, batch_size, lr, weight_decay, warmup, seed, flip,
+        where.partition(":")[0], training_precision(where), dataset_hash(dataset.shards), mine.count,
+        safeclip, state_hash(start.state) if start else None, epochs is None,
     )  # fmt: skip
     recipe.check()
     if resume and out.exists():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clipscan.train.augment import shift_and_flip
 from clipscan.train.batches import Batch, Source
 from clipscan.train.clock import Clock
+from clipscan.train.probe import verdict
 from clipscan.train.processes import Processes
 from clipscan.train.recipe import Recipe
 from clipscan.train.state import NOTHING, Extra, load_state, save_state
@@ -63,6 +64,8 @@ class Trainer:
             self.remember(extra)
             self.log(f"going on after epoch {done} of {recipe.epochs}")
         clock = Clock(steps, recipe, done * steps, self.log)
+        probe = self.source.probe() if self.mine.first else None
+        before = None
         for epoch in range(done, recipe.epochs):
             seed = _seed(recipe.seed, epoch) + self.mine.rank
             torch.manual_seed(seed)  # dropout, in networks that have it
@@ -73,6 +76,11 @@ class Trainer:
             if self.mine.first:
                 finish_epoch(epoch + 1)
                 save_state(state, self.network, self.optimizer, recipe, epoch + 1, self.extra())
+            if probe and epoch + 1 == -(-3 * recipe.epochs // 4) < recipe.epochs:
+                before = probe.retrieval(self)
+        if probe:
+            for line in verdict(probe.retrieval(self), before, recipe.epochs):
+                self.log(line)
 
     def epoch(self, epoch: int, clock: Clock) -> None:
         """One epoch, ticking the clock at every step."""
