@@ -22,7 +22,7 @@ SLOW_PATH = 0.04
 # How long a training is where nobody says: LEAST_STEPS, as far as EPOCHS and SHORTEST allow. By epochs alone
 # a small dataset is not learnt: of 1,500 photographs 10 epochs are 50 steps, retrieval among the first 10 of
 # 1,000 is 0.02 (chance 0.01), and 0.87 after 30. By steps alone it is learnt by heart, and poison no longer
-# stands out: after 30, 100 and 300 epochs consensus had an AUROC of 0.84, 0.68 and below 0.6.
+# stands out: after 30 and 100 epochs consensus had an AUROC of 0.84 and 0.68 (one seed, 30 planted of 1,500).
 LEAST_STEPS, EPOCHS, SHORTEST = 2000, (10, 30), 150
 BY_STEPS = f"by steps: {LEAST_STEPS}, {EPOCHS[0]} to {EPOCHS[1]} epochs, at least {SHORTEST}"
 
