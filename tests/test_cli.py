@@ -228,3 +228,11 @@ def test_the_version_is_told():
     import clipscan as package
 
     assert clipscan("--version").split() == ["clipscan", package.__version__]
+
+
+def test_a_checkpoint_inside_the_dataset_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "0.txt").write_text("a dog")
+    (tmp_path / "0.png").write_bytes(b"no picture, and not looked at")
+    told = clipscan("train", tmp_path, "--out", tmp_path / "models/m.safetensors", code=1)
+    assert "lies inside the dataset" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "0.txt"]

@@ -80,6 +80,7 @@ def train(
     from clipscan.data import Without, open_dataset
     from clipscan.lab.poison import read_truth
     from clipscan.report.lists import DropList
+    from clipscan.run.places import refuse_checkpoint
     from clipscan.train import SafeClip, train_clip
     from clipscan.train.torchrun import launched
     from clipscan.train.train import CACHE_BYTES
@@ -89,6 +90,7 @@ def train(
     dataset = open_dataset(
         source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
     )
+    refuse_checkpoint(out, dataset)
     if drop is not None:
         dataset = Without(dataset, set(DropList.load(drop)))
         dataset.check()

@@ -26,6 +26,12 @@ def refuse_inside(run: Path, dataset: Dataset) -> None:
             )
 
 
+def refuse_checkpoint(out: Path, dataset: Dataset) -> None:
+    """RunError where what a training keeps beside its checkpoint would become part of the dataset."""
+    if folder := within(out, folders(dataset)):
+        raise RunError(f"--out {out} lies inside the dataset {folder}; put the checkpoint beside it")
+
+
 def folders(dataset: Dataset) -> list[Path]:
     """The local folders that are walked for the dataset's files."""
     return [Path(root) for root in dataset.roots if not is_url(root) and os.path.isdir(root)]
