@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -30,8 +31,8 @@ from typer.testing import CliRunner
 import clipscan
 from clipscan import pipeline
 from clipscan.cli import app
-from clipscan.data import Sample
-from clipscan.run import RunFolder, listing
+from clipscan.data import Sample, atomic
+from clipscan.run import RunFolder, Settings, Silent, listing
 
 torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
 
@@ -92,7 +93,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Calla
 @contextmanager
 def put_back(folder: Path) -> Iterator[None]:
     """Whatever is done to the folder inside is undone."""
-    copy = folder.with_name("copy")
+    copy = folder.with_name(f"{folder.name}-copy")
     shutil.copytree(folder, copy)
     try:
         yield
@@ -189,7 +190,7 @@ def test_apply_refuses_a_dataset_whose_files_were_cut_or_removed(
 @pytest.mark.parametrize("layout", ALL)
 def test_apply_reads_the_bytes_and_does_not_believe_the_time(layout: str, scanned, tmp_path: Path) -> None:
     folder, run = scanned(layout)
-    with put_back(folder):
+    with put_back(folder), put_back(run):
         flip_a_byte(folder)
         refuses(run, tmp_path / "out", "does not hold what was scanned|not found|cannot write|1 changed")
 
@@ -505,3 +506,138 @@ def test_tars_behind_a_url_are_known_by_their_stamp(checkpoint: Path, tmp_path: 
     store.pipe("/changed/00001.tar", (tmp_path / "set/00001.tar").read_bytes())
     refuses(tmp_path / "run", tmp_path / "again", r"1 changed \(00001.tar\)")
     store.rm("/changed", recursive=True)
+
+
+def other_rows_of_same_size_and_time(at: Path, checkpoint: Path) -> Path:
+    """Two arrays, scanned, whose third rows have changed places since."""
+    folder = at / "vectors"
+    folder.mkdir()
+    arrays = np.random.default_rng(0).normal(size=(2, 10, 4))
+    for number in range(2):
+        np.save(folder / f"{number}.npy", arrays[number])
+    scan(folder, at / "run", checkpoint)
+    arrays[:, 3] = arrays[::-1, 3].copy()
+    for number in range(2):
+        buffer = io.BytesIO()
+        np.save(buffer, arrays[number])
+        keep_time(folder / f"{number}.npy", buffer.getvalue())
+    return folder
+
+
+def other_pictures_of_same_size_and_time(at: Path, checkpoint: Path) -> Path:
+    """Two tars, scanned, the second of which holds other pictures since."""
+    folder = tars(at / "set", [0, 2])
+    scan(folder, at / "run", checkpoint)
+    second, other = folder / "00002.tar", tars(at / "other", [5]) / "00005.tar"
+    assert second.stat().st_size == other.stat().st_size
+    keep_time(second, other.read_bytes())
+    return folder
+
+
+def score_again(run: Path) -> None:
+    dataset = pipeline.reopen(RunFolder(run))
+    pipeline.finish(RunFolder(run), dataset, Settings("kdist", 2, "6x2"), 0.2, True, Silent())
+
+
+@pytest.mark.parametrize(
+    ("change", "meets"),
+    [
+        (other_rows_of_same_size_and_time, score_again),
+        (other_rows_of_same_size_and_time, lambda run: pipeline.explain(run, "0.npy/000000004")),
+        (other_rows_of_same_size_and_time, lambda run: pipeline.apply(run, run.parent / "out")),
+        (other_pictures_of_same_size_and_time, lambda run: pipeline.apply(run, run.parent / "out")),
+    ],
+)
+def test_content_that_changed_under_its_size_and_time_is_refused_and_then_scanned_anew(
+    change, meets, checkpoint: Path, tmp_path: Path
+) -> None:
+    data, run = change(tmp_path, checkpoint), tmp_path / "run"
+    with pytest.raises(clipscan.DataError, match="does not hold what was scanned"):
+        meets(run)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(clipscan.RunError, match="[12] changed"):
+        scan(data, run, checkpoint)
+    scan(data, run, checkpoint, overwrite=True)
+    scan(data, tmp_path / "once", checkpoint)
+    assert outputs(run) == outputs(tmp_path / "once")
+    counts = pipeline.apply(run, tmp_path / "out")
+    assert counts.kept + counts.dropped == 20
+
+
+def test_a_run_that_can_only_be_read_serves_for_a_touched_dataset(
+    scanned, tmp_path: Path, monkeypatch
+) -> None:
+    folder, run = scanned("tar")
+
+    def refuse(draft: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with put_back(folder):
+        for path in files(folder):
+            os.utime(path, (7, 7))
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, "rename", refuse)
+            assert pipeline.apply(run, tmp_path / "out")[:3] == (8, 2, 0)
+            assert "rank" in pipeline.explain(run, "000000004")
+
+
+@pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo])
+def test_a_file_whose_name_something_else_has_taken_is_gone(kind, scanned, tmp_path: Path) -> None:
+    folder, run = scanned("tar folder")
+    with put_back(folder):
+        (tar := folder / "part0" / "00000.tar").unlink()
+        kind(tar)
+        refuses(run, tmp_path / "out", r"1 gone \(part0/00000.tar\)")
+
+
+EDITED = {
+    "a source that is a number": lambda record: record["opened"].update(source=5),
+    "opened that is a list": lambda record: record.update(opened=[1]),
+    "an option of another version": lambda record: record["opened"].update(frames=3),
+    "no dataset": lambda record: record.pop("dataset"),
+    "a dataset in words": lambda record: record.update(dataset="x"),
+    "shards that are a number": lambda record: record["dataset"].update(shards=3),
+    "asked in words": lambda record: record.update(asked="x"),
+    "asked of a stage in words": lambda record: record["asked"].update(score="x"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITED.values(), ids=EDITED)
+def test_an_edited_run_json_is_refused_in_words_and_a_scan_makes_it_again(
+    edit, scanned, tmp_path: Path
+) -> None:
+    folder, made = scanned("vector parquet")
+    run = tmp_path / "run"
+    shutil.copytree(made, run)
+    record = json.loads((run / "run.json").read_text())
+    edit(record)
+    (run / "run.json").write_text(json.dumps(record))
+    for command in (pipeline.explain, pipeline.apply):
+        with pytest.raises(clipscan.RunError, match=r"remove it|made by another clipscan"):
+            command(run, "000000004" if command is pipeline.explain else tmp_path / "out")
+    (run / "run.json").unlink()
+    scan(folder, run, Path())
+    assert pipeline.apply(run, tmp_path / "out")[:3] == (8, 2, 0)
+
+
+def test_a_ranking_by_a_score_that_was_not_made_is_refused_in_words(scanned, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(scanned("vector parquet")[1], run)
+    record = json.loads((run / "run.json").read_text())
+    record["score"]["method"] = "guess"
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(clipscan.RunError, match="no such score was made"):
+        pipeline.explain(run, "000000004")
+
+
+@pytest.mark.parametrize("layout", ALL)
+def test_apply_says_where_the_disk_is_full_and_leaves_nothing(layout: str, scanned, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="needs a system that can limit the size of files")
+    _, run = scanned(layout)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        refuses(run, tmp_path / "out", r"out cannot be written: .*choose another target")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert pipeline.apply(run, tmp_path / "out")[:3] == (8, 2, 0)

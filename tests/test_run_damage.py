@@ -384,3 +384,13 @@ def test_vectors_that_were_embedded_to_other_bytes_are_scored_anew(run, embeddin
     before = (run / name).read_bytes()
     scan_vectors(embeddings, run, fraction=0.05)
     assert (run / name).read_bytes() != before and verify(run) == []
+
+
+@pytest.mark.parametrize("said", ["", "[]", '{"files": [1]}', '{"files": {"drop.parquet": 5}}'])
+def test_a_marker_that_says_nothing_is_a_task_to_do_again(run, embeddings, said):
+    whole = contents(run)
+    for task in (f"embed-{SHARD}", f"score-{SHARD}", "select-00000", "page"):
+        (run / f"_tasks/{task}.json").write_text(said)
+    verify(run)
+    scan_vectors(embeddings, run, fraction=0.05)
+    assert contents(run) == whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -10,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from clipscan.data.atomic import REFUSALS
 from clipscan.errors import DataError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # raised by writing only
 
 
 @contextmanager
@@ -32,8 +36,13 @@ def staged(to: Path) -> Iterator[Path]:
     try:
         try:
             yield folder
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if full := _full(error):
+                raise DataError(
+                    f"{to} cannot be written: {full}. Nothing of it is left; make room for it, or choose "
+                    "another target"
+                ) from error
             raise
         _name(folder, real)
     finally:
@@ -48,6 +57,15 @@ def _refuse(to: Path, real: Path) -> None:
         raise DataError(f"{to} exists and is not an empty folder; choose another one or remove it")
     if os.path.ismount(real):
         raise DataError(f"{to} is a mount point, which a finished folder cannot replace; name a folder in it")
+
+
+def _full(error: BaseException | None) -> str:
+    """What kept the target from being written, where that was the disk; "" for all else."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return REFUSALS[error.errno]
+        error = error.__cause__
+    return ""
 
 
 def _name(folder: Path, real: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,17 @@ def method_of(run_json: dict[str, Any]) -> str:
     return str(method[0] if isinstance(method, list) and method else method)
 
 
+def ranking(run: Path, columns: Iterable[str]) -> str:
+    """The column of the scores that ranks. RunError where they have none of the name that run.json says."""
+    method = method_of(run_record(run))
+    if method not in columns:
+        raise RunError(
+            f"{run / 'run.json'} says that {method!r} ranks, and no such score was made; clipscan score (or "
+            "scan), called as before, says it anew"
+        )
+    return method
+
+
 def _apart(run: Path) -> pa.Table:
     record = run_record(run)
     if "estimate" not in record:
@@ -158,7 +170,8 @@ def _everybody(run: Path, suspects: Ranked) -> Ranked:
     files = sorted((run / "scores").glob("*.parquet"))
     if not files:
         raise RunError(not_scored(run))
-    table = pa.Table.from_batches(list(batches(files, ["shard", "key", method_of(run_record(run))])))
+    method = ranking(run, pq.read_schema(files[0]).names)
+    table = pa.Table.from_batches(list(batches(files, ["shard", "key", method])))
     pairs, score = pairs_of(table), table.column(2).to_numpy().astype(np.float64)
     order = np.argsort(-score, kind="stable")  # NaN comes last
     order = order[: len(score) - int(np.isnan(score).sum())]

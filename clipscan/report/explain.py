@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from clipscan.data import Dataset
 from clipscan.data.text import printable
 from clipscan.engine.arrays import Array
-from clipscan.report.choose import method_of
+from clipscan.report.choose import ranking
 from clipscan.report.droptable import Pair, listed
 from clipscan.report.find import Names, shown
 from clipscan.report.words import about, label
@@ -55,7 +55,7 @@ def explain(run: RunFolder, dataset: Dataset | None, name: str) -> str:
 
 def _standing(run: RunFolder, scores: pa.Table, pair: Pair, row: int) -> Iterator[str]:
     """Whether the sample is suspected and dropped, its groups, and why."""
-    method, n = method_of(run.record), scores.num_rows
+    method, n = ranking(run.path, scores.column_names), scores.num_rows
     ranks = ranks_of(scores)
     suspect = _suspect(run, pair)
     suspected = "a suspect" if suspect else "not a suspect"

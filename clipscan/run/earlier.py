@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from clipscan.data.atomic import replacing
 from clipscan.run.files import read_json, write_json
 from clipscan.run.folder import DEFINITIONS, RunFolder
-from clipscan.run.outputs import Damaged, sound
+from clipscan.run.outputs import Damaged, read_marker, sound
 
 FOLDER = "_earlier"
 MADE = ("seconds", "fingerprint", "files", "definition", "asked")  # what every task adds to its marker
@@ -24,13 +25,17 @@ STAGES = {
 }
 
 
-def put_aside(run: RunFolder) -> None:
-    """Move vectors and their markers aside; what a killed call put there before is kept instead."""
+def put_aside(run: RunFolder, same: AbstractSet[str]) -> None:
+    """Move vectors aside, and the markers of the shards `same`; what a killed call put there before is kept
+    instead. The others may have the very size and time of before, and never come back."""
     folder = run / FOLDER
     if not (folder / "embeddings").exists():
-        for stage in STAGES:
-            for marker in (run / "_tasks").glob(f"{stage}-*.json"):
-                write_json(folder / "_tasks" / marker.name, read_json(marker))
+        shutil.rmtree(folder / "_tasks", ignore_errors=True)  # of a call that was killed just here
+        folder.mkdir(exist_ok=True)
+        numbers = [i for i, name in enumerate(run.record["dataset"]["shards"]) if name in same]
+        for task in (f"{stage}-{number:05d}" for stage in STAGES for number in numbers):
+            if marker := read_marker(run.path, task):
+                write_json(folder / "_tasks" / f"{task}.json", marker)
         for name in ("trusted", "embeddings"):  # the vectors last: from then on the rest is complete
             if (run / name).exists():
                 os.replace(run / name, folder / name)

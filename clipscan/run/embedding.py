@@ -21,7 +21,7 @@ from clipscan.errors import DataError, RunError
 from clipscan.run.earlier import Earlier, forget, put_aside
 from clipscan.run.files import storable, write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
-from clipscan.run.listing import Digests, compare, files_of, listed
+from clipscan.run.listing import READ, Listing, compare, files_of, listed
 from clipscan.run.outputs import rows_in, sound
 from clipscan.run.progress import Progress, ShardMeter
 from clipscan.run.words import commonest
@@ -56,13 +56,12 @@ def embed_stage(
     run.ask("embed", asked, overwrite, **about)
     run.forget_beyond(len(dataset.shards))
     progress.stage("embed", "images" if encoder else "rows")
-    digests = Digests()
     with embedder(dataset, encoder, batch_size, workers) as embedded:
 
         def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
             files = files_of(dataset, shard)
             found = embedded(shard, tick)
-            counts = _write(run, number, found, listed(dataset, shard, files, digests))
+            counts = _write(run, number, found, listed(dataset, shard, files, READ))
             return counts | {"passed_over": dataset.passed.get(shard.name, {})}
 
         done = each_shard(run, dataset, "embed", asked, progress, work)
@@ -100,7 +99,7 @@ def _welcome(run: RunFolder, dataset: Dataset, asked: dict[str, Any], overwrite:
             "what depends on all is redone"
         )
     if known == json.loads(json.dumps(asked)):
-        put_aside(run)
+        put_aside(run, changes.same)
     run.clear("embed")
 
 
@@ -151,12 +150,14 @@ def vectors(
 ) -> tuple[Rows, Rows | None, list[int]]:
     """(image rows, caption rows or None, rows of each shard) of a finished embed stage, memory-mapped.
 
-    Damaged where they are not what the stage wrote; where nothing may be derived, `deep` can wait.
+    Damaged where they are not what the stage wrote, DataError where the dataset's own are not what was
+    scanned; where nothing may be derived, `deep` can wait.
     """
     images: list[Any] = []
     texts: list[Any] = []
     counts: list[int] = []
     rows = shard_rows(run)
+    listing: Listing | None = None
     sound(*(path for shard in range(len(rows)) for path in (run.image(shard), run.text(shard))), deep=deep)
     for shard, count in enumerate(rows):
         if count == 0:  # bad as a whole: there is nothing to open
@@ -172,6 +173,9 @@ def vectors(
         elif dataset is None:
             raise RunError(f"{run.path} was made from embeddings that lie in the dataset; it has to be open")
         else:
+            if deep:
+                listing = listing or Listing(run)
+                listing.verify(dataset, dataset.shards[shard], READ)
             found = dataset.vectors(dataset.shards[shard])
             image, text = found.image, found.text
         if len(image) != count:

@@ -22,6 +22,7 @@ from clipscan.errors import RunError
 from clipscan.run.files import read_json, write_json
 from clipscan.run.lock import exclusive
 from clipscan.run.outputs import TASKS, files_of, read_marker, tasks, whole, write_marker
+from clipscan.run.record import misshapen
 
 # In the order of work: each may read what came before.
 STAGES = ("embed", "trusted", "graph", "score", "select")
@@ -49,6 +50,9 @@ OUTPUTS = {
 }  # fmt: skip
 
 
+SCAN_AS_BEFORE = "scan as before then, and nothing that is finished is done twice"
+
+
 class RunFolder:
     """Paths and bookkeeping of one run; knows nothing of what the stages compute."""
 
@@ -62,12 +66,14 @@ class RunFolder:
     @property
     def record(self) -> dict[str, Any]:
         """run.json; {} before the first stage."""
+        path = self / "run.json"
         try:
-            return read_json(self / "run.json")
+            record = read_json(path)
         except RunError as broken:
-            raise RunError(
-                f"{broken}: scan as before then, and nothing that is finished is done twice"
-            ) from broken
+            raise RunError(f"{broken}: {SCAN_AS_BEFORE}") from broken
+        if wrong := misshapen(record):
+            raise RunError(f"{path}: {wrong}; remove it to have it made again: {SCAN_AS_BEFORE}")
+        return record
 
     def update(self, **sections: Any) -> None:
         """Merge top-level sections into run.json; dicts are merged one level deep."""

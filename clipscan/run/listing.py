@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Shard
 from clipscan.data.files import File, is_url, open_binary
-from clipscan.errors import RunError
+from clipscan.errors import DataError, RunError
 from clipscan.run.files import storable, write_table
 from clipscan.run.folder import RunFolder
 from clipscan.run.outputs import Damaged, reseal, sound
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(
 )  # fmt: skip
 CONTENTS = ["shard", "file", "size", "stamp", "sha256"]
 Files = dict[str, File]
+SCAN_AGAIN = "Put the files back, or scan again with --overwrite: what is the same is not embedded again"
 CHUNK = 1 << 20  # bytes read at a time
 NAMED = 3  # files of each kind that a message names
 
@@ -53,18 +55,30 @@ class Digests:
     """SHA-256 of files by what they hold; a file that several shards lie in is read once."""
 
     def __init__(self) -> None:
-        self._known: dict[File, str] = {}
+        self._known: dict[tuple[File, int], str] = {}
 
     def of(self, file: File) -> str:
         """ "" where it cannot be read."""
-        if file not in self._known:
-            self._known[file] = ""
+        known = file, _written(file)
+        if known not in self._known:
+            self._known[known] = ""
             with suppress(OSError), open_binary(file.path) as stream:
                 digest = hashlib.sha256()
                 while data := stream.read(CHUNK):
                     digest.update(data)
-                self._known[file] = digest.hexdigest()
-        return self._known[file]
+                self._known[known] = digest.hexdigest()
+        return self._known[known]
+
+
+def _written(file: File) -> int:
+    """When a local file was last written, in ns, whatever time it was given since (ctime); else 0."""
+    try:
+        return 0 if is_url(file.path) else os.stat(file.path).st_ctime_ns
+    except OSError:
+        return 0
+
+
+READ = Digests()  # of files that this process read to embed them, or to score what they hold
 
 
 class Changes(NamedTuple):
@@ -147,6 +161,8 @@ class Listing:
         self.rows = {one["shard"]: span for one, span in zip(firsts, pairwise(starts), strict=True)}
         self.shards = {one["shard"]: _shard(one) for one in firsts}
         self.restamped: dict[int, str] = {}  # row -> stamp of a file that holds the same under another
+        unsure = pc.and_(pc.equal(self.table["stamp"], ""), pc.not_equal(self.table["sha256"], ""))
+        self.doubted = set(self.table["shard"].filter(unsure).to_pylist())
 
     def _parts(self) -> pa.Table:
         shards = self.run.record.get("dataset", {}).get("shards", [])
@@ -174,7 +190,8 @@ class Listing:
         size, stamp, rows = self.shards[name]
         if rows != shard.rows:
             return False
-        if dataset.stamped and stamp and (size, stamp) == (shard.size, shard.stamp):
+        told = dataset.stamped and stamp and name not in self.doubted
+        if told and (size, stamp) == (shard.size, shard.stamp):
             return True
         known, files = self.files(name), files_of(dataset, shard)
         if known.keys() != files.keys():
@@ -194,9 +211,22 @@ class Listing:
                 stamps[row] = stamp
             place = self.table.column_names.index("stamp")
             table = self.table.set_column(place, "stamp", pa.array(stamps, pa.string()))
-            with suppress(OSError):  # a run folder that cannot be written can be read all the same
+            with suppress(OSError, RunError):  # a run folder that cannot be written can be read all the same
                 write_table(self.path, table)
                 reseal(self.path)
+
+    def verify(self, dataset: Dataset, shard: Shard, digests: Digests) -> None:
+        """DataError where a file does not hold what was scanned, whatever its stamp says: then no stamp is
+        believed any more, and the next comparison goes by contents."""
+        files = files_of(dataset, shard)
+        for file, known in self.files(storable(shard.name)).items():
+            if known.sha256 and (file not in files or digests.of(files[file]) != known.sha256):
+                digested = enumerate(self.table["sha256"].to_pylist())
+                self.restamped = {row: "" for row, sha256 in digested if sha256}
+                self.remember()
+                raise DataError(
+                    f"{file} does not hold what was scanned, though its size and time say so. {SCAN_AGAIN}"
+                )
 
 
 def holds(known: Known, file: File, digests: Digests) -> bool:
@@ -234,7 +264,7 @@ def compare(run: RunFolder, dataset: Dataset) -> Changes:
 
 def _gone(dataset: Dataset, names: Iterable[str]) -> set[str]:
     """A caption whose picture is gone lies there still, and is no news."""
-    return {name for name in names if not any(os.path.lexists(f"{root}/{name}") for root in dataset.roots)}
+    return {name for name in names if not any(os.path.isfile(f"{root}/{name}") for root in dataset.roots)}
 
 
 def _as_known(shard: Shard, listing: Listing, same: Iterable[str]) -> Shard:

@@ -94,9 +94,17 @@ def files_of(run: Path, task: str) -> list[Path]:
 def read_marker(run: Path, task: str) -> dict[str, Any]:
     """The marker of a task; {} where there is none, or none that can be read: it is done again then."""
     try:
-        return read_json(run / TASKS / f"{task}.json")
+        marker = read_json(run / TASKS / f"{task}.json")
     except RunError:
         return {}
+    return marker if _names_files(marker.get("files", {})) else {}
+
+
+def _names_files(files: Any) -> bool:
+    """Whether it is what write_marker keeps of files: {name: [size, digest]}."""
+    return isinstance(files, dict) and all(
+        isinstance(one, list) and [type(part) for part in one] == [int, str] for one in files.values()
+    )
 
 
 def write_marker(run: Path, task: str, fingerprint: str, said: dict[str, Any]) -> dict[str, Any]:

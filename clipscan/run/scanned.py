@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from inspect import signature
 
 import pyarrow.parquet as pq
 
@@ -10,10 +11,8 @@ from clipscan.data import Dataset, Shard, open_dataset
 from clipscan.data.dataset import whole_name
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.run.folder import RunFolder, run_record
-from clipscan.run.listing import Changes, Digests, Listing, compare, files_of
+from clipscan.run.listing import SCAN_AGAIN, Changes, Digests, Listing, compare
 from clipscan.run.outputs import sound
-
-SCAN_AGAIN = "Put the files back, or scan again with --overwrite: what is the same is not embedded again"
 
 
 def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
@@ -31,6 +30,11 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
     if not (run / "listing.parquet").exists():
         raise RunError(
             f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
+        )
+    if unknown := how.keys() - signature(open_dataset).parameters:
+        raise RunError(
+            f"{run.path} was made by another clipscan, which opened the dataset with {min(unknown)!r}, "
+            "unknown here; use that one, or scan again with --overwrite"
         )
     try:
         dataset = open_dataset(source, **how)
@@ -80,10 +84,4 @@ class Scanned:
 
     def verify(self, shard: Shard) -> None:
         """DataError where a file does not hold what was scanned, whatever its stamp says."""
-        files = files_of(self.dataset, shard)
-        for name, known in self.listing.files(shard.name).items():
-            if known.sha256 and (name not in files or self.digests.of(files[name]) != known.sha256):
-                raise DataError(
-                    f"{name} does not hold what was scanned, though its size and time say so; nothing was "
-                    f"written. {SCAN_AGAIN}"
-                )
+        self.listing.verify(self.dataset, shard, self.digests)
