@@ -14,7 +14,16 @@ from rich.console import Console
 
 from clipscan.data import open_dataset
 from clipscan.embed.checkpoint import read_state, state_hash
-from clipscan.lab.demo import COPIES, LEARNT, PLACEHOLDERS, against_the_truth, findings, run_demo
+from clipscan.lab.demo import (
+    COPIES,
+    LEARNT,
+    PLACEHOLDERS,
+    against_the_truth,
+    findings,
+    grades_table,
+    run_demo,
+)
+from clipscan.lab.evaluate import SHARES, Grade
 from clipscan.lab.experiment import Further, Result, learn
 from clipscan.lab.generated import Scenes
 from clipscan.lab.poison import read_truth
@@ -144,3 +153,11 @@ def test_a_demo_that_is_done_is_not_done_again(demo):
     again, _ = demonstrate(out)
     assert {file: file.stat().st_mtime_ns for file in before} == before
     assert (again.behaviour, again.grades) == (first.behaviour, first.grades)
+
+
+def test_the_table_of_scores_is_whole_on_a_terminal_of_eighty_columns():
+    told = io.StringIO()
+    grade = Grade("consensus", 0.999, 0.999, (0.25,) * len(SHARES))
+    Console(file=told, width=80).print(grades_table([grade]))
+    assert "consensus" in told.getvalue() and told.getvalue().count("0.25") == len(SHARES)
+    assert "…" not in told.getvalue()

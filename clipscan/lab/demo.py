@@ -96,10 +96,10 @@ def run_demo(
 
 
 def grades_table(grades: list[Grade]) -> Table:
-    """Scores against the truth, best first."""
-    table = Table("score", "AUROC", "avg. precision", "recall:", box=None, pad_edge=True)
+    """Scores against the truth, best first; narrow enough for a terminal of 80 columns."""
+    table = Table("score", "AUROC", "AP", "recall, top", box=None, pad_edge=True)
     for share in SHARES:
-        table.add_column(f"top {share:.1%}".replace(".0%", "%"))
+        table.add_column(f"{share:.1%}".replace(".0%", "%"))
     for column in table.columns[1:]:
         column.justify = "right"
     for one in grades:
