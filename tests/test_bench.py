@@ -196,7 +196,7 @@ def test_clipscan_bench_knn_prints_one_table(monkeypatch, tmp_path):
 
 
 EMBED = ["bench", "embed", "--device", "cpu", "--workers", "1", "--model"]
-PARTS = ["encoder", "captions", "decode", "end to end"]
+PARTS = ["encoder", "captions", "decode", "untrained", "end to end"]
 
 
 @pytest.mark.parametrize(

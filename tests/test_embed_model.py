@@ -21,6 +21,7 @@ from clipscan.embed.model import load_encoder
 from clipscan.embed.network import create_network, encode_tokens
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.embed.pixels import PixelSpec
+from clipscan.embed.untrained import untrained_features
 from clipscan.errors import InputError
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
@@ -270,10 +271,12 @@ def test_vectors_that_are_not_numbers_are_bad_samples():
         encode_texts=lambda c: np.ones((len(c), 4), np.float32),
     )
     with DecodePool(1) as pool:
-        found = embed_samples(samples(4), fake, pool)
+        found = embed_samples(samples(4), fake, pool, untrained=True)
         nothing = embed_samples([Bad("0.tar", "", "truncated tar")], fake, pool)
     assert [s.key for s in found.samples] == ["0000", "0003"]
     assert ["not finite" in b.reason or "beyond float16" in b.reason for b in found.bad] == [True, True]
+    pixels = [np.asarray(Image.open(io.BytesIO(picture(i)))) for i in (0, 3)]
+    assert (found.untrained == untrained_features(pixels)).all()
     assert nothing.image.shape == (0, 4) and len(nothing.bad) == 1
 
 

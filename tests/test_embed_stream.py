@@ -14,11 +14,13 @@ from clipscan.embed import embed as embedding
 from clipscan.embed import stream
 from clipscan.embed.decode import DecodePool
 from clipscan.embed.embed import embed_samples
+from clipscan.embed.untrained import untrained_features
 from clipscan.errors import ClipscanError
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
 from clipscan.embed.model import untrained_encoder  # noqa: E402
 
+KEPT = {f"{i:04d}" for i in range(70)} - {"0020", "0040"}  # of the shard; the others are bad
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 
 
@@ -134,11 +136,38 @@ def test_two_batches_are_started_before_the_first_is_waited_for(encoder, shard, 
     assert device.journal == [*3 * started, *2 * ["collected", *started], *3 * ["collected"]]
 
 
+@pytest.mark.parametrize("lane", ["direct", "cuda"])
+def test_untrained_features_stay_in_step_with_the_vectors_on_either_lane(
+    encoder, shard, plain, lane, monkeypatch
+):
+    if lane == "cuda":
+        Device(monkeypatch)
+    with DecodePool(1) as pool:
+        found = embed_samples(shard, encoder, pool, batch_size=16, untrained=True)
+    assert same(found, plain) and plain.untrained is None
+    shown = [np.asarray(Image.open(io.BytesIO(pair.image))) for pair in shard if pair.key in KEPT]
+    assert (found.untrained == untrained_features(shown)).all() and len(shown) == 68
+
+
+def test_untrained_features_are_made_while_the_device_is_at_the_batch(encoder, shard, monkeypatch):
+    device = Device(monkeypatch)
+
+    def watched(pictures):
+        device.journal.append(f"features of {len(pictures)}")
+        return untrained_features(pictures)
+
+    monkeypatch.setattr(embedding, "untrained_features", watched)
+    with DecodePool(1) as pool:
+        embed_samples(shard[:16], encoder, pool, batch_size=16, untrained=True)
+    assert device.journal.index("features of 16") > device.journal.index("started, memory kept for compute")
+
+
 def test_a_batch_of_bad_samples_needs_no_device(encoder, monkeypatch):
     device = Device(monkeypatch)
     bad = [Bad("0.tar", str(i), "no caption") for i in range(40)]
     with DecodePool(1) as pool:
-        found = embed_samples(bad, encoder, pool, batch_size=16)
+        found = embed_samples(bad, encoder, pool, batch_size=16, untrained=True)
+    assert found.untrained.shape == (0, 560)
     assert found.bad == bad and found.image.shape == (0, 128) and device.journal == []
 
 

@@ -74,6 +74,7 @@ def test_a_scan_of_pictures_killed_at_any_rename_goes_on_to_the_same_bytes(
         lambda: scan_pictures(data, tmp_path / "run", checkpoint),
     )
     assert {"embeddings/img_emb/img_emb_00001.npy", "bad.parquet", "suspects.parquet"} <= set(renamed)
+    assert "embeddings/untrained/untrained_00001.npy" in renamed
 
 
 @pytest.fixture

@@ -72,6 +72,18 @@ def test_the_column_is_one_minus_the_cosine_in_the_second_model(done, data, mode
     assert np.abs(trusted["trusted"].to_numpy() - trusted["cosine"].to_numpy()).max() > 1e-3
 
 
+def test_it_makes_no_untrained_features_which_the_first_pass_has(data, models, tmp_path, monkeypatch):
+    from clipscan.embed import embed
+
+    seen = []
+    features = embed.untrained_features
+    monkeypatch.setattr(
+        embed, "untrained_features", lambda pictures: [seen.append(len(pictures)), features(pictures)][1]
+    )
+    scan(data, tmp_path, models, trusted_pretrained=models[1])
+    assert seen == [20, 20, 19]
+
+
 def test_suspects_reasons_page_and_explain_know_it(done):
     suspects = done.table()
     assert {"trusted", "trusted_rank", "hubs", "hubs_rank"} <= set(suspects.column_names)

@@ -4,7 +4,8 @@
     heads       the same as a sum over heads and MLPs (clipscan/heads), terms brought back; ViTs only
     captions    tokeniser and text tower alone
     decode      JPEG to pixels alone, in the decoding processes
-    end to end  a tar read, decoded and encoded, as `clipscan embed` does it, nothing written
+    untrained   features that need no encoder (embed/untrained.py), on one thread
+    end to end  a tar read, decoded and encoded, those features made, as `clipscan embed` does it; not written
 
 The pictures are generated at the size of a web thumbnail; the weights are random, which costs the same.
 """
@@ -32,6 +33,7 @@ from clipscan.embed.embed import embed_samples
 from clipscan.embed.model import Encoder, untrained_encoder
 from clipscan.embed.network import device_name
 from clipscan.embed.stream import resident
+from clipscan.embed.untrained import untrained_features
 from clipscan.errors import ClipscanError, InputError
 from clipscan.heads.decompose import decompose
 from clipscan.heads.tower import check_tower
@@ -130,6 +132,10 @@ def parts(
         for _ in range(times):
             decompose(encoder, noise)
 
+    def untrained(times: int) -> None:
+        for _ in range(times):
+            untrained_features(list(noise))
+
     def whole(run: Callable[[int], None]) -> Case:
         """Of what runs so many full batches."""
 
@@ -154,7 +160,7 @@ def parts(
 
     def end_to_end(count: int) -> int:
         found = itertools.islice(dataset.read(dataset.shards[0]), count)
-        if bad := embed_samples(found, encoder, pool, batch_size=batch_size).bad:
+        if bad := embed_samples(found, encoder, pool, batch_size=batch_size, untrained=True).bad:
             raise ClipscanError(f"a generated picture was not embedded: {bad[0].reason}")
         return count
 
@@ -163,7 +169,8 @@ def parts(
         check_tower(encoder)
     except InputError:  # this tower is no sum over heads
         del towers["heads"]
-    return towers | {"captions": captions, "decode": decode, "end to end": end_to_end}
+    beside = {"captions": captions, "decode": decode, "untrained": whole(untrained)}
+    return towers | beside | {"end to end": end_to_end}
 
 
 def generated(size: tuple[int, int] = SIZE) -> Iterator[Sample]:

@@ -20,7 +20,8 @@ from clipscan.run.outputs import Damaged, read_marker, sound
 FOLDER = "_earlier"
 MADE = ("seconds", "fingerprint", "files", "definition", "asked")  # what every task adds to its marker
 STAGES = {
-    "embed": ("image", "text", "bad", "listing", "metadata"),  # the metadata stands for all, and comes last
+    # The metadata stands for all, and comes last.
+    "embed": ("image", "text", "untrained", "bad", "listing", "metadata"),
     "trusted": ("trusted",),
 }
 

@@ -1,4 +1,7 @@
-"""Stage 1: every shard of the dataset becomes float16 vectors, a metadata table and a list of bad samples."""
+"""Stage 1: every shard of the dataset becomes float16 vectors, a metadata table and a list of bad samples.
+
+Beside the vectors of its pictures lie features that no training had a part in (embed/untrained.py).
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def embed_stage(
     run.ask("embed", asked, overwrite, **about)
     run.forget_beyond(len(dataset.shards))
     progress.stage("embed", "images" if encoder else "rows")
-    with embedder(dataset, encoder, batch_size, workers) as embedded:
+    with embedder(dataset, encoder, batch_size, workers, untrained=True) as embedded:
 
         def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
             files = files_of(dataset, shard)
@@ -105,9 +108,10 @@ def _welcome(run: RunFolder, dataset: Dataset, asked: dict[str, Any], overwrite:
 
 @contextmanager
 def embedder(
-    dataset: Dataset, encoder: Encoder | None, batch_size: int, workers: int | None
+    dataset: Dataset, encoder: Encoder | None, batch_size: int, workers: int | None, untrained: bool = False
 ) -> Iterator[Callable[[Shard, Tick], Any]]:
-    """Inside, a function (shard, tick) -> an Embedded; without an encoder, of the vectors that lie there."""
+    """Inside, a function (shard, tick) -> an Embedded; without an encoder, of the vectors that lie there.
+    `untrained` asks for features of the pictures, where there are any, as well."""
     if encoder is None:
         yield lambda shard, tick: _precomputed(dataset, shard)
         return
@@ -116,7 +120,7 @@ def embedder(
 
     with DecodePool(workers) as pool:
         yield lambda shard, tick: embed_samples(
-            dataset.read(shard), encoder, pool, batch_size=batch_size, progress=tick
+            dataset.read(shard), encoder, pool, batch_size=batch_size, untrained=untrained, progress=tick
         )
 
 
@@ -178,10 +182,7 @@ def vectors(
                 listing.verify(dataset, dataset.shards[shard], READ)
             found = dataset.vectors(dataset.shards[shard])
             image, text = found.image, found.text
-        if len(image) != count:
-            raise RunError(
-                f"shard {shard} has {len(image)} vectors and {count} rows of metadata; embed it again"
-            )
+        _check_rows(shard, image, "vectors", count)
         images.append(image)
         texts.append(text)
         counts.append(count)
@@ -193,6 +194,30 @@ def vectors(
         else None,
         counts,
     )
+
+
+def untrained(run: RunFolder, deep: bool = True) -> Rows | None:
+    """Untrained features [n, 560] of a finished embed stage, memory-mapped, in the order of the vectors.
+
+    None where a shard has none: vectors that were given, not made of pictures here, and shards that a
+    clipscan embedded which did not make them yet. Damaged where they are not what the stage wrote; `deep` as
+    for the vectors.
+    """
+    filled = [(shard, count) for shard, count in enumerate(shard_rows(run)) if count]
+    sound(*(run.untrained(shard) for shard, _ in filled), deep=deep)
+    if not filled or not all(run.untrained(shard).exists() for shard, _ in filled):
+        return None
+    parts = []
+    for shard, count in filled:
+        part = np.load(run.untrained(shard), mmap_mode="r", allow_pickle=False)
+        _check_rows(shard, part, "rows of untrained features", count)
+        parts.append(part)
+    return as_rows(parts, "untrained features")
+
+
+def _check_rows(shard: int, rows: Any, what: str, count: int) -> None:
+    if len(rows) != count:
+        raise RunError(f"shard {shard} has {len(rows)} {what} and {count} rows of metadata; embed it again")
 
 
 def shard_rows(run: RunFolder) -> list[int]:
@@ -245,6 +270,8 @@ def _write(run: RunFolder, number: int, embedded: Any, files: pa.Table) -> dict[
         write_array(run.image(number), embedded.image)
     if embedded.image is not None and embedded.text is not None:
         write_array(run.text(number), embedded.text)
+    if embedded.untrained is not None:
+        write_array(run.untrained(number), embedded.untrained)
     write_table(run.bad(number), bad_table(embedded.bad))
     write_table(run.listing(number), files)
     columns: dict[str, Any] = {
@@ -268,6 +295,7 @@ class _Given:
     def __init__(self, image: Any, text: Any, samples: list[Sample], bad: list[Bad], moved: bool) -> None:
         self.image: Any = image if moved else None
         self.text: Any = text if moved else None
+        self.untrained = None  # there is no picture to make them of
         self.image_norm = _norms(image)
         self.text_norm = _norms(text)
         self.samples, self.bad = samples, bad

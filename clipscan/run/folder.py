@@ -28,6 +28,7 @@ from clipscan.run.record import misshapen
 STAGES = ("embed", "trusted", "graph", "score", "select")
 
 # What a stage computes: raise its number with any change that gives other results for the same settings.
+# Runs that were embedded before there were untrained features stay at 1: their vectors are the same.
 DEFINITIONS = {"embed": 1, "trusted": 1, "graph": 1, "score": 2, "select": 2}
 
 # What goes with a stage when --overwrite clears it and all later ones: tasks, and what else lies there.
@@ -91,6 +92,9 @@ class RunFolder:
 
     def text(self, shard: int) -> Path:
         return self / f"embeddings/text_emb/text_emb_{shard:05d}.npy"
+
+    def untrained(self, shard: int) -> Path:
+        return self / f"embeddings/untrained/untrained_{shard:05d}.npy"
 
     def metadata(self, shard: int) -> Path:
         return self / f"embeddings/metadata/metadata_{shard:05d}.parquet"

@@ -24,6 +24,7 @@ TASKS = "_tasks"
 FILES = {
     "embed-{}": (
         "embeddings/img_emb/img_emb_{}.npy", "embeddings/text_emb/text_emb_{}.npy",
+        "embeddings/untrained/untrained_{}.npy",
         "embeddings/bad/bad_{}.parquet", "embeddings/listing/listing_{}.parquet",
         "embeddings/metadata/metadata_{}.parquet",
     ),
