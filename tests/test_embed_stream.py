@@ -167,7 +167,7 @@ def test_a_batch_of_bad_samples_needs_no_device(encoder, monkeypatch):
     bad = [Bad("0.tar", str(i), "no caption") for i in range(40)]
     with DecodePool(1) as pool:
         found = embed_samples(bad, encoder, pool, batch_size=16, untrained=True)
-    assert found.untrained.shape == (0, 560)
+    assert found.untrained.shape == (0, 688)
     assert found.bad == bad and found.image.shape == (0, 128) and device.journal == []
 
 

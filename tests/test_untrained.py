@@ -1,5 +1,6 @@
 """Features that nobody trained: the numbers that their definition says, and their place in a run."""
 
+import itertools
 import math
 
 import numpy as np
@@ -46,59 +47,108 @@ def filters_by_definition():
 
 
 def by_definition(picture):
-    """560 numbers of one picture [32, 32, 3], window by window."""
+    """688 numbers of one picture [32, 32, 3] or [64, 64, 3], window by window."""
     filters = filters_by_definition()
+    side = len(picture)
+    stride, places, half = {32: (1, 27, 14), 64: (2, 30, 15)}[side]
     sums = np.zeros((2, 2, 2, 64))  # quadrant's row, its column, sign, filter
-    for row in range(14):
-        for column in range(14):
-            window = picture[2 * row : 2 * row + 6, 2 * column : 2 * column + 6].ravel() / 255
-            window = (window - window.mean()) / math.sqrt(window.var() + (10 / 255) ** 2)
-            for number, one in enumerate(filters):
-                response = one @ window
-                sums[row // 7, column // 7, 0, number] += max(response - 0.5, 0)
-                sums[row // 7, column // 7, 1, number] += max(-response - 0.5, 0)
+    largest = np.full((2, 64), -np.inf)  # sign, filter
+    for row, column in itertools.product(range(places), repeat=2):
+        y, x = stride * row, stride * column
+        window = picture[y : y + 6, x : x + 6].ravel() / 255
+        window = (window - window.mean()) / math.sqrt(window.var() + (10 / 255) ** 2)
+        down = {0: row < half, 1: row >= places - half}
+        across = {0: column < half, 1: column >= places - half}
+        for number, one in enumerate(filters):
+            for sign, response in enumerate((one @ window, -(one @ window))):
+                largest[sign, number] = max(largest[sign, number], response)
+                for i, j in itertools.product(range(2), repeat=2):
+                    if down[i] and across[j]:
+                        sums[i, j, sign, number] += max(response - 0.5, 0)
+    cell = side // 4
     cells = [
-        picture[8 * y : 8 * y + 8, 8 * x : 8 * x + 8, c].mean() / 255
+        picture[cell * y : cell * y + cell, cell * x : cell * x + cell, c].mean() / 255
         for y in range(4) for x in range(4) for c in range(3)
     ]  # fmt: skip
-    return np.concatenate([sums.ravel() / 49, cells])
+    return np.concatenate([sums.ravel() / half**2, largest.ravel(), cells])
 
 
-def test_the_features_are_those_of_the_definition():
-    some = pictures(3)
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_features_are_those_of_the_definition(side):
+    some = pictures(2, side)
     found = untrained_features(some)
-    assert found.shape == (3, WIDTH) == (3, 560) and found.dtype == np.float16
+    assert found.shape == (2, WIDTH) == (2, 688) and found.dtype == np.float16
     expected = np.stack([by_definition(picture) for picture in some])
     half_a_step = np.spacing(expected.astype(np.float16)).astype(np.float64) / 2
     assert (np.abs(found - expected) <= half_a_step + 1e-5).all()
     assert (found[:, :512] > 0).mean() > 0.9, "nearly every filter finds something in every quadrant"
 
 
-def test_the_features_do_not_depend_on_the_batch_or_its_order():
-    some = pictures(70)
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_features_do_not_depend_on_the_batch_or_its_order(side):
+    some = pictures(70, side)
     together = untrained_features(some)
     assert (untrained_features(some[::-1])[::-1] == together).all()
-    for size in (1, 7, 33):
+    for size in (1, 3, 33):
         parts = [untrained_features(some[start : start + size]) for start in range(0, 70, size)]
         assert (np.concatenate(parts) == together).all(), size
 
 
-def test_a_larger_picture_counts_as_the_means_of_its_boxes():
-    small = pictures(4)
-    for times in (2, 7):
-        large = [picture.repeat(times, axis=0).repeat(times, axis=1) for picture in small]
-        assert (untrained_features(large) == untrained_features(small)).all()
-    odd = pictures(1, side=75)[0]
-    boxes = np.asarray(Image.fromarray(odd).resize((32, 32), Image.Resampling.BOX))
+def test_a_small_patch_shows_in_a_maximum_and_hardly_in_a_mean():
+    plain = pictures(1)[0]
+    patched = plain.copy()
+    patched[25:29, 25:29] = 255 * (np.indices((4, 4)).sum(axis=0) % 2)[..., None]
+    before, after = untrained_features([plain, patched]).astype(np.float64)
+    moved = np.abs(after - before)
+    assert moved[512:640].max() > 8 * moved[:512].max()
+    assert (after[:384] == before[:384]).all(), "of four quadrants it lies in the last"
+
+
+def test_the_middle_windows_of_27_are_in_both_halves():
+    picture = np.full((32, 32, 3), 128, np.uint8)
+    picture[18, 18] = 255  # seen by rows and columns 13 to 18 of windows; of those only 13 is in a first half
+    first, _, _, last = untrained_features([picture])[0, :512].reshape(4, 128)
+    assert (first > 0).any() and (last >= first).all()
+    picture[18, 18], picture[19, 19] = 128, 255
+    assert not untrained_features([picture])[0, :128].any()
+
+
+@pytest.mark.parametrize(("side", "larger"), [(16, 32), (64, 128), (64, 448)])
+def test_a_picture_counts_as_the_means_of_its_boxes(side, larger):
+    small = pictures(4, side)
+    times = larger // side
+    large = [picture.repeat(times, axis=0).repeat(times, axis=1) for picture in small]
+    assert (untrained_features(large) == untrained_features(small)).all()
+
+
+@pytest.mark.parametrize(("side", "seen"), [(33, 32), (63, 32), (65, 64), (75, 64)])
+def test_pictures_of_64_px_and_more_are_seen_at_64_and_smaller_ones_at_32(side, seen):
+    odd = pictures(1, side)[0]
+    boxes = np.asarray(Image.fromarray(odd).resize((seen, seen), Image.Resampling.BOX))
     assert (untrained_features([odd]) == untrained_features([boxes])).all()
-    assert untrained_features(pictures(2, side=8)).shape == (2, 560)
 
 
 def test_of_one_grey_only_the_grey_is_left():
-    grey, blue = untrained_features([np.full((32, 32, 3), one, np.uint8) for one in (51, (0, 51, 255))])
-    assert not grey[:512].any() and (grey[512:] == np.float16(0.2)).all()
-    assert blue[:512].any() and (blue[512:].reshape(16, 3) == np.array([0, 0.2, 1], np.float16)).all()
-    assert untrained_features([]).shape == (0, 560)
+    for side in (32, 64):
+        some = [np.full((side, side, 3), one, np.uint8) for one in (51, 255, (0, 51, 255))]
+        grey, white, blue = untrained_features(some)
+        for one, shade in ((grey, 0.2), (white, 1)):
+            assert not one[:512].any() and (one[640:] == np.float16(shade)).all()
+            assert np.abs(one[512:640]).max() < 1e-4
+        assert blue[:640].any() and (blue[640:].reshape(16, 3) == np.array([0, 0.2, 1], np.float16)).all()
+    assert untrained_features([]).shape == (0, 688)
+
+
+def test_no_picture_leaves_the_range_that_is_promised():
+    filters = np.stack(filters_by_definition())
+    filters -= filters.mean(axis=1, keepdims=True)
+    assert np.linalg.norm(filters, axis=1).max() * math.sqrt(108) < 38, "by Cauchy and Schwarz"
+    likest = np.full((64, 32, 32, 3), 127, np.uint8)  # each has the window that its filter answers most
+    likest[:, :6, :6] = (127.5 + 127 * filters / np.abs(filters).max(axis=1, keepdims=True)).reshape(
+        64, 6, 6, 3
+    )
+    maxima = untrained_features(list(likest))[:, 512:640]
+    assert (maxima.diagonal() > 20).all() and maxima.max() < 38
 
 
 # ---- in a run
@@ -142,9 +192,9 @@ def pixels(data):
 def test_a_run_keeps_the_features_of_every_embedded_picture_in_the_order_of_its_vectors(run, data):
     image, _, counts = vectors(run, None)
     found = untrained(run)
-    assert counts == [19, 19] and (found.n, found.d) == (image.n, 560) == (38, 560)
+    assert counts == [19, 19] and (found.n, found.d) == (image.n, 688) == (38, 688)
     stored = np.load(run / "embeddings/untrained/untrained_00001.npy")
-    assert stored.dtype == np.float16 and stored.shape == (19, 560)
+    assert stored.dtype == np.float16 and stored.shape == (19, 688)
     assert (found.block(0, 38) == untrained_features(pixels(data))).all()
 
 
@@ -162,7 +212,7 @@ def test_a_run_of_an_older_version_has_none_and_is_scored_as_before(run, data, c
 
 def test_features_of_some_shards_only_are_none(run):
     older(run)
-    np.save(run.untrained(0), np.zeros((19, 560), np.float16))
+    np.save(run.untrained(0), np.zeros((19, 688), np.float16))
     assert untrained(run) is None
 
 
@@ -179,7 +229,7 @@ def test_damaged_features_are_not_read_and_the_next_scan_makes_them_again(run, d
 
 
 def test_features_of_another_number_of_rows_are_refused(run):
-    np.save(run.untrained(1), np.zeros((18, 560), np.float16))
+    np.save(run.untrained(1), np.zeros((18, 688), np.float16))
     reseal(run.untrained(1))
     with pytest.raises(clipscan.RunError, match="shard 1 has 18 rows of untrained features and 19 rows of"):
         untrained(run)
@@ -189,7 +239,7 @@ def test_a_shard_without_a_good_picture_takes_none_from_the_others(checkpoint, t
     good = tars(tmp_path / "data", shards=1, per_shard=20)
     (tars(tmp_path / "bad", shards=1, per_shard=1) / "00000.tar").rename(good / "00001.tar")
     run = RunFolder(scan_pictures(good, tmp_path / "run", checkpoint).out)
-    assert np.load(run.untrained(1)).shape == (0, 560)
+    assert np.load(run.untrained(1)).shape == (0, 688)
     assert untrained(run).n == 19
 
 

@@ -4,7 +4,7 @@
     heads       the same as a sum over heads and MLPs (clipscan/heads), terms brought back; ViTs only
     captions    tokeniser and text tower alone
     decode      JPEG to pixels alone, in the decoding processes
-    untrained   features that need no encoder (embed/untrained.py), on one thread
+    untrained   features that need no encoder (embed/untrained.py), of pictures of its size, on one thread
     end to end  a tar read, decoded and encoded, those features made, as `clipscan embed` does it; not written
 
 The pictures are generated at the size of a web thumbnail; the weights are random, which costs the same.

@@ -32,7 +32,7 @@ class Embedded(NamedTuple):
     text: NDArray[np.float16]  # [n, d]
     image_norm: NDArray[np.float32]  # [n], of the float32 vectors
     text_norm: NDArray[np.float32]  # [n]
-    untrained: Features | None  # [n, 560], see untrained.py; None where nobody asked
+    untrained: Features | None  # [n, 688], see untrained.py; None where nobody asked
     samples: list[Sample]  # [n], without the picture's bytes
     bad: list[Bad]
 
@@ -129,7 +129,7 @@ def _embedded(
     text: NDArray[np.float32],
     untrained: Features | None,
 ) -> Embedded:
-    """image, text [g, d], untrained [g, 560]: of the batch's good samples."""
+    """image, text [g, d], untrained [g, 688]: of the batch's good samples."""
     fits = (np.abs(image).max(axis=1) <= LARGEST) & (np.abs(text).max(axis=1) <= LARGEST)  # NaN does not
     # Bad samples keep their place in the shard's order, whichever stage found them.
     row = iter(range(len(image)))

@@ -197,7 +197,7 @@ def vectors(
 
 
 def untrained(run: RunFolder, deep: bool = True) -> Rows | None:
-    """Untrained features [n, 560] of a finished embed stage, memory-mapped, in the order of the vectors.
+    """Untrained features [n, 688] of a finished embed stage, memory-mapped, in the order of the vectors.
 
     None where a shard has none: vectors that were given, not made of pictures here, and shards that a
     clipscan embedded which did not make them yet. Damaged where they are not what the stage wrote; `deep` as
