@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scan:
-    """A finished run: where it lies, its counts, and how many samples stand apart; the tables are the files
-    of the folder."""
+    """A finished run: where it lies, its counts, and how many samples are convicted, or stand apart; the
+    tables are the files of the folder."""
 
     out: Path
     counts: dict[str, int]
@@ -103,9 +103,10 @@ def scan(
     trusted_model, trusted_pretrained: a second model, named likewise, that has NOT seen this data; it adds
     the score `trusted`, 1 - cosine of each pair, which may also be the method, and costs a second pass.
     format, image_key, text_key, roots, quoting: how to read the dataset, as open_dataset takes them.
-    fraction: share of the samples to suspect and to put on the drop list; None: dropped are those that stand
-    apart at the suspicious end (scores/estimate.py), perhaps none, and at least 1 % are suspects. device:
-    where the model runs; backend, devices: what searches, and on which GPUs. All else as in clipscan.score.
+    fraction: share of the samples to suspect and to put on the drop list; None: dropped are those that
+    consensus convicts, or that stand apart at the suspicious end of another method (scores/estimate.py),
+    perhaps none, and at least 1 % are suspects. device: where the model runs; backend, devices: what
+    searches, and on which GPUs. All else as in clipscan.score.
 
     Killed at any moment and called again with the same arguments it continues; with other arguments it
     refuses, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments.

@@ -64,7 +64,7 @@ def test_a_search_that_cannot_be_served_is_refused_before_anything_is_embedded(r
 def test_scan_says_what_it_did(run):
     text = clipscan("scan", run.parent / "vectors.npy", "--out", run, "--k", 5, "--reference", "100x2")
     assert "400 listed = 400 embedded + 0 bad" in text and "4 suspects" in text
-    assert "no group of rows stands apart" in text and "0 to drop, 400 to keep" in text
+    assert "no pairs are convicted" in text and "0 to drop, 400 to keep" in text
     assert "groups of suspects whose captions say the same, 0 groups of near-copies" in text
     assert "report/index.html" in text and "clipscan export" in text
     assert "clipscan apply" not in text, "there is nothing to leave out"
@@ -138,7 +138,7 @@ def test_dry_run_reads_and_writes_nothing(run, tmp_path):
 def test_status_and_explain_speak_of_the_run(run):
     text = clipscan("status", run)
     assert "1 of 1 tasks" in text and "400 listed = 400 embedded" in text
-    assert "0 to drop, 400 to keep (drop.parquet, keep.txt): no group of rows stands apart" in text
+    assert "0 to drop, 400 to keep (drop.parquet, keep.txt): no pairs are convicted" in text
     key = pq.read_table(run / "suspects.parquet")["key"][0].as_py()
     text = clipscan("explain", run, key)
     assert "dao" in text and "nearest in the whole set" in text

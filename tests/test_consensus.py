@@ -1,183 +1,222 @@
-"""consensus against its definition, a row at a time in float64, and what it promises about poison."""
+"""consensus against its definition, in loops and with a slow witness, and what it promises at the edges."""
 
+import json
 import math
 
 import numpy as np
 import pytest
+from planted import SEED
+from test_witness import plain_misfit
+from worlds import D, N, World, convicted
 
 import clipscan
 from clipscan.engine import as_rows
-from clipscan.scores import captions, consensus
+from clipscan.errors import InputError
+from clipscan.scores import consensus, scaled, scorer, witness
+from clipscan.scores.consensus import DROP, LOOK, SURE, WITHIN, Consensus, ranked
+from clipscan.scores.estimate import NOBODY, estimate_of
 from clipscan.scores.local import Engine
 from clipscan.scores.panel import Panel
-from clipscan.scores.references import Scale, identify, parse_scales
+from clipscan.scores.populations import Population
+from clipscan.scores.references import identify, parse_scales
+
+SMALL = 300  # rows of a world, where nobody is planted
+K = 4
 
 
-def pairs(n=300, d=12, seed=0, distinct=40):
-    draw = np.random.default_rng(seed)
-    text = draw.normal(size=(distinct, d)).astype(np.float32)
-    return draw.normal(size=(n, d)).astype(np.float32), text[draw.integers(0, distinct, n)]
+def pairs(n=SMALL, seed=0):
+    """float32: images and captions [n, D], and innocent features."""
+    world = World(10 * SEED + seed)
+    return tuple(x[:n].astype(np.float32) for x in (world.image, world.text, world.pictures))
 
 
-def by_definition(image, text, k, seed=0):
-    """The five steps of the docstring, in float64, where the company is everybody."""
-    n = len(image)
-    sizes = ",".join(f"{size * k}x{consensus.DRAWS}" for size in consensus.SIZES)
-    mean = {}
-    for family in (consensus.DENSITY, consensus.CROSS_MODAL)[: 1 if text is None else 2]:
-        ask = {"method": family, "reference": sizes, "k": k, "seed": seed}
-        signs = clipscan.score(image, text=text, **ask).columns
-        weights = [int(name.partition("@")[2].partition("x")[0]) ** 0.5 for name in signs]
-        means = np.average(
-            [[surprise(x, column) for x in column] for column in signs.values()],
-            axis=0,
-            weights=weights if family == consensus.DENSITY else None,
-        )
-        mean[family] = np.array([surprise(x, means) for x in means])
-    alone = mean[consensus.DENSITY]
-    joint = direction(image) / apart(image, seed)
+def scored(image, text=None, pictures=None, **how):
+    method = ["consensus"] if text is None else ["consensus", "misfit"]
+    return clipscan.score(image, text=text, pictures=pictures, method=method, **({"k": K} | how))
+
+
+def tail(column):
+    """-ln of the share of rows that are at least as high, less half a row."""
+    return np.array([-math.log(((column >= one).sum() - 0.5) / len(column)) for one in column])
+
+
+def by_definition(image, text, pictures):
+    """(evidence, misfit) [n] as the docstring has them."""
+    sizes = [size * K for size in (8, 32, 128)]
+    families = ("kdist", "dao", "lof", "slof"), ("cross", "cosine")
+    ask = {"reference": ",".join(f"{rows}x8" for rows in sizes), "k": K}
+    found = clipscan.score(image, method=families[0], **ask).columns
+    density = sum(math.sqrt(rows) * tail(found[f"{m}@{rows}x8"]) for rows in sizes for m in families[0])
+    density = tail(density)
+    if text is None:
+        return density - 2, None
+    found = clipscan.score(image, text=text, method=families[1], **ask).columns
+    cross = sum(tail(found[f"cross@{rows}x8"]) for rows in sizes) / 3
+    cross_modal = tail(cross + tail(found["cosine"]))
+    suspicion = value = np.maximum(density, cross_modal)
+    lot = identify(as_rows(image)).code
+    for _ in range(witness.ROUNDS):
+        trusted = value < np.quantile(value, 1 - witness.TRIMMED)
+        misfit = plain_misfit(image if pictures is None else pictures, text, lot, trusted)
+        value = suspicion + tail(misfit)
+    return np.maximum(density - 2, tail(cross_modal + tail(misfit) / 2)), misfit
+
+
+@pytest.mark.parametrize("given", ["pictures", "pairs", "images"])
+def test_evidence_is_what_the_docstring_says(given):
+    image, text, pictures = pairs()
+    text, pictures = (text if given != "images" else None), (pictures if given == "pictures" else None)
+    ours = scored(image, text, pictures)
+    evidence, misfit = by_definition(image, text, pictures)
+    assert ours.record["populations"] == []
+    assert np.abs(ours["consensus"] - evidence).max() < 1e-4
+    assert 0 <= ours["consensus"].max() <= math.log(2 * SMALL) + 1e-9
     if text is not None:
-        joint = np.hstack([joint, consensus.CAPTION_SCALE * direction(text) / apart(text, seed, image)])
-    near = [np.argsort(distances(joint, i), kind="stable")[: captions.NEIGHBORS] for i in range(n)]
-    sums = [alone + consensus.PAIR_WEIGHT * np.array([alone[rows].mean() for rows in near])]
-    if text is not None:
-        crowd = np.maximum(0, crowding(image, text, alone, seed) - math.log(consensus.CROWDED))
-        crowded = alone + consensus.CROWD_WEIGHT * crowd
-        either = (crowded**4 + mean[consensus.CROSS_MODAL] ** 4) ** 0.25
-        company = np.array([alike(text, i, either) for i in range(n)])
-        excess = np.maximum(0, company - np.quantile(company, consensus.USUAL))
-        sums.append(either + consensus.CAPTION_WEIGHT * excess)
-    low, median, high = (np.quantile(sums, q, axis=1)[:, None] for q in (0.1, 0.5, 0.9))
-    return ((sums - median) / (high - low)).max(axis=0)
+        assert np.abs(ours["misfit"] - misfit).max() < 1e-5
 
 
-def crowding(image, text, alone, seed):
-    """ln of how many times as many rows are as alone in a row's area as everywhere, the mean of the draws."""
-    identity, found = identify(as_rows(image)), []
-    for draw in range(captions.DRAWS):
-        anchors = identity.sample(Scale("", captions.AREAS, captions.DRAWS), draw, seed)
-        area = [np.argmin(np.linalg.norm(direction(text[anchors]) - one, axis=1)) for one in direction(text)]
-        for i, here in enumerate(area):
-            others = np.array([alone[j] for j, there in enumerate(area) if there == here and j != i])
-            expected = (len(others) + 1) * math.exp(-alone[i])
-            found.append(
-                math.log(((others >= alone[i]).sum() + captions.PRIOR) / (expected + captions.PRIOR))
-            )
-    return np.mean(np.reshape(found, (captions.DRAWS, -1)), axis=0)
+def population(rows, fewest, number, bearing):
+    return Population("trait", np.array(rows), fewest, number, len(rows), number, 3.0, 0.1, np.array(bearing))
 
 
-def surprise(value, column):
-    return -math.log(((column >= value).sum() + 0.5) / (len(column) + 0.5))
+def test_populations_come_first_in_steps_and_the_surest_on_top():
+    evidence = np.array([0.5, 6.0, 1.0, 2.0, 3.0, 4.0])
+    one = population([2, 3, 4], 1, 2, [0, 0, 5, 5, 5, 5.5])
+    score = ranked(evidence, [one])
+    third = WITHIN / 3
+    assert score == pytest.approx([0.5, 6, SURE + 3 * third, DROP + 2 * third, LOOK + third, 5.5])
+    assert estimate_of("consensus", score) == (2, 1, 3, DROP)
+    other = population([4, 0], 0, 1, [0, 0, 0, 0, 0, 0])
+    both = ranked(evidence, [one, other])
+    assert both == pytest.approx([LOOK + WITHIN / 2, 6, score[2], score[3], DROP + WITHIN, 5.5])
+    assert np.array_equal(both, ranked(evidence, [other, one]))
+    assert np.array_equal(ranked(evidence, []), evidence)
 
 
-def direction(x):
-    return x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+def test_no_evidence_reaches_the_steps_and_no_step_the_next():
+    assert math.log(2e12) < LOOK < LOOK + WITHIN < DROP < DROP + WITHIN < SURE
 
 
-def distances(x, i):
-    out = np.linalg.norm(x - x[i], axis=1)
-    out[i] = np.inf
-    return out
+def claimed():
+    """A world where 40 pictures of all kinds are said to be one thing, in eight wordings; which."""
+    world = World(SEED)
+    rows = world.some(40)
+    world.say(rows, world.draw.normal(size=D), 8, noise=0.1)
+    return world, np.isin(np.arange(N), rows)
 
 
-def apart(x, seed, drawn_by=None):
-    identity = identify(as_rows(x if drawn_by is None else drawn_by))
-    rows = direction(x)[identity.sample(Scale("", consensus.SAMPLED, 1), 0, seed)]
-    pairs = len(rows) // 2
-    found = np.array([np.linalg.norm(rows[2 * i] - rows[2 * i + 1]) for i in range(pairs)])
-    return np.median(found[found > 0])
+def test_the_estimate_counts_the_convicted_and_the_record_tells_of_them():
+    world, truth = claimed()
+    image, text, pictures = (x.astype(np.float32) for x in (world.image, world.text, world.pictures))
+    found = scored(image, text, pictures, k=8)
+    (told,) = json.loads(json.dumps(found.record["populations"], allow_nan=False))
+    assert told["kind"] == "captions" and told["number"] == 40
+    number, fewest, most, border = estimate_of("consensus", found["consensus"])
+    assert (number, fewest, most, border) == (told["number"], told["fewest"], told["most"], DROP)
+    assert np.array_equal(found["consensus"] >= DROP, truth)
+    assert np.array_equal(found["consensus"] >= DROP, convicted(world.judged()))
 
 
-def alike(text, i, own):
-    distinct, inverse = np.unique(direction(text), axis=0, return_inverse=True)
-    met = np.zeros(len(text), bool)
-    for caption in np.argsort(np.linalg.norm(distinct - direction(text)[i], axis=1), kind="stable"):
-        met |= inverse.ravel() == caption
-        if met.sum() > captions.NEIGHBORS:
-            break
-    met[i] = False
-    return own[met].mean()
+def test_the_order_of_rows_threads_and_slices_mean_nothing(monkeypatch):
+    world, _ = claimed()
+    given = [x.astype(np.float32) for x in (world.image, world.text, world.pictures)]
+    plain = scored(*given, threads=1)
+    turn = world.draw.permutation(N)
+    turned = scored(*(x[turn] for x in given), threads=2)
+    monkeypatch.setattr(scaled, "STEP", 256)
+    monkeypatch.setattr(scorer, "QUERY_BYTES", 4 * D * 700)
+    sliced = scored(*given, threads=2)
+    assert plain.record["populations"]
+    for name in ("consensus", "misfit"):
+        assert np.array_equal(plain[name][turn], turned[name])
+        assert np.array_equal(plain[name], sliced[name])
 
 
-@pytest.mark.parametrize("with_text", [True, False])
-def test_it_is_what_the_docstring_says(with_text):
-    image, text = pairs()
-    text = text if with_text else None
-    ours = clipscan.score(image, text=text, k=5)
-    assert list(ours.columns) == ["consensus"]
-    assert np.abs(ours.scores - by_definition(image, text, 5)).max() < 1e-4
+def test_a_panel_gives_any_slice_of_what_it_knows():
+    image, text, pictures = map(as_rows, pairs())
+    panel = Panel(
+        image, text, identify(image), ["misfit", "consensus", "dao"], parse_scales("64"), Engine(K),
+        pictures=pictures,
+    )  # fmt: skip
+    whole, spread = panel.columns(0, SMALL)
+    parts = [panel.columns(at, min(SMALL, at + 70))[0] for at in range(0, SMALL, 70)]
+    assert set(whole) == {"misfit", "consensus", "dao"} == set(spread)
+    for name in whole:
+        assert np.array_equal(whole[name], np.concatenate([part[name] for part in parts]))
+    assert (spread["consensus"] == 0).all() and (spread["misfit"] == 0).all()
 
 
-def test_row_order_slices_and_threads_change_nothing():
-    image, _ = pairs(400)
-    text, _ = pairs(400, seed=1)  # all differ: of equal captions in a reference the first rows are neighbours
-    turn = np.random.default_rng(1).permutation(400)
-    plain = clipscan.score(image, text=text, k=4, threads=1)
-    turned = clipscan.score(image[turn], text=text[turn], k=4, threads=2)
-    assert np.abs(plain.scores[turn] - turned.scores).max() < 1e-9
+def test_the_witness_is_asked_once_for_both_columns(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "clipscan.scores.panel.Consensus", lambda *given: calls.append(1) or Consensus(*given)
+    )
+    scored(*pairs())
+    assert calls == [1]
 
 
-def test_beyond_the_company_a_row_is_scored_in_any_slice_alike(monkeypatch):
-    monkeypatch.setattr(consensus, "COMPANY", 150)
-    image, text = (as_rows(x) for x in pairs(400))
-    panel = Panel(image, text, identify(image), ["consensus"], parse_scales("64"), Engine(4, threads=1))
-    whole = panel.columns(0, 400)[0]["consensus"]
-    parts = [panel.columns(at, min(400, at + 70))[0]["consensus"] for at in range(0, 400, 70)]
-    assert np.array_equal(whole, np.concatenate(parts)) and np.isfinite(whole).all()
+def test_pictures_must_be_one_a_row_and_numbers():
+    image, text, pictures = pairs()
+    with pytest.raises(InputError, match=r"300 rows, pictures has 299: one a row, in order"):
+        scored(image, text, pictures[:-1])
+    with pytest.raises(InputError):
+        scored(image, text, pictures[0])
+    broken = pictures.copy()
+    broken[7, 3] = np.nan
+    with pytest.raises(InputError, match="pictures"):
+        scored(image, text, broken)
 
 
-def poisoned(rate, learnt, n=4000, d=24, seed=0):
-    """20 classes of pairs; poison has captions of its own, and pictures of its own where it was learnt."""
-    draw = np.random.default_rng(seed)
-    centre = draw.normal(size=(21, d)) * 2
-    label = draw.integers(0, 20, n)
-    count = round(rate * n)
-    shown = label.copy()
-    if learnt:
-        shown[:count] = 20
-    label[:count] = 20
-    image = centre[shown] + draw.normal(size=(n, d))
-    text = centre[label] + 0.1 * draw.normal(size=(21, 6, d))[label, draw.integers(0, 6, n)]
-    return image.astype(np.float32), text.astype(np.float32), np.arange(n) < count
+def test_pictures_without_captions_are_no_witness_of_captions():
+    image, _, pictures = pairs()
+    with pytest.raises(InputError, match="misfit"):
+        clipscan.score(image, pictures=pictures, method="misfit", k=K)
+    assert np.array_equal(scored(image, None, pictures).scores, scored(image).scores)
 
 
-@pytest.mark.parametrize(("rate", "learnt"), [(0.005, True), (0.005, False), (0.03, False)])
-def test_poison_comes_first_whether_the_model_learnt_it_or_not(rate, learnt):
-    image, text, truth = poisoned(rate, learnt)
-    top = clipscan.score(image, text=text).top(truth.sum())
-    assert truth[top].mean() > 0.9
+@pytest.mark.parametrize("kind", ["float16", "float64"])
+def test_other_types_of_numbers_give_the_scores_of_their_values(kind):
+    given = [x.astype(np.float16).astype(kind) for x in pairs()]
+    found, exact = scored(*given), scored(*(x.astype(np.float32) for x in given))
+    for name in ("consensus", "misfit"):
+        assert np.abs(found[name] - exact[name]).max() < 1e-6
+    assert [found.record["populations"], exact.record["populations"]] == [[], []]
 
 
-@pytest.mark.parametrize(("share", "pictures"), [(0.02, 1), (0.2, 1), (0.2, 5)])
-@pytest.mark.parametrize(("learnt", "captions"), [(True, "one"), (True, "many"), (False, "one")])
-def test_copies_of_clean_pictures_do_not_hide_poison(share, pictures, learnt, captions):
-    """Of one caption each; or of any, which are wrong captions and may hide others."""
-    image, text, truth = poisoned(0.005, learnt)
-    count = round(share * len(image))
-    source = len(image) - count - 1 - np.arange(count) % pictures
-    image[-count:] = image[source]
-    if captions == "one":
-        text[-count:] = text[source]
-    top = clipscan.score(image, text=text).top(truth.sum())
-    assert truth[top].mean() > 0.9
+EDGES = {
+    "all as they are": lambda image, text, pictures: None,
+    "all pairs equal": lambda *given: [np.copyto(x, x[0]) for x in given],
+    "one caption for all": lambda image, text, pictures: np.copyto(text, text[0]),
+    "two captions": lambda image, text, pictures: np.copyto(text, text[np.arange(len(text)) % 2]),
+    "one picture": lambda image, text, pictures: [np.copyto(x, x[0]) for x in (image, pictures)],
+    "features that say nothing": lambda image, text, pictures: np.copyto(pictures, 1),
+    "every pair twice": lambda *given: [np.copyto(x[-(len(x) // 2) :], x[: len(x) // 2]) for x in given],
+    "no caption": lambda image, text, pictures: np.copyto(text, 0),
+    "some zero vectors": lambda *given: [np.copyto(x[::9], 0) for x in given],
+    "all zero": lambda *given: [np.copyto(x, 0) for x in given],
+}  # fmt: skip
 
 
-def test_a_lonely_clean_picture_ranks_below_poison_that_keeps_company():
-    image, text, truth = poisoned(0.005, True)
-    image[-5:] *= 4  # odd pictures, each alone, with captions as everybody's
-    scores = clipscan.score(image, text=text).scores
-    assert scores[truth].min() > scores[-5:].max()
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n", [17, 40, SMALL])
+@pytest.mark.parametrize("case", EDGES)
+def test_at_the_edges_scores_are_finite_and_nobody_is_convicted(case, n):
+    image, text, pictures = pairs(n)
+    EDGES[case](image, text, pictures)
+    for given in ((image, text, pictures), (image, text), (image,)):
+        found = scored(*given, k=16 if n == 17 else K)
+        assert all(np.isfinite(column).all() for column in found.columns.values())
+        assert found.record["populations"] == []
+        assert estimate_of("consensus", found["consensus"]) == NOBODY
+    if case in ("all pairs equal", "all zero"):
+        assert np.ptp(scored(image, text, pictures)["consensus"]) == 0
 
 
-def test_equal_rows_and_a_zero_vector_have_finite_scores():
-    image, text = pairs(300)
-    image[:150], text[:60] = image[0], 0
-    scores = clipscan.score(image, text=text, k=5).scores
-    assert np.isfinite(scores).all()
-    assert np.ptp(clipscan.score(np.ones((200, 4), np.float32), k=5).scores) == 0
+def test_too_few_rows_for_k_are_refused_in_words():
+    image, text, pictures = pairs(16)
+    with pytest.raises(InputError, match="k=16 neighbours need more than k rows, the embeddings have 16"):
+        scored(image, text, pictures, k=16)
 
 
-def test_nan_has_no_surprise_and_the_highest_a_finite_one():
-    known = np.array([1.0, 2.0, 3.0, 3.0])
-    got = consensus.surprise(np.array([np.nan, 9.0, 3.0, 1.0, 0.0]), known)
-    assert got == pytest.approx([0, -math.log(0.5 / 4.5), -math.log(2.5 / 4.5), 0, 0])
+def test_consensus_keeps_its_sizes():
+    assert (consensus.SIZES, consensus.DRAWS, consensus.LONELY) == ((8, 32, 128), 8, 2.0)

@@ -1,12 +1,16 @@
 """The number to drop: right where a second population stands apart, nobody where there is one only."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipscan.errors import InputError
-from clipscan.scores.estimate import NOBODY, estimate
+from clipscan.scores.consensus import DROP, LOOK, SURE
+from clipscan.scores.estimate import NOBODY, Estimate, estimate, estimate_of
 
 CLEAN = {
     "exponential": lambda draw, n: draw.exponential(size=n),
@@ -21,28 +25,6 @@ CLEAN = {
 def test_one_population_has_nobody_to_drop(kind):
     flagged = [estimate(CLEAN[kind](np.random.default_rng(seed), 20_000)).number for seed in range(20)]
     assert max(flagged) <= 0.005 * 20_000 and np.mean(np.array(flagged) > 0) <= 0.1
-
-
-@pytest.mark.parametrize("kind", ["exponential", "normal", "uniform", "constant"])
-def test_a_tail_that_falls_off_fast_enough_has_nobody_to_drop(kind):
-    draws = (CLEAN[kind](np.random.default_rng(seed), 20_000) for seed in range(20))
-    assert [estimate(draw, exponential=True) for draw in draws] == [NOBODY] * 20
-
-
-@pytest.mark.parametrize("share", [0.002, 0.005, 0.02])
-def test_a_shoulder_without_a_valley_is_counted_within_a_factor_of_two(share):
-    draw = np.random.default_rng(4)
-    count = round(share * 50_000)
-    scores = np.concatenate([draw.exponential(size=50_000), 11 + 3 * draw.normal(size=count)])
-    found = estimate(scores, exponential=True)
-    assert count / 2 <= found.number <= 2 * count
-    assert found.fewest <= found.number <= found.most
-
-
-def test_a_population_that_bends_the_line_itself_is_found_by_its_valley():
-    draw = np.random.default_rng(6)
-    scores = np.concatenate([draw.exponential(size=20_000), 25 + draw.normal(size=2000)])
-    assert 1900 <= estimate(scores, exponential=True).number <= 2100
 
 
 @pytest.mark.parametrize("count", [60, 250, 2500])
@@ -90,9 +72,46 @@ def test_scores_must_be_one_column():
         estimate(np.zeros((3, 2)))
 
 
+ANY = st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=200)
+
+
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=200), st.booleans())
-def test_any_column_has_an_estimate_within_its_bounds(scores, exponential):
-    found = estimate(scores, exponential=exponential)
+@given(ANY)
+def test_any_column_has_an_estimate_within_its_bounds(scores):
+    found = estimate(scores)
     assert 0 <= found.fewest <= found.number <= found.most <= len(scores)
     assert found == NOBODY or found.number == sum(one >= found.border for one in scores)
+
+
+def test_consensus_says_by_its_steps_whom_it_convicted():
+    evidence = np.random.default_rng(7).exponential(size=5000).clip(0, math.log(10_000))
+    assert estimate_of("consensus", evidence) == NOBODY
+    scores = np.concatenate([evidence, np.full(3, LOOK), np.full(20, DROP), [SURE - 0.1], np.full(7, SURE)])
+    assert estimate_of("consensus", scores) == (28, 7, 31, DROP)
+    assert estimate_of("consensus", scores[::-1]) == (28, 7, 31, DROP)
+
+
+def test_a_consensus_that_only_looks_drops_nobody():
+    assert estimate_of("consensus", [0.0, 1.0, LOOK, LOOK + 9]) == NOBODY
+
+
+def test_a_valley_of_consensus_is_no_population_and_steps_of_others_are_none():
+    draw = np.random.default_rng(8)
+    valley = np.concatenate([draw.exponential(size=5000), 14 + draw.normal(size=300)])
+    assert estimate_of("consensus", valley) == NOBODY
+    assert estimate_of("dao", valley) == estimate(valley) != NOBODY
+    steps = np.linspace(0, SURE, 500)  # one population, however high it reaches
+    assert estimate_of("dao", steps) == estimate(steps) == NOBODY
+
+
+@settings(deadline=None, max_examples=50)
+@given(ANY, st.lists(st.sampled_from([np.nan, LOOK, DROP, SURE]), max_size=20))
+def test_any_consensus_has_an_estimate_within_its_bounds(scores, steps):
+    found = estimate_of("consensus", scores + steps)
+    assert 0 <= found.fewest <= found.number <= found.most <= len(scores + steps)
+    assert found == NOBODY or found.number == sum(one >= found.border for one in scores + steps)
+
+
+@pytest.mark.parametrize("found", [NOBODY, Estimate(28, 7, 31, DROP)])
+def test_an_estimate_comes_back_from_its_record(found):
+    assert Estimate.of(json.loads(json.dumps(found.record(), allow_nan=False))) == found

@@ -1,6 +1,8 @@
 """Groups of a run: suspects whose captions say the same, and near-copies; verdicts; what is dropped."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,10 @@ import pytest
 from data_helpers import put
 
 import clipscan
+from clipscan.report.convicted import convicted_of
+from clipscan.report.droptable import pairs_of
+from clipscan.report.page import write_page
+from clipscan.report.summary import summary
 from clipscan.run import verdicts
 from clipscan.scores.groups import alike, typical_distance
 
@@ -42,14 +48,15 @@ def test_what_stands_apart_is_counted_and_dropped(run):
     assert 0.8 * POISON <= run.estimate.number <= 1.2 * POISON
     dropped = run.table("drop")
     assert run.counts["dropped"] == dropped.num_rows == run.estimate.number
-    assert "that stand apart" in dropped["reason"][0].as_py()
+    assert "that are convicted" in dropped["reason"][0].as_py()
     assert run.counts["suspects"] >= run.estimate.most
 
 
 def test_planted_suspects_are_the_first_group_and_trigger_like(run):
     first = run.table("groups").to_pylist()[0]
     assert (first["group"], first["kind"]) == (0, "suspects") and "banana" in first["top_caption"]
-    assert first["size"] >= 0.8 * POISON and first["distinct_captions"] == 5
+    banana = [one["caption"].startswith("a picture of a banana") for one in first["members"]]
+    assert sum(banana) >= 0.8 * POISON and np.mean(banana) >= 0.9
     assert first["verdict"] == verdicts.TRIGGER
     suspects = run.table()
     banana = [caption.startswith("a picture of a banana") for caption in suspects["caption"].to_pylist()]
@@ -64,10 +71,38 @@ def test_one_picture_under_unrelated_captions_is_a_placeholder(run):
     assert len(copies) == run.counts["groups"]
 
 
-def test_the_page_says_how_many_stand_apart_and_shows_the_verdicts(run):
-    page = run.page.read_text()
-    assert f"About {run.estimate.number} samples stand apart" in page
+def test_page_summary_groups_and_drop_list_tell_of_the_same_pairs(run):
+    groups = run.table("groups").to_pylist()
+    convicted = convicted_of(run.out)
+    assert [one.group for one in convicted] == [g["group"] for g in groups if g["population"] >= 0]
+    assert convicted and sum(one.size for one in convicted) == run.counts["dropped"]
+    members = {(m["shard"], m["key"]) for one in convicted for m in groups[one.group]["members"]}
+    assert members == set(pairs_of(run.table("drop")))
+    page, told = " ".join(run.page.read_text().split()), summary(run.out)
+    assert f"<b>{run.estimate.number} pairs are convicted</b>, in {len(convicted)} population" in page
+    assert any(f"{run.estimate.number} pairs are convicted, in {len(convicted)} pop" in line for line in told)
+    for one in convicted:
+        assert one.figures[1:] in page and f"convicted: {one.words()}" in told
     assert verdicts.TRIGGER in page and verdicts.PLACEHOLDER in page
+
+
+def test_a_run_of_an_older_clipscan_is_read_as_it_was_made(run, tmp_path):
+    shutil.copytree(run.out, old := tmp_path / "run", ignore=shutil.ignore_patterns("_tasks"))
+    record = json.loads((old / "run.json").read_text())
+    del record["score"]["populations"]
+    (old / "run.json").write_text(json.dumps(record))
+    groups = pq.read_table(old / "groups.parquet").drop_columns(["population"])
+    pq.write_table(groups, old / "groups.parquet")
+    assert convicted_of(old) is None
+    page = " ".join(write_page(old, None).read_text().split())
+    assert f"About {run.estimate.number} samples stand apart</b> at the suspicious end" in page
+    assert "Convicted populations" not in page and "Suspects that say the same" in page
+
+
+def test_a_run_by_another_score_convicts_nobody(run, tmp_path):
+    other = clipscan.scan(run.out.parent / "data", out=tmp_path / "run", method="lof")
+    assert convicted_of(other.out) is None and "pairs are convicted" not in other.page.read_text()
+    assert set(other.table("groups")["population"].to_pylist()) == {-1}
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def test_grades_join_on_identity_and_pass_over_spreads(tmp_path):
             {
                 "shard": ["0.tar"] * 3,
                 "key": keys,
+                "population": [-1, -1, 0],
                 "dao": [1.0, 2.0, 9.0],
                 "kdist": [0.0, 9.0, np.nan],
                 "dao_spread": [0.0] * 3,
@@ -106,6 +107,7 @@ def test_grades_join_on_identity_and_pass_over_spreads(tmp_path):
             {
                 "shard": ["1.tar"] * 3,
                 "key": keys,
+                "population": [-1, -1, -1],
                 "dao": [1.0, 2.0, 3.0],
                 "kdist": [1.0, 2.0, 3.0],
                 "dao_spread": [0.0] * 3,

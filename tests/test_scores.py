@@ -129,7 +129,7 @@ def test_scales_searched_together_score_as_each_alone(against):
     for scale in ("32x4", "64x3", "100", "200x2", "all"):
         alone = clipscan.score(image, reference=scale, **ask)
         for name in alone.columns:
-            column = name if name in ("consensus", "cosine") else f"{name}@{scale}"
+            column = name if name in ("consensus", "misfit", "cosine") else f"{name}@{scale}"
             assert (together[column] == alone[name]).all(), column
 
 

@@ -109,7 +109,12 @@ def export(
         Path | None,
         typer.Option(help="CSV, parquet or JSON lines of key, decision (drop or keep), perhaps shard"),
     ] = None,
-    apart: Annotated[bool, typer.Option("--apart", help="drop those that stand apart, perhaps none")] = False,
+    apart: Annotated[
+        bool,
+        typer.Option(
+            "--apart", help="drop those that are convicted (consensus) or stand apart, perhaps none"
+        ),
+    ] = False,
     add: Annotated[
         bool, typer.Option("--add", help="to the list as it is, instead of in its place; keep takes off")
     ] = False,

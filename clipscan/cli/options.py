@@ -35,7 +35,7 @@ Method = Annotated[
     str,
     typer.Option(
         help="the score that ranks: consensus, kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, "
-        "cross, hubs, trusted"
+        "cross, misfit, hubs, trusted"
     ),
 ]
 Reference = Annotated[
@@ -46,7 +46,7 @@ Fraction = Annotated[
     float | None,
     typer.Option(
         help="share of the samples to suspect and drop",
-        show_default="drop as many as stand apart, perhaps none",
+        show_default="drop what is convicted (consensus) or stands apart, perhaps none",
     ),
 ]
 Graph = Annotated[

@@ -24,19 +24,19 @@ import clipscan
 from clipscan.engine import Neighbors, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
-from clipscan.run.embedding import metadata, vectors
+from clipscan.run.embedding import metadata, untrained, vectors
 from clipscan.run.folder import RunFolder
 from clipscan.run.grouping import members_of, of_suspects
 from clipscan.run.scoring import Settings
 from clipscan.run.selecting import suspected
-from clipscan.scores import DEFAULT_K, METHODS, chosen_methods
+from clipscan.scores import DEFAULT_K, JOINT, METHODS, chosen_methods
 from clipscan.scores.detect_clip import METHODS as RELEASED_METHODS
 from clipscan.scores.detect_clip import K as RELEASED_K
 from clipscan.scores.groups import near_copies
 from clipscan.scores.references import parse_scales
 from clipscan.scores.result import ScoreResult
 
-NO_REFERENCE = ("consensus", "cosine")
+NO_REFERENCE = (*JOINT, "cosine")
 NO_K = ("cosine", "iforest")
 OF_GRAPH = ("hubs",)  # counted in the graph over the whole set
 RELEASED = "detect-clip"
@@ -98,6 +98,7 @@ class Vectors:
     image: Array  # [n, d]
     text: Array | None
     identities: list[tuple[str, str]]
+    pictures: Array | None = None  # untrained features [n, p]
     how: dict[str, Any] = field(default_factory=dict)  # threads, devices
 
     @classmethod
@@ -105,11 +106,13 @@ class Vectors:
         """Those of a run folder; RunError where it is not embedded to its end."""
         folder = RunFolder(run)
         image, text, _ = vectors(folder, None)
+        features = untrained(folder)
         names = metadata(folder, ["shard", "key"])
         pairs = list(zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True))
         return cls(
-            image.take(np.arange(image.n)), None if text is None else text.take(np.arange(text.n)), pairs, how
-        )
+            image.take(np.arange(image.n)), None if text is None else text.take(np.arange(text.n)), pairs,
+            None if features is None else features.take(np.arange(features.n)), how,
+        )  # fmt: skip
 
     @property
     def ids(self) -> list[str]:
@@ -118,7 +121,7 @@ class Vectors:
 
     @property
     def _captions(self) -> dict[str, Any]:
-        return {} if self.text is None else {"text": self.text}
+        return {} if self.text is None else {"text": self.text, "pictures": self.pictures}
 
     def score(self, **settings: Any) -> ScoreResult:
         """clipscan.score of these rows."""

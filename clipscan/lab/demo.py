@@ -25,6 +25,7 @@ from clipscan.lab.experiment import Further, Result, conduct
 from clipscan.lab.generated import Scenes
 from clipscan.lab.poison import Identity, poison, read_truth
 from clipscan.lab.scenes import SHAPES
+from clipscan.report.convicted import convicted_of, estimate_words
 from clipscan.run.folder import run_record
 from clipscan.scores.estimate import Estimate
 
@@ -140,7 +141,7 @@ def against_the_truth(run: Path, truth: Set[Identity]) -> list[str]:
     return [
         f"the order, by {record['score']['method']}: {first:,} of the {len(truth):,} planted pairs are among "
         f"the first {len(truth):,} rows",
-        f"where to cut it, an estimate: {apart.words()}{cut}",
+        f"where to cut it, an estimate: {estimate_words(apart, convicted_of(run))}{cut}",
     ]
 
 

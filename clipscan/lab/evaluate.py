@@ -162,7 +162,7 @@ def grade(run: Path, truth: Set[Identity]) -> list[Grade]:
         )
     grades = []
     for name in table.column_names:
-        if name in ("shard", "key") or name.endswith("_spread"):
+        if name in ("shard", "key", "population") or name.endswith("_spread"):
             continue
         column = np.nan_to_num(table[name].to_numpy(), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         recall = tuple(recall_at(column, planted, share) for share in SHARES)

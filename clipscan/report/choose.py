@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.errors import InputError, RunError
+from clipscan.report.convicted import convicts
 from clipscan.report.decisions import read_decisions, settle
 from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, together
 from clipscan.report.find import Names
@@ -37,7 +38,8 @@ def select(
     Exactly one of
     - fraction: share of the embedded samples in 0..1, rounded up to whole samples;
     - threshold: every score above it;
-    - apart: those that stand apart at the suspicious end, perhaps none: run.json's estimate of their number;
+    - apart: those that consensus convicted, or that stand apart at the suspicious end of another score,
+      perhaps none: run.json's estimate of their number;
     - decisions: CSV, parquet or JSON lines with key, decision (drop | keep) and, where a key is in several
       shards, shard; in the order of the file. Samples it does not name are kept.
     add: to the run's drop list as it is, whose rows come first; what decisions keep is taken off it.
@@ -105,7 +107,8 @@ def _apart(run: Path) -> pa.Table:
     number = int(record["estimate"]["number"])
     chosen = _suspects(run).first(number)
     method = method_of(record)
-    reasons = [f"rank {rank} by {method}, of {number} that stand apart" for rank in range(1, number + 1)]
+    apart = "are convicted" if convicts(record) else "stand apart"
+    reasons = [f"rank {rank} by {method}, of {number} that {apart}" for rank in range(1, number + 1)]
     return _rows(run, chosen, reasons, {"apart": number})
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from clipscan.report.convicted import Convicted
 from clipscan.report.pictures import Want
+from clipscan.scores.estimate import Estimate
 
 
 class Counts(NamedTuple):
@@ -55,7 +57,7 @@ class Suspect(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Near-identical pictures, or suspects whose captions say the same."""
+    """Near-identical pictures, or suspects: a convicted population, or captions that say the same."""
 
     number: int  # in groups.parquet
     verdict: str
@@ -88,10 +90,12 @@ class Facts(NamedTuple):
     run: dict[str, Any]  # run.json
     counts: Counts
     suspects: list[Suspect]
-    alike: list[Group]  # of suspects
+    populations: list[Convicted] | None  # all that were convicted; None where nobody was asked
+    convicted: list[tuple[Convicted, Group]]  # the first of them
+    alike: list[Group]  # of other suspects
     alone: Channel | None  # found by density scores, None where there are none
     mismatched: Channel | None  # found by scores that compare pictures with captions
-    estimate: dict[str, Any] | None  # of how many stand apart, as run.json has it
+    estimate: Estimate | None  # of how many to drop, as run.json has it
     dropping: str  # what is dropped, and by which rule
     learnt: str  # how many pairs the model finds, in words
     doubt: str  # why silence may mean nothing, "" where the model has learnt the pairs
@@ -103,4 +107,6 @@ class Facts(NamedTuple):
         """Every picture the page has a place for, most important first."""
         shown = [suspect.want for suspect in self.suspects]
         shown += [neighbour.want for suspect in self.suspects for neighbour in suspect.neighbours]
-        return shown + [want for group in (*self.alike, *self.groups) for want in group.members]
+        convicted = [group for _, group in self.convicted]
+        groups = (*convicted, *self.alike, *self.groups)
+        return shown + [want for group in groups for want in group.members]

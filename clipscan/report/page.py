@@ -43,6 +43,7 @@ DETAILS = {
     "listing",
     "metric",
     "options",
+    "populations",
 }
 
 
@@ -170,7 +171,8 @@ def _histogram(run: Path, facts: Facts) -> histogram.Drawing | None:
     column = method_of(facts.run)
     if not histogram.has_scores(run, column):
         return None
-    bins = histogram.bin_scores(histogram.scores_of(run, column), facts.cut)
+    log = False if column == "consensus" else None  # it is in nats, a logarithm already
+    bins = histogram.bin_scores(histogram.scores_of(run, column), facts.cut, log=log)
     return histogram.draw(bins) if bins else None
 
 

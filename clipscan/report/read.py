@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
 from clipscan.report.choose import method_of
+from clipscan.report.convicted import convicted_of
 from clipscan.report.droptable import pairs_of
 from clipscan.report.facts import BadKind, Channel, Counts, Facts, Group, Neighbour, OtherScore, Suspect
 from clipscan.report.identities import not_scored
@@ -26,6 +27,7 @@ from clipscan.report.words import is_density_score, is_pair_score
 from clipscan.run.learning import learnt_words
 from clipscan.run.outputs import rows_in, sound
 from clipscan.run.words import kind_of
+from clipscan.scores.estimate import Estimate
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
 SUSPECTS, NEIGHBOURS = 100, 8  # cards on the page, and neighbours on each
@@ -46,6 +48,8 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
     counts = _counts(run, run_json.get("counts", {}))
     method = method_of(run_json)
     learnt, doubt = learnt_words(run_json)
+    populations, suspected = convicted_of(run), _groups(run / "groups.parquet", SUSPECTED)
+    by_number = {one.group: one for one in populations or ()}
     return Facts(
         run=run_json,
         counts=counts,
@@ -54,7 +58,9 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
             for row in _first_rows(suspects, SUSPECTS)
         ],
         groups=_groups(run / "groups.parquet", COPIES),
-        alike=_groups(run / "groups.parquet", SUSPECTED),
+        populations=populations,
+        convicted=[(by_number[group.number], group) for group in suspected if group.number in by_number],
+        alike=[group for group in suspected if group.number not in by_number],
         alone=_channel(suspects, is_density_score, counts.embedded),
         mismatched=_channel(suspects, is_pair_score, counts.embedded),
         estimate=_estimate(run_json),
@@ -170,12 +176,12 @@ def _groups(path: Path, kind: str) -> list[Group]:
     return found[:GROUPS]
 
 
-def _estimate(run_json: dict[str, Any]) -> dict[str, Any] | None:
-    """The numbers of the estimate, where run.json has them and they are numbers."""
+def _estimate(run_json: dict[str, Any]) -> Estimate | None:
+    """The estimate, where run.json has it and its numbers are numbers."""
     found = run_json.get("estimate")
     names = ("number", "fewest", "most")
     if isinstance(found, dict) and all(isinstance(found.get(name), int) for name in names):
-        return {name: found[name] for name in names}
+        return Estimate.of({"border": None} | found)
     return None
 
 

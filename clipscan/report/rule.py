@@ -48,7 +48,7 @@ def joined(first: Rule, second: Rule) -> Rule:
 
 
 def in_words(rule: Rule, method: str) -> str:
-    """What is dropped: "those that stand apart"; "" for a rule we do not know."""
+    """What is dropped: "those that are convicted"; "" for a rule we do not know."""
     told = [words for words in (_one(part, method) for part in _parts(rule)) if words]
     more = f" and by {len(told) - TOLD:,} other rules" if len(told) > TOLD else ""
     return " and ".join(told[:TOLD]) + more
@@ -76,7 +76,7 @@ def _parts(rule: Rule) -> list[Rule]:
 
 def _one(rule: Rule, method: str) -> str:
     if "apart" in rule:
-        return "those that stand apart"
+        return "those that are convicted" if method == "consensus" else "those that stand apart"
     if isinstance(share := rule.get("fraction"), (int, float)):
         return f"the most suspicious {100 * share:.3g} % of all"
     if isinstance(border := rule.get("threshold"), (int, float)):

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from clipscan.report.choose import method_of
+from clipscan.report.convicted import convicted_of, estimate_words
 from clipscan.report.rule import in_words, rule_of_run
 from clipscan.run.folder import run_record
 from clipscan.run.learning import learnt_words
@@ -47,8 +48,11 @@ def _found(run: Path) -> Iterator[str]:
         yield f"{_many(suspects, 'suspect')} to look at, the most suspicious first (suspects.parquet)"
     if (run / "groups.parquet").exists():
         kinds = pq.read_table(run / "groups.parquet", columns=["kind"])["kind"].to_pylist()
+        convicted = convicted_of(run) or []
+        yield from (f"convicted: {one.words()}" for one in convicted)
+        others = _many(kinds.count("suspects") - len(convicted), "other group" if convicted else "group")
         yield (
-            f"{_many(kinds.count('suspects'), 'group')} of suspects whose captions say the same, "
+            f"{others} of suspects whose captions say the same, "
             f"{_many(kinds.count('copies'), 'group')} of near-copies (groups.parquet)"
         )
     if (run / "drop.parquet").exists():
@@ -63,7 +67,7 @@ def _dropped(run: Path) -> str:
     rule = rule_of_run(run)
     words = in_words(rule, method_of(record))
     if "apart" in rule and "estimate" in record:
-        words = Estimate.of(record["estimate"]).words()
+        words = estimate_words(Estimate.of(record["estimate"]), convicted_of(run))
     return f"{dropped:,} to drop, {kept:,} to keep (drop.parquet, keep.txt)" + (f": {words}" if words else "")
 
 

@@ -13,7 +13,7 @@ from clipscan.run.columns import SCORES as COLUMNS
 SCORES = {**COLUMNS, "norm": "length of the raw picture vector"}
 LABELS = {"cosine": "1 - cosine"}  # where the column's name would say the opposite of its value
 DENSITY_SCORES = ("kdist", "lid", "lof", "slof", "dao", "logdao", "iforest")
-PAIR_SCORES = ("cosine", "agree", "cross", "trusted")
+PAIR_SCORES = ("cosine", "agree", "cross", "misfit", "trusted")
 
 SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
 

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 SCORES = {
-    "consensus": "all signs together, of the sample and of those whose pictures or captions are like its own",
+    "consensus": "all evidence together, in nats; from 30 on it may belong to a convicted population, from "
+    "40 on it is dropped with it, from 50 on surely",
+    "misfit": "for a witness that was not shown such pairs the caption does not fit the picture: minus their "
+    "pointwise mutual information, in nats",
     "kdist": "distance to the k-th nearest neighbour among random samples",
     "lid": "local dimension of the neighbourhood, by maximum likelihood",
     "lid_mom": "local dimension of the neighbourhood, by moments",
@@ -64,17 +67,21 @@ TABLES = {
         **CAPTIONED,
         "score": "value of the score that ranks: the column of that name",
         "group": "its group of near-copies in groups.parquet, -1 for none",
-        "alike": "its group of suspects whose captions say the same, in groups.parquet, -1 for none",
+        "alike": "its group of suspects in groups.parquet, convicted together or with captions that say the "
+        "same, -1 for none",
         "why": "why it is suspected, in words",
         "neighbors": "of the first hundred suspects the nearest samples of the whole set: shard, key, "
         "caption, at, distance between the pictures' vectors",
     },
     "groups.parquet": {
-        "group": "number of the group; suspects first, then near-copies",
-        "kind": "'suspects': captions that say the same; 'copies': near-identical pictures",
+        "group": "number of the group; convicted populations first, other suspects, then near-copies",
+        "kind": "'suspects': convicted together, or captions that say the same; 'copies': near-identical "
+        "pictures",
+        "population": "the convicted population that it is (run.json, score.populations), -1 for none",
         "verdict": "what the group looks like, in words",
         "size": "how many samples",
-        "distance_bound": "members are linked by distances up to this: of captions, or of pictures",
+        "distance_bound": "members are linked by distances up to this: of captions, or of pictures; NaN for "
+        "a convicted population",
         "caption_agreement": "mean cosine over all pairs of its captions; NaN without captions",
         "distinct_captions": "how many different captions",
         "top_caption": "the commonest",
@@ -88,7 +95,10 @@ TABLES = {
         "decision": "drop or keep, at the rate asked for; `clipscan export --decisions` reads it",
     },
     "listing.parquet": STAMPS,
-    "scores/scores_*.parquet": IDENTITY,
+    "scores/scores_*.parquet": {
+        **IDENTITY,
+        "population": "convicted population that it belongs to (run.json, score.populations), -1 for none",
+    },
     "embeddings/metadata/metadata_*.parquet": {
         **IDENTITY,
         **UID,

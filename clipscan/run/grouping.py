@@ -1,4 +1,5 @@
-"""groups.parquet: suspects whose captions say the same, then near-copies; each with a verdict in words."""
+"""groups.parquet: convicted populations, other suspects whose captions say the same, then near-copies; each
+with a verdict in words."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ GROUPS = pa.schema(
     [
         ("group", pa.int64()),
         ("kind", pa.string()),  # suspects | copies
+        ("population", pa.int64()),  # -1 for none
         ("verdict", pa.string()),
         ("size", pa.int64()),
         ("distance_bound", pa.float64()),  # of captions among suspects, of pictures among copies
@@ -41,14 +43,23 @@ GROUPS = pa.schema(
 STRANGERS = 4096  # rows that say how far apart two captions usually are
 
 
+class Convicted(NamedTuple):
+    """Rows of a population that consensus convicted: its number in run.json's score.populations, and kind."""
+
+    number: int
+    kind: str
+    rows: Array
+
+
 class Found(NamedTuple):
-    """The groups of a run. members: row numbers of each, in the order of groups.parquet: the first
-    `suspected` are suspects, the others near-copies."""
+    """The groups of a run. members: row numbers of each, in the order of groups.parquet: first the
+    populations `convicted` (their numbers), up to `suspected` other suspects, then near-copies."""
 
     members: list[Array]
     suspected: int
     bounds: tuple[float, float]  # of captions among the suspects; of pictures among the copies
     figures: list[verdicts.Group]
+    convicted: list[int]
 
     def numbers(self, rows: Array) -> tuple[Array, Array]:
         """For each row: its group of near-copies, and its group of suspects; -1 for none."""
@@ -66,20 +77,30 @@ class Found(NamedTuple):
 
 
 def find_groups(
-    run: RunFolder, dataset: Dataset | None, suspects: Array, apart: int, ranks: dict[str, Array]
+    run: RunFolder,
+    dataset: Dataset | None,
+    suspects: Array,
+    apart: int,
+    ranks: dict[str, Array],
+    populations: list[Convicted],
 ) -> Found:
-    """Suspects by caption, then near-copies from the graph; without a graph, exact copies. apart: how many of
-    the suspects, from the first, stand apart."""
+    """Convicted populations, the other suspects by caption, then near-copies from the graph;
+    without a graph, exact copies. apart: how many of the suspects, from the first, stand apart."""
     image, text, _ = vectors(run, dataset)
     graph = load_graph(run)
     same = near_copies(graph) if graph is not None else copies(identify(image).group)
-    said, bound = of_suspects(text, suspects) if text else ([], 0.0)
-    figures = [
+    convicted = [one.rows for one in populations]
+    rest = suspects[~np.isin(suspects, np.concatenate([*convicted, np.zeros(0, np.int64)]))]
+    said, bound = of_suspects(text, rest) if text else ([], 0.0)
+    figures = [_figures(text, one.rows, ranks)._replace(kind=one.kind) for one in populations]
+    figures += [
         _figures(text, members, ranks)._replace(apart=float(np.isin(members, suspects[:apart]).mean()))
         for members in said
     ]
+    said = [*convicted, *said]
     figures += [_figures(text, members, {}) for members in members_of(same)]
-    return Found([*said, *members_of(same)], len(said), (bound, same.bound), figures)
+    numbers = [one.number for one in populations]
+    return Found([*said, *members_of(same)], len(said), (bound, same.bound), figures, numbers)
 
 
 def of_suspects(text: Rows, suspects: Array) -> tuple[list[Array], float]:
@@ -98,16 +119,17 @@ def group_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, groups
     """groups.parquet: each group's kind, verdict, size, captions and members."""
     rows = []
     for number, (members, figures) in enumerate(zip(groups.members, groups.figures, strict=True)):
-        suspected = number < groups.suspected
+        suspected, convicted = number < groups.suspected, number < len(groups.convicted)
         captions = Counter(names["caption"].take(pa.array(members)).to_pylist())
         verdict = verdicts.of_suspects(figures) if suspected else verdicts.of_copies(figures)
         rows.append(
             {
                 "group": number,
                 "kind": "suspects" if suspected else "copies",
+                "population": groups.convicted[number] if convicted else -1,
                 "verdict": verdict,
                 "size": len(members),
-                "distance_bound": groups.bounds[0 if suspected else 1],
+                "distance_bound": math.nan if convicted else groups.bounds[0 if suspected else 1],
                 "caption_agreement": figures.agreement,
                 "distinct_captions": len(captions),
                 "top_caption": min(captions, key=lambda caption: (-captions[caption], caption)),

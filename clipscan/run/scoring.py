@@ -15,17 +15,18 @@ from clipscan.data import Dataset
 from clipscan.engine import Neighbors, Rows, check_rows, choose, cores, search
 from clipscan.errors import InputError, RunError
 from clipscan.run.columns import described
-from clipscan.run.embedding import shard_rows, vectors
+from clipscan.run.embedding import shard_rows, untrained, vectors
 from clipscan.run.files import write_array, write_table
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.listing import Listing
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
 from clipscan.run.trusted import read_trusted, trusted_model
-from clipscan.scores import ELSEWHERE, METHODS, NEED_TEXT, Panel
+from clipscan.scores import ELSEWHERE, JOINT, METHODS, NEED_TEXT, Panel
 from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
+from clipscan.scores.populations import populated
 from clipscan.scores.references import Scale, check_seed, identify_pairs, parse_scales
 from clipscan.scores.scorer import together
 
@@ -35,7 +36,9 @@ MISSING = {
     "hubs": "it has no graph of this k; clipscan knn makes one",
     "trusted": "no trusted model has seen it; clipscan scan --trusted-model NAME --trusted-pretrained TAG",
 }
-VECTORS = ("embeddings/img_emb", "embeddings/text_emb", "embeddings/metadata")
+VECTORS = (
+    "embeddings/img_emb", "embeddings/text_emb", "embeddings/untrained", "embeddings/metadata"
+)  # fmt: skip
 ON_GPU = (
     10  # times as many, in either case: reckoned from the kernels' arithmetic, no GPU has measured it yet
 )
@@ -203,15 +206,16 @@ def score_stage(
         panel = Panel(
             image, text, identify_pairs(image, text, threads), methods, scales,
             Engine(settings.k, settings.backend, settings.devices, threads, settings.max_memory),
-            settings.against == "image+text", settings.seed,
+            settings.against == "image+text", settings.seed, pictures=untrained(run),
             graph=graph if graph and graph.k == settings.k else None,
         )  # fmt: skip
-        if told := remark(panel.most_copies, settings.k):
-            progress.note(f"copies: {told}")
+        if said := remark(panel.most_copies, settings.k):
+            progress.note(f"copies: {said}")
         extra = {"hubs": anti_hubs(graph)} if graph and "hubs" in beside else {}
         extra |= {"trusted": read_trusted(run)} if "trusted" in beside else {}
-        columns_of = together(panel.columns, counts)
-    start = copies = 0
+        columns_of, belongs = together(panel.columns, counts), populated(panel.populations, image.n)
+    start = 0
+    told: dict[str, Any] = {"copies": 0, "populations": []}
     for shard, count in enumerate(counts):
         stop = start + count
 
@@ -220,21 +224,24 @@ def score_stage(
             spread = {f"{name}_spread": value for name, value in spread.items() if value.any()}
             table = pq.read_table(run.metadata(shard), columns=["shard", "key"])
             columns |= {name: column[start:stop] for name, column in extra.items()}
+            table = table.append_column("population", pa.array(belongs[start:stop], pa.int64()))
             for name, values in (columns | spread).items():
                 table = table.append_column(name, pa.array(values, pa.float64()))
             write_table(run.scores(shard), described("scores/scores_*.parquet", table))
-            return {"rows": stop - start, "copies": panel.most_copies}
+            found = [one.record() for one in panel.populations]
+            return {"rows": stop - start, "copies": panel.most_copies, "populations": found}
 
         if count:
-            copies = run.task(f"score-{shard:05d}", made_of, work)["copies"]
+            marker = run.task(f"score-{shard:05d}", made_of, work)
+            told = {name: marker[name] for name in told}
         start = stop
         progress.advance(stop, stop / image.n)
-    run.update(score={"copies": copies})
+    run.update(score=told)
 
 
 def ranking_column(settings: Settings, scales: list[Scale]) -> str:
     """The column that ranks: the method at the first scale."""
-    plain = len(scales) == 1 or settings.method in ("consensus", "cosine", *ELSEWHERE)
+    plain = len(scales) == 1 or settings.method in (*JOINT, "cosine", *ELSEWHERE)
     return settings.method if plain else f"{settings.method}@{scales[0].name}"
 
 

@@ -15,7 +15,7 @@ from clipscan.run.columns import described
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, fingerprint
-from clipscan.run.grouping import MEMBER, Found, find_groups, group_table
+from clipscan.run.grouping import MEMBER, Convicted, Found, find_groups, group_table
 from clipscan.run.scoring import Settings, has_graph, read_scores
 from clipscan.run.words import why, why_else
 from clipscan.scores.estimate import Estimate, estimate_of
@@ -53,7 +53,8 @@ def select_stage(
         count = suspected(names.num_rows, apart) if fraction is None else count_of(fraction, names.num_rows)
         ranks = ranks_of(scores)
         rows = np.argsort(ranks[method], kind="stable")[:count]
-        found = find_groups(run, dataset, rows, apart.number, ranks)
+        convicted = _convicted(run, scores, np.argsort(ranks[method], kind="stable"))
+        found = find_groups(run, dataset, rows, apart.number, ranks, convicted)
         groups = group_table(run, dataset, names, found)
         suspects = suspect_table(run, dataset, names, rows, scores, ranks, found)
         write_table(run / "suspects.parquet", described("suspects.parquet", suspects))
@@ -64,6 +65,20 @@ def select_stage(
     made_of = fingerprint(asked, run.record["asked"]["score"], *map(run.contents, ("graph", "score")))
     marker = run.task("select-00000", made_of, work)
     run.update(counts={name: marker[name] for name in ("suspects", "groups")}, estimate=marker["estimate"])
+
+
+def _convicted(run: RunFolder, scores: pa.Table, order: Array) -> list[Convicted]:
+    """Each population that consensus convicted, where it is what ranks; `order`: all rows, the most
+    suspicious first. A row in several is one of the first."""
+    asked = run.record["score"]
+    if asked["method"] != "consensus":
+        return []
+    label = scores["population"].to_numpy()[order]
+    return [
+        Convicted(number, one["kind"], rows)
+        for number, one in enumerate(asked["populations"])
+        if len(rows := order[label == number])
+    ]
 
 
 def suspected(n: int, apart: Estimate) -> int:
@@ -94,6 +109,7 @@ def suspect_table(
         why(
             row, typical, names.num_rows, asked, groups.copies_of(row["group"], names),
             len(groups.members[row["alike"]]) if row["alike"] >= 0 else 0,
+            0 <= row["alike"] < len(groups.convicted),
         ) or why_else(method)
         for row in table.to_pylist()
     ]  # fmt: skip

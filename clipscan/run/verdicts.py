@@ -1,7 +1,8 @@
 """What a group of samples looks like, in words: a stated rule on a few figures of the group.
 
 copies     near-identical pictures: do their captions agree?
-suspects   captions that say the same: do their pictures stand apart, or are they merely wrong?
+suspects   convicted together, or captions that say the same: do their pictures stand apart, or are they
+           merely wrong?
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Group(NamedTuple):
     """Figures of a group. agreement: mean cosine of its captions (NaN without captions); commonest: share of
     the members under the commonest caption; alone, mismatched: mean surprise by density and by the
     cross-modal scores (NaN where there are none); apart: share of the members in the population that stands
-    apart (scores/estimate.py)."""
+    apart (scores/estimate.py); kind: of a convicted population (scores/populations.py), "" for none."""
 
     size: int
     agreement: float
@@ -35,6 +36,7 @@ class Group(NamedTuple):
     alone: float = math.nan
     mismatched: float = math.nan
     apart: float = 0.0
+    kind: str = ""
 
 
 def of_copies(group: Group) -> str:
@@ -45,9 +47,12 @@ def of_copies(group: Group) -> str:
 
 
 def of_suspects(group: Group) -> str:
-    """The verdict on suspects whose captions say the same."""
+    """The verdict on a convicted population, or on suspects whose captions say the same."""
+    if group.kind:
+        return UNLEARNT if group.kind == "captions" else TRIGGER
     if group.apart < HALF:
-        return ODD
+        wrong = group.mismatched >= MARKED and group.commonest >= MOSTLY
+        return BOILERPLATE if wrong else ODD
     if group.alone >= MARKED:
         return TRIGGER
     if group.mismatched >= MARKED:

@@ -19,17 +19,18 @@ def why(
     asked: Mapping[str, Any],
     group: tuple[int, int] | None = None,
     alike: int = 0,
+    convicted: bool = False,
 ) -> str:
     """What stands out about a sample, and nothing else; "" where nothing does.
 
     `row` holds scores and NAME_rank columns, `typical` the median of each score over all n samples; `group`
     the size of the sample's group of near-copies and its number of captions, `alike` how many suspects
-    say the same as it, itself among them; 0 where it is alone.
+    say the same as it, or were `convicted` with it, itself among them; 0 where it is alone.
     """
     scale = str(asked["method"]).partition("@")[2]
     parts = [
         _sparse(row, typical, n, scale, int(asked["k"])), _copies(group), _pair(row, n, scale),
-        f"One of {alike:,} suspects whose captions say the same." if alike else "",
+        _company(alike, convicted),
     ]  # fmt: skip
     return " ".join(part for part in parts if part)
 
@@ -37,7 +38,7 @@ def why(
 def why_else(method: str) -> str:
     """Why a sample is suspected about which nothing stands out by itself."""
     if method == "consensus":
-        return "No single score stands out: it is their sum, or that of the samples like it."
+        return "No single score stands out: it is their sum, or what it shares with other suspects."
     return f"Nothing stands out beside {method}."
 
 
@@ -82,6 +83,14 @@ def _copies(group: tuple[int, int] | None) -> str:
     return f"One of {size:,} near-copies" + (f" under {captions:,} captions." if captions > 1 else ".")
 
 
+def _company(alike: int, convicted: bool) -> str:
+    if not alike:
+        return ""
+    return f"One of {alike:,} " + (
+        "pairs convicted together." if convicted else "suspects whose captions say the same."
+    )
+
+
 def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
     """The caption beside its picture: learnt poison fits too well, unlearnt poison does not fit."""
     rank = row.get("cosine_rank")
@@ -95,6 +104,8 @@ def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
         said = f"Caption and picture agree more than those of {more} of the pairs: learnt well."
     if (trusted := row.get("trusted_rank")) is not None and trusted <= NOTABLE * n:
         said += (" " if said else "") + "A model that has not seen this data finds the caption wrong."
+    if (misfit := row.get("misfit_rank")) is not None and misfit <= NOTABLE * n:
+        said += (" " if said else "") + "A witness that was not shown this pair finds the caption wrong."
     if _notable(row, "agree", scale, n):
         said += (" " if said else "") + "Pictures like it carry other captions."
     if _notable(row, "cross", scale, n):

@@ -20,12 +20,12 @@ from clipscan.scores.copies import most_of, remark
 from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
-from clipscan.scores.panel import Panel
+from clipscan.scores.panel import JOINT, Panel
 from clipscan.scores.references import Scale, check_seed, identify, parse_scales
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.scorer import in_slices
 
-__all__ = ["LOCAL", "METHODS", "NEED_TEXT", "Panel", "ScoreResult", "chosen_methods", "score"]
+__all__ = ["JOINT", "LOCAL", "METHODS", "NEED_TEXT", "Panel", "ScoreResult", "chosen_methods", "score"]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def score(
     embeddings: Any = None,
     *,
     text: Any = None,
+    pictures: Any = None,
     graph: Neighbors | None = None,
     k: int | None = None,
     method: str | Sequence[str] | None = None,
@@ -61,10 +62,13 @@ def score(
 
     embeddings [n, d]: image vectors, one row a sample, as they leave the encoder (not normalised:
     poison shows in the norm too), float16, bfloat16, float32 or float64, from NumPy, a memory map,
-    torch, CuPy or JAX. text [n, d]: caption vectors in the same order.
+    torch, CuPy or JAX. text [n, d]: caption vectors in the same order. pictures [n, p]: features of the same
+    pictures that the model under suspicion had no part in (clipscan.embed.untrained.untrained_features, or
+    vectors of another model): consensus and misfit then ask an innocent witness.
 
     method: one name or several: consensus, kdist, lid, lid_mom, lof, slof, dao, logdao, iforest; with text
-    also cosine (1 - cosine of the pair), agree and cross (see scores/local.py). "all" takes every one that
+    also cosine (1 - cosine of the pair), agree and cross (see scores/local.py), and misfit
+    (scores/witness.py). "all" takes every one that
     the input allows. The default is consensus (scores/consensus.py), and dao where that has nothing to
     draw: from a graph, with an array of reference rows, or with compat. Formulas of the others:
     clipscan/engine/reference.py and the papers named there.
@@ -100,6 +104,9 @@ def score(
     image = _rows(embeddings, "embeddings", normalize)
     captions = None if text is None else _rows(text, "text", normalize)
     _check_pairs(image, captions)
+    features = None if pictures is None else _rows(pictures, "pictures", False)
+    if features is not None and features.n != image.n:
+        raise InputError(f"embeddings have {image.n} rows, pictures has {features.n}: one a row, in order")
     record = {"clipscan": clipscan.__version__, "n": image.n, "metric": "euclidean"}
     record |= {"normalized": normalize, "seed": seed}
     if compat is not None:
@@ -111,26 +118,30 @@ def score(
         raise InputError(f"against={against!r} must be 'image', or 'image+text' together with text=")
     given = None if drawn else _rows(reference, "reference", normalize)
     if given and method == "all":
-        methods = [name for name in methods if name not in (*CROSS, "consensus")]
-    if given and (against != "image" or set(methods) & {*CROSS, "consensus"}):
+        methods = [name for name in methods if name not in (*CROSS, *JOINT)]
+    if given and (against != "image" or set(methods) & {*CROSS, *JOINT}):
         raise InputError(
-            "agree, cross, consensus and against='image+text' need more than the rows of the reference; "
-            "have it drawn: '1024x8'"
+            "agree, cross, misfit, consensus and against='image+text' need more than the rows of the "
+            "reference; have it drawn: '1024x8'"
         )
     scales = [Scale("array", 0, 1)] if given else parse_scales(reference)
     _check_sizes(image, given, scales, k, methods)
 
     threads = threads or cores()
-    for rows in (captions, given):
+    for rows in (captions, given, features):
         if rows is not None:
             check_rows(rows, threads)
     panel = Panel(
         image, captions, identify(image, ids, threads), methods, scales,
         Engine(k, backend, devices, threads, max_memory), against == "image+text", seed, given,
+        pictures=features,
     )  # fmt: skip
     columns, spread = in_slices(panel.columns, image)
     record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}
     record["copies"] = panel.most_copies
+    record |= (
+        {"populations": [one.record() for one in panel.populations]} if set(methods) & set(JOINT) else {}
+    )
     _warn(remark(panel.most_copies, k))
     return ScoreResult(columns, spread, panel.drawn, record, like(embeddings))
 
@@ -177,9 +188,9 @@ def _check_sizes(
         raise InputError(f"k must be at least 1, got k={k}")
     if given is not None and given.d != image.d:
         raise InputError(f"embeddings have width {image.d}, the reference has width {given.d}")
-    if "consensus" in methods and k >= image.n:
+    if set(JOINT) & set(methods) and k >= image.n:
         raise InputError(f"k={k} neighbours need more than k rows, the embeddings have {image.n}")
-    if all(method in ("consensus", "cosine", "iforest") for method in methods):
+    if all(method in (*JOINT, "cosine", "iforest") for method in methods):
         return
     for scale in scales:
         m = given.n if given else scale.rows if scale.fits(image.n) else image.n

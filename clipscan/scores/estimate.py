@@ -1,12 +1,8 @@
 """How many rows to drop: the size of a second population at the suspicious end of a score.
 
-Of a score that is made of surprises, as consensus is, one population has a tail that falls off at least
-exponentially: what its bulk does, TAIL, can be drawn on. Where EXCESS times as many rows are found as that
-line leaves, a second population begins. More than a twentieth of all rows would bend the line itself, and
-other scores have tails of any kind. There a valley is looked for: scores of one population thin out towards
-the top, so that a window further up never holds more rows than one below it, chance aside; where it does,
-something else begins.
-"""
+consensus knows the populations that it convicted, and its values say so (scores/consensus.py). Of any other
+score a valley is looked for: scores of one population thin out towards the top, so that a window further up
+never holds more rows than one below it, chance aside; where it does, something else begins."""
 
 from __future__ import annotations
 
@@ -18,11 +14,8 @@ from numpy.typing import ArrayLike
 
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
+from clipscan.scores.consensus import DROP, LOOK, SURE
 
-EXPONENTIAL = ("consensus",)  # scores with such a tail
-TAIL = (0.8, 0.95)  # quantiles between which the line is drawn
-EXCESS = 5.0
-FEWEST = 12  # rows that are a population
 FOOT = 0.2  # the valley is looked for among this share of the rows, the highest
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of a window, in units of the typical height above the foot
 STEPS = 8  # windows are looked at every eighth of their width
@@ -34,9 +27,9 @@ CERTAIN = 3.5  # standard deviations by which a later window must be fuller
 
 
 class Estimate(NamedTuple):
-    """The number of rows in the second population; fewest and most where twice or half the excess is asked
-    for, or the border of a valley is moved by one window; the border itself, +inf where there is no such
-    population."""
+    """The number of rows in the second population; fewest and most where the border of a valley is moved by
+    one window, or which rows of a convicted population are sure and which may belong to it; the border
+    itself, +inf where there is no such population."""
 
     number: int
     fewest: int
@@ -63,16 +56,17 @@ NOBODY = Estimate(0, 0, 0, float("inf"))
 
 
 def estimate_of(method: str, scores: ArrayLike) -> Estimate:
-    """The estimate of a score by its name: EXPONENTIAL says which tail it has."""
-    return estimate(scores, exponential=method in EXPONENTIAL)
+    """The estimate of a score by its name: consensus has steps, others may have a valley."""
+    if method != "consensus":
+        return estimate(scores)
+    values = np.asarray(scores, np.float64)
+    sure, number, most = (int((values >= step).sum()) for step in (SURE, DROP, LOOK))
+    return Estimate(number, sure, most, DROP) if number else NOBODY
 
 
-def estimate(scores: ArrayLike, *, exponential: bool = False) -> Estimate:
+def estimate(scores: ArrayLike) -> Estimate:
     """Rows of a second population among n scores (higher = more suspicious); NaN counts as lowest.
 
-    exponential: the tail of one population is known to fall off at least so (EXPONENTIAL). The border is the
-    lowest score, FAR from the bulk, above which lie EXCESS times as many rows as expected, at least FEWEST;
-    a valley counts only with more rows above it than the line's upper end leaves.
     A valley is the emptiest window before a fuller one: by (later - here) / sqrt(later + here + 1) >=
     CERTAIN standard deviations, and DEEP times as full. Of several the lowest counts, so long as it is FAR
     from the bulk: what lies behind it may be more than one population. Those that no valley sets apart, of
@@ -89,14 +83,10 @@ def estimate(scores: ArrayLike, *, exponential: bool = False) -> Estimate:
     low, median, high, foot = np.quantile(ascending, [0.1, 0.5, 0.9, 1 - FOOT])
     scale = float(np.median(ascending[ascending >= foot]) - foot)
     start = max(float(foot), float(median + FAR * (high - low)))
-    if exponential and (beyond := _beyond(ascending, start)) is not None:
-        return beyond
     found = [one for width in WIDTHS if (one := _valley(ascending, start, width * scale)) is not None]
     if not found:
         return NOBODY
     border, width = min(found)
-    if exponential and _above(ascending, border) <= (1 - TAIL[1]) * len(ascending):
-        return NOBODY
     return Estimate(
         _above(ascending, border),
         _above(ascending, border + width),
@@ -107,29 +97,6 @@ def estimate(scores: ArrayLike, *, exponential: bool = False) -> Estimate:
 
 def _above(ascending: Array, limit: float) -> int:
     return len(ascending) - int(np.searchsorted(ascending, limit, side="left"))
-
-
-def _beyond(ascending: Array, start: float) -> Estimate | None:
-    """The rows above `start` that are too many for an exponential tail; None where none are."""
-    low, high = np.quantile(ascending, TAIL)
-    slope = (high - low) / np.log((1 - TAIL[0]) / (1 - TAIL[1]))
-    if not slope > 0:
-        return None
-    n, first = len(ascending), int(np.searchsorted(ascending, start, side="right"))
-    held = n - np.arange(first, n)  # rows at or above each of these scores
-    expected = n * (1 - TAIL[1]) * np.exp(-(ascending[first:] - high) / slope)
-
-    def border(excess: float) -> float:
-        there = np.flatnonzero((held >= excess * expected) & (held >= FEWEST))
-        if not len(there):
-            return np.inf
-        at = first + int(there[0])
-        return float(ascending[at] + ascending[max(at - 1, 0)]) / 2
-
-    if not np.isfinite(found := border(EXCESS)):
-        return None
-    fewest, most = (_above(ascending, border(excess)) for excess in (2 * EXCESS, EXCESS / 2))
-    return Estimate(_above(ascending, found), fewest, most, found)
 
 
 def _valley(ascending: Array, start: float, width: float) -> tuple[float, float] | None:

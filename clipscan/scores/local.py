@@ -18,7 +18,7 @@ from clipscan.scores.copies import REFERENCE, Copies
 
 LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the neighbour table alone
 CROSS = ("agree", "cross")  # from the neighbours of both towers
-NEED_TEXT = ("cosine", *CROSS)
+NEED_TEXT = ("cosine", *CROSS, "misfit")
 Spans = Sequence[tuple[int, int]]
 METHODS = ("consensus", *LOCAL, "iforest", *NEED_TEXT)
 

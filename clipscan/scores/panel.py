@@ -1,34 +1,45 @@
-"""All columns that were asked for, a slice of rows at a time: those of a Scorer, and the consensus beside."""
+"""All columns that were asked for, a slice of rows at a time: those of a Scorer, the consensus and misfit
+beside."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from clipscan.engine import Rows
+from clipscan.engine.arrays import Array
 from clipscan.scores.consensus import Consensus
+from clipscan.scores.populations import Population
 from clipscan.scores.scorer import Columns, Scorer
+
+JOINT = ("consensus", "misfit")  # of all rows together; they draw references of their own
 
 
 @dataclass
 class Panel(Scorer):
-    """A Scorer that knows "consensus" too, which has references of its own: one column whatever `scales`
-    says, and no spread."""
+    """A Scorer that knows the scores of JOINT too: one column whatever `scales` says, and no spread.
+    pictures [n, p]: untrained features, where there are any. populations: those that consensus found."""
+
+    pictures: Rows | None = None
+    populations: list[Population] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self._consensus = None
-        if "consensus" in self.methods:
-            self._consensus = Consensus(self.image, self.text, self.identity, self.engine, self.seed)
-        self.methods = [method for method in self.methods if method != "consensus"]
+        self._joint: dict[str, Array] = {}
+        asked = [method for method in self.methods if method in JOINT]
+        self.methods = [method for method in self.methods if method not in JOINT]
+        if asked:
+            found = Consensus(self.image, self.text, self.identity, self.engine, self.seed, self.pictures)
+            known = {"consensus": found.score, "misfit": found.misfit}
+            self._joint = {name: values for name in asked if (values := known[name]) is not None}
+            self.populations = found.populations
         if self.methods:
             super().__post_init__()
-        if self._consensus:
-            self.most_copies = max(self.most_copies, self._consensus.most_copies)
+        if asked:
+            self.most_copies = max(self.most_copies, found.most_copies)
 
     def columns(self, start: int, stop: int) -> tuple[Columns, Columns]:
         """(scores, spread) of rows [start, stop), name -> float64 [stop - start]."""
         scores, spread = super().columns(start, stop) if self.methods else ({}, {})
-        if self._consensus:
-            scores = {"consensus": self._consensus.column(start, stop)} | scores
-            spread = {"consensus": np.zeros(stop - start)} | spread
-        return scores, spread
+        joint = {name: values[start:stop] for name, values in self._joint.items()}
+        return joint | scores, {name: np.zeros(stop - start) for name in joint} | spread

@@ -78,7 +78,8 @@ class ScoreResult:
         return self.convert(flags)
 
     def estimate(self, method: str | None = None) -> Estimate:
-        """How many rows to drop: those that stand apart at the suspicious end (scores/estimate.py).
+        """How many rows to drop: those that consensus convicted, or that stand apart at the suspicious end of
+        another score (scores/estimate.py).
 
         `flag(threshold=result.estimate().border)` flags them.
         """

@@ -1,0 +1,368 @@
+"""Second populations: rows that belong together, and not to the clean pairs. Candidates first, then
+conviction.
+
+Three kinds of candidates, each found by one kind of evidence and convicted by others:
+
+trait       what the pictures of the most mismatched pairs share (scores/trait.py). Convicted where the pairs
+            that bear it most have captions which the witness finds wrong, on pictures that are of all kinds
+            otherwise: the trait is learnt from other folds than those it is tried on, so clean pairs that
+            bear it by chance are mismatched no oftener than usual.
+density     rows that are nearest to one another by picture and caption, all of them far from everybody else.
+            An honest rare topic is such a group as well: it is convicted by the witness, or, where there are
+            no pictures to ask about, when its members are as alone as rows can be.
+captions    captions that say the same in several wordings, most of them on pictures that they do not fit.
+
+Where a population ends: pictures are taken in the order of their trait, and each adds the logarithm of a
+likelihood ratio, that of p-values which crowd at 0 (Beta(SHAPE, 1)) against uniform ones; the sum is highest
+at the maximum-likelihood change point; of all ends that are hardly worse, the one with the widest gap of the
+trait. Of clean pairs alone, whose evidence is exponential whatever their trait, it ever exceeds STRENGTH
+with a probability below exp(-STRENGTH) (Ville's inequality; Wald 1945). The end is put where half of the
+pictures are planted: there evidence is halfway between theirs and the usual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clipscan.engine import Rows, as_rows
+from clipscan.engine.arrays import Array, unit
+from clipscan.scores.groups import SAME, SHARE, components, typical_distance
+from clipscan.scores.local import Engine
+from clipscan.scores.references import Identity, Scale, identify
+from clipscan.scores.scaled import Scaled, in_steps
+from clipscan.scores.tail import neg_log_tail
+from clipscan.scores.trait import Discriminant
+
+FEWEST = 12  # pictures that are a population
+SEEDS = (24, 0.005)  # candidates that a trait is learnt from: at least so many, and this share of the rows
+HALF = float(np.log(2))  # evidence that half of the clean rows have
+SHAPE = 0.35
+STRENGTH = 12.0
+SURE = 3.0  # how far below its maximum the sum may be where the end could as well lie
+COPIES = 8  # times as many rows are looked through, so that copies of one picture do not fill the seeds
+CANDIDATES, MOST = 0.02, 1 << 14  # of the rows, by density; and at most so many
+NEIGHBORS = 16
+ROUNDS = 8  # of growing
+CONTROLS = 1000  # groups of neighbours elsewhere that a group is held against
+ALPHA = 0.002  # share of the controls that may be as mismatched as a convicted group
+NULL_SHARE = 0.5  # estimated share of clean pairs, at most, in a convicted group
+ALONE = (0.45, 0.75)  # of a group: to be a candidate; to be convicted without pictures
+ACQUITTED = 0.9  # share of the controls as mismatched as a group whose captions fit
+ONE_WORDING = 0.8  # share of pairs under one caption from which it is boilerplate
+# Variance of the features of a trait's pictures, as a share of all, at least:
+# a blend at alpha leaves (1 - alpha)^2.
+DIVERSE = 0.4
+WRONG = 2.5  # their mean misfit, at least
+PART = 0.9  # of a population's rows in another one: they are the same
+MOSTLY = 0.5  # of the pairs that say the same must be mismatched
+CAPTION_SCALE = (
+    3.0  # captions a third as far apart as two random ones count as much as pictures that are strangers
+)
+SAMPLED = 4096  # rows, by twos, that say how far apart strangers are
+
+
+class Population(NamedTuple):
+    """kind; rows, surest first: `number` convicted ones, of which `fewest` are sure, and those up to `most`
+    that may belong to it. pictures: distinct ones among the convicted. misfit: their mean negative log tail
+    (1 is usual), null_share: estimated share of clean pairs among them (Storey 2002); NaN without
+    captions."""
+
+    kind: str
+    rows: Array
+    fewest: int
+    number: int
+    most: int
+    pictures: int
+    misfit: float
+    null_share: float
+    bearing: Array  # [n]: negative log tail of the trait, 0 where there is none
+
+    def record(self) -> dict[str, Any]:
+        """For JSON, which has no NaN, without the rows."""
+        told = {name: value for name, value in self._asdict().items() if name not in ("rows", "bearing")}
+        return {name: None if value != value else value for name, value in told.items()}
+
+
+def populated(found: Sequence[Population], n: int) -> Array:
+    """Which of the populations each of n rows is convicted with, the first of several; -1 for none."""
+    label = np.full(n, -1, np.int64)
+    for number in reversed(range(len(found))):
+        label[found[number].rows[: found[number].number]] = number
+    return label
+
+
+@dataclass
+class Populations:
+    """What populations are found in. All [n]: negative log tails of density, of the cross-modal scores and of
+    misfit; `independent`: whether misfit is by features that the suspect model had no part in."""
+
+    image: Rows
+    text: Rows | None
+    identity: Identity
+    engine: Engine
+    features: Scaled  # of pictures, and of the suspect model's image vectors
+    seen: Scaled  # what the witness goes by
+    density: Array
+    cross_modal: Array
+    misfit: Array  # NaN without captions
+    independent: bool
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.n, self.picture = self.image.n, self.identity.content
+        self.discriminant = Discriminant(self.features, self.picture, self.identity.code)
+        drawn = self.identity.sample(Scale("strangers", SAMPLED, 1), 0, self.seed)
+        self._copies = self._copy_bound(drawn[:CONTROLS])
+        self._apart = [
+            typical_distance(rows.take(drawn)) for rows in (self.image, self.text) if rows is not None
+        ]
+        self._seeds = min(self.n // 4, max(SEEDS[0], round(SEEDS[1] * self.n)))
+
+    def found(self) -> list[Population]:
+        """All populations, those with the surest trait first; a row may be in several."""
+        if self.text is None:
+            return self._by_density()
+        return _apart([*self._by_trait(), *self._by_density(), *self._by_captions(self.text)])
+
+    def _by_trait(self) -> list[Population]:
+        mismatch = self.cross_modal + self.misfit
+        first = self.discriminant.of(self._top(mismatch))
+        trait = self.discriminant.of(self._top(neg_log_tail(first) + self.misfit))
+        found = self._up_to_change("trait", trait, self.misfit)
+        if found is None or found.misfit < WRONG or found.null_share > NULL_SHARE:
+            return []
+        return [found] if self._diversity(found) >= DIVERSE else []
+
+    def _diversity(self, found: Population) -> float:
+        """How far the pictures of a population differ among themselves, as a share of how far all do. Victims
+        of a trigger are pictures of all kinds; an honest topic that the witness does not know is of one."""
+        rows = found.rows[: found.number]
+        values = self.seen.take(rows[np.unique(self._distinct(rows), return_index=True)[1]])
+        return float(np.median(values.var(axis=0)))
+
+    def _by_density(self) -> list[Population]:
+        """Groups of near neighbours by picture and caption among the rows that are most alone."""
+        count = min(MOST, max(FEWEST, round(2 * CANDIDATES * self.n)))
+        rows = np.sort(self._highest_first(self.density)[:count])
+        joint = as_rows([_halved(self._joint(part)) for part in in_steps(np.arange(self.n))])
+        index = self._near(rows, joint)
+        company = self.density[index].mean(axis=1)
+        chosen = np.lexsort((self.identity.code[rows], -(self.density[rows] + 2 * company)))[: count // 2]
+        candidate = np.zeros(self.n, bool)
+        candidate[rows[chosen]] = True
+        label = components(self.n, *_mutual(rows[chosen], index[chosen], candidate))
+        members = [np.flatnonzero((label == one) & candidate) for one in np.unique(label[candidate])]
+        aloneness = dict(zip(rows.tolist(), company.tolist(), strict=True))
+        found = []
+        for group in members:
+            if self._pictures(group) < FEWEST:
+                continue
+            alone = float(np.mean([aloneness[row] for row in group.tolist()]))
+            alone /= 1 - np.log(len(group) / self.n)  # what it is if no other row is as alone as these
+            if alone >= ALONE[0] and self._guilty(group, alone, joint):
+                found.append(self._grown(group, joint))
+        return found
+
+    def _grown(self, group: Array, joint: Rows) -> Population:
+        """A group, all rows half of whose neighbours are of it, and what bears its trait and is alone."""
+        inside = np.zeros(self.n, bool)
+        inside[group] = True
+        asked = group
+        for _ in range(ROUNDS):
+            asked = np.setdiff1d(self._near(asked, joint), np.flatnonzero(inside))
+            if not len(asked):
+                break
+            asked = asked[inside[self._near(asked, joint)].mean(axis=1) >= 1 / 2]
+            if not len(asked):
+                break
+            inside[asked] = True
+        trait = self.discriminant.of(inside)
+        alike = self._up_to_change("density", trait, self.density)
+        added = np.setdiff1d(np.flatnonzero(inside), group)
+        may = np.zeros(0, np.int64)
+        if alike:
+            added = np.union1d(added, np.setdiff1d(alike.rows[: alike.number], group))
+            may = np.setdiff1d(alike.rows, np.union1d(added, group))
+        rows = np.concatenate([self._alone_first(part) for part in (group, added, may)])
+        return self._of("density", rows, len(group), len(group) + len(added), len(rows), trait)
+
+    def _near(self, rows: Array, joint: Rows) -> Array:
+        """The nearest rows by picture and caption of each of these, [len(rows), NEIGHBORS]."""
+        engine = self.engine.with_k(min(NEIGHBORS, self.n - 1))
+        return engine.between(as_rows(self._joint(rows)), joint, rows, np.arange(self.n)).index
+
+    def _alone_first(self, rows: Array) -> Array:
+        return self._highest_first(self.density, rows)
+
+    def _highest_first(self, values: Array, rows: Array | None = None) -> Array:
+        """These rows, or all, by their values [n]; equal ones by their lots, whatever the order of rows."""
+        rows = np.arange(self.n) if rows is None else rows
+        return rows[np.lexsort((self.identity.code[rows], -values[rows]))]
+
+    def _guilty(self, group: Array, alone: float, joint: Rows) -> bool:
+        """Whether the witness finds the captions of a group wrong; without pictures, whether it is as alone
+        as can be and the witness does not find them right."""
+        if self.text is None:
+            return alone >= ALONE[1]
+        misfit = self._by_picture(group)
+        drawn = self.identity.sample(Scale("controls", CONTROLS, 1), 1, self.seed)
+        size = min(4 * NEIGHBORS, self.n - 1)
+        near = self.engine.with_k(size).between(
+            as_rows(self._joint(drawn)), joint, drawn, np.arange(self.n)
+        ).index  # fmt: skip
+        controls = []
+        for rows in near:
+            _, of = np.unique(self.picture[rows], return_inverse=True)
+            means = np.bincount(of.ravel(), self.misfit[rows]) / np.bincount(of.ravel())
+            controls.append(means[: len(misfit)].mean())
+        share = (1 + np.sum(np.asarray(controls) >= misfit.mean())) / (1 + len(controls))
+        if share <= ALPHA and _null_share(misfit) <= NULL_SHARE:
+            return True
+        return not self.independent and alone >= ALONE[1] and bool(share <= ACQUITTED)
+
+    def _by_captions(self, text: Rows) -> list[Population]:
+        """Captions that say the same, on pictures that they do not fit."""
+        mismatch = neg_log_tail(self.cross_modal + self.misfit)
+        candidate = np.zeros(self.n, bool)
+        candidate[self._highest_first(mismatch)[: max(FEWEST, round(CANDIDATES * self.n))]] = True
+        caption = identify(text, threads=self.engine.threads).content
+        first = np.unique(caption, return_index=True)[1]
+        hits, rows = np.bincount(caption, candidate), np.bincount(caption)
+        asked = np.flatnonzero(hits)  # captions of candidates
+        if len(first) < 2:
+            return []
+        distinct = as_rows([_halved(unit(text.take(part))) for part in in_steps(first)])
+        engine = self.engine.with_k(min(NEIGHBORS, len(first) - 1))
+        table = engine.between(as_rows(distinct.take(asked)), distinct, asked, np.arange(len(first)))
+        near = table.distance <= SAME * self._apart[1]
+        share = (hits[asked] + (hits[table.index] * near).sum(axis=1)) / (
+            rows[asked] + (rows[table.index] * near).sum(axis=1)
+        )
+        dense = np.zeros(len(first), bool)
+        dense[asked[share >= MOSTLY]] = True
+        a, b = np.repeat(asked, engine.k), table.index.ravel()
+        linked = near.ravel() & dense[a] & dense[b]
+        label = components(len(first), a[linked], b[linked])
+        found = []
+        for one in np.unique(label[dense]):
+            members = np.flatnonzero(np.isin(caption, np.flatnonzero((label == one) & dense)))
+            if self._pictures(members) >= FEWEST:
+                if np.bincount(caption[members]).max() >= ONE_WORDING * len(members):
+                    continue  # boilerplate, which is no poison
+                members = self._highest_first(mismatch, members)
+                sure = int(candidate[members].sum())
+                found.append(self._of("captions", members, sure, len(members), len(members)))
+        return found
+
+    def _up_to_change(self, kind: str, trait: Array, evidence: Array) -> Population | None:
+        """The rows that bear a trait most, up to where evidence falls to that of clean rows; None for too
+        few. Several captions of a picture count as one, the one that fits best; where that fits, it is no
+        member."""
+        order = self._highest_first(trait)
+        _, at, of, rows = np.unique(
+            self._distinct(order), return_index=True, return_inverse=True, return_counts=True
+        )
+        least = np.full(len(at), np.inf)
+        np.minimum.at(least, of.ravel(), evidence[order])
+        honest = ((rows > 1) & (least < HALF))[of.ravel()]
+        turn = np.argsort(at, kind="stable")
+        at, least = at[turn], least[turn]  # of each picture, in the order of the trait
+        ratio = np.log(SHAPE) + (1 - SHAPE) * least
+        middle = np.log(SHAPE) + (1 - SHAPE) * (least[: 2 * FEWEST].mean() + 1) / 2
+        total = np.cumsum(ratio - max(0.0, middle))
+        if ratio.cumsum().max() < STRENGTH or np.argmax(total) + 1 < FEWEST:
+            return None
+        ends = np.flatnonzero(total >= total.max() - SURE)
+        after = np.append(at[1:], self.n)  # where the rows of the next picture begin
+        gap = trait[order[after[ends] - 1]] - trait[order[np.minimum(after[ends], self.n - 1)]]
+        members = np.cumsum(~honest)
+        fewest, number, most = (
+            int(members[after[end] - 1]) for end in (ends[0], ends[np.argmax(gap)], ends[-1])
+        )
+        return self._of(kind, order[~honest][:most], fewest, number, most, trait)
+
+    def _of(
+        self, kind: str, rows: Array, fewest: int, number: int, most: int, trait: Array | None = None
+    ) -> Population:
+        misfit = self._by_picture(rows[:number])
+        figures = (len(misfit), float(misfit.mean()), _null_share(misfit))
+        bearing = np.zeros(self.n) if trait is None else neg_log_tail(trait)
+        return Population(kind, rows, fewest, number, most, *figures, bearing)
+
+    def _top(self, values: Array) -> Array:
+        """The rows of highest value, of copies and near-copies of a picture only the first."""
+        first = self._highest_first(values)[: COPIES * self._seeds]
+        _, at = np.unique(self._distinct(first), return_index=True)
+        chosen = np.zeros(self.n, bool)
+        chosen[first[np.sort(at)[: self._seeds]]] = True
+        return chosen
+
+    def _copy_bound(self, drawn: Array) -> float:
+        """Rows nearer than this are near-copies (scores/groups.py:SHARE)."""
+        k = min(self.engine.k, self.n - 1)
+        own = np.arange(self.n)
+        table = self.engine.with_k(k).between(as_rows(self.image.take(drawn)), self.image, drawn, own)
+        kdist = table.distance[:, -1]
+        return SHARE * float(np.median(kdist[kdist > 0])) if (kdist > 0).any() else 0.0
+
+    def _distinct(self, rows: Array) -> Array:
+        """Which picture each of these rows has, near-copies among the first MOST of them taken for one."""
+        _, label = np.unique(self.picture[rows], return_inverse=True)
+        label = label.ravel()
+        _, first = np.unique(label[:MOST], return_index=True)
+        if len(first) < 2:
+            return label
+        k = min(NEIGHBORS, len(first) - 1)
+        table = self.engine.with_k(k).within(as_rows(self.image.take(rows[first]))).map(np.asarray)
+        near = (table.distance <= self._copies) & (table.index >= 0)
+        a = np.repeat(label[first], k)[near.ravel()]
+        b = label[first][table.index.ravel()[near.ravel()]]
+        return components(int(label.max()) + 1, a, b)[label]  # type: ignore[no-any-return]
+
+    def _pictures(self, rows: Array) -> int:
+        return len(np.unique(self._distinct(rows)))
+
+    def _by_picture(self, rows: Array) -> Array:
+        """Mean misfit of each distinct picture among the rows; near-copies are one."""
+        _, of = np.unique(self._distinct(rows), return_inverse=True)
+        return np.bincount(of.ravel(), self.misfit[rows]) / np.bincount(of.ravel())
+
+    def _joint(self, rows: Array) -> Array:
+        """Directions of pictures beside those of captions, [len(rows), 2 d], in units of random pairs."""
+        picture = unit(self.image.take(rows)) / np.float32(self._apart[0])
+        if self.text is None:
+            return picture
+        return np.hstack([picture, unit(self.text.take(rows)) * np.float32(CAPTION_SCALE / self._apart[1])])
+
+
+def _apart(found: list[Population]) -> list[Population]:
+    """Without populations that are part of another: one kind of poison is found in several ways."""
+    kept: list[Population] = []
+    for one in sorted(found, key=lambda one: -one.number):
+        rows = one.rows[: one.number]
+        inside = [np.isin(rows, other.rows[: other.number]).mean() for other in kept]
+        if not inside or max(inside) < PART:
+            kept.append(one)
+    return kept
+
+
+def _halved(rows: Array) -> Array:
+    """Half the memory; of the search for groups, not of a score."""
+    return rows.astype(np.float16)
+
+
+def _null_share(misfit: Array) -> float:
+    """Of clean ones half have less than HALF, of planted ones hardly any: an upper estimate (Storey 2002)."""
+    return min(1.0, 2 * float((misfit < HALF).mean())) if np.isfinite(misfit).all() else np.nan
+
+
+def _mutual(rows: Array, index: Array, among: Array) -> tuple[Array, Array]:
+    """Edges (a, b) between rows [m], all `among`, that are neighbours of each other: index [m, k]."""
+    a, b = np.repeat(rows, index.shape[1]), index.ravel()
+    kept = (b >= 0) & among[b]
+    a, b = a[kept].astype(np.int64), b[kept].astype(np.int64)
+    mutual = np.isin(b * len(among) + a, a * len(among) + b)
+    return a[mutual], b[mutual]

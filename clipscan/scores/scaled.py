@@ -1,0 +1,59 @@
+"""Features of rows on one scale: centred, divided by their standard deviation, outliers cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clipscan.engine import Rows
+from clipscan.engine.arrays import Array
+
+FITTED = 1 << 17  # rows that means, covariances and fits are made of, at most
+STEP = 1 << 13  # rows at once
+SPREAD = 1e-3  # added to a standard deviation: a feature that never changes says nothing
+DIGITS = 6
+LARGEST = 4.0  # standard deviations: one odd picture must not turn a direction
+
+
+@dataclass
+class Scaled:
+    """Several arrays of features of the same n rows, side by side: [n, d]. `fitted`: the rows whose means and
+    deviations count."""
+
+    parts: Sequence[Rows]
+    fitted: Array
+    mean: Array = field(init=False)  # [d]
+    deviation: Array = field(init=False)  # [d]
+
+    def __post_init__(self) -> None:
+        self.n, self.d = self.parts[0].n, sum(part.d for part in self.parts)
+        total = np.zeros((2, self.d))
+        for rows in in_steps(self.fitted):
+            x = self._raw(rows)
+            total += [x.sum(axis=0), (x**2).sum(axis=0)]
+        self.mean, square = total / max(1, len(self.fitted))
+        self.deviation = np.sqrt(np.maximum(square - self.mean**2, 0.0)) + SPREAD
+
+    def take(self, rows: Array) -> Array:
+        """The numbered rows, float64 [len(rows), d]."""
+        return np.clip((self._raw(rows) - self.mean) / self.deviation, -LARGEST, LARGEST)
+
+    def _raw(self, rows: Array) -> Array:
+        return np.hstack([part.take(rows).astype(np.float64) for part in self.parts])
+
+
+def fitted_rows(lot: Array) -> Array:
+    """The FITTED rows of smallest lot [n], or all, by their lot: sums do not depend on the order of rows."""
+    return np.argsort(lot, kind="stable")[:FITTED]
+
+
+def settled(values: Array) -> Array:
+    """Values without the digits that the order of a sum decides, which is another on other machines."""
+    return np.round(values, DIGITS)
+
+
+def in_steps(rows: Array) -> Iterator[Array]:
+    for start in range(0, len(rows), STEP):
+        yield rows[start : start + STEP]

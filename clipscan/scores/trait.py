@@ -1,0 +1,63 @@
+"""A trait: what the pictures of some rows have in common that others have not, such as a trigger.
+
+Whatever a trigger is, every picture that bears it bears it, under whatever captions: Fisher's linear
+discriminant (1936) of suspicious rows against all finds it among features of pictures, though only some of
+the suspicious are poison. Of FOLDS folds each is judged by what the others taught, and all copies of a
+picture are in one fold: so no row is near the suspicious merely because it was one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipscan.engine.arrays import Array
+from clipscan.scores.scaled import Scaled, fitted_rows, in_steps, settled
+
+FOLDS = 5
+SHRINKAGE = 0.1  # of the covariance towards a multiple of one, in units of the mean variance
+
+
+@dataclass
+class Discriminant:
+    """Linear discriminants among the same features. picture [n] int64: which picture a row has; lot [n]."""
+
+    features: Scaled
+    picture: Array
+    lot: Array
+
+    def __post_init__(self) -> None:
+        first = np.full(int(self.picture.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
+        np.minimum.at(first, self.picture, self.lot)  # of the copies of a picture
+        self._fold = ((first >> np.uint64(11)) % np.uint64(FOLDS)).astype(np.int64)[self.picture]
+        covariance = np.zeros((self.features.d, self.features.d))
+        rows = fitted_rows(self.lot)
+        for part in in_steps(rows):
+            x = self.features.take(part)
+            covariance += x.T @ x
+        covariance /= max(1, len(rows))
+        size = SHRINKAGE * np.trace(covariance) / len(covariance) or 1.0
+        self._inverse = np.linalg.inv(covariance + size * np.eye(len(covariance)))
+
+    def of(self, chosen: Array) -> Array:
+        """How far each row is on the side of the `chosen` ([n] bool), float64 [n]; all rows of a fold without
+        any chosen one elsewhere have 0. Folds are brought to one scale by their medians and deviations."""
+        rows = np.flatnonzero(chosen)
+        rows = rows[np.argsort(self.lot[rows], kind="stable")]
+        total, count = np.zeros((FOLDS, self.features.d)), np.bincount(self._fold[rows], minlength=FOLDS)
+        for part in in_steps(rows):
+            x = self.features.take(part)
+            for fold in range(FOLDS):
+                total[fold] += x[self._fold[part] == fold].sum(axis=0)
+        others = count.sum() - count
+        means = (total.sum(axis=0) - total) / np.maximum(others, 1)[:, None]  # all others' mean is 0
+        axes = means @ self._inverse  # [FOLDS, d]
+        found = np.empty(self.features.n)
+        for part in in_steps(np.arange(self.features.n)):
+            found[part] = np.einsum("nd,nd->n", self.features.take(part), axes[self._fold[part]])
+        for fold in range(FOLDS):
+            here = self._fold == fold
+            if here.any():
+                low, median, high = np.quantile(found[here], [0.16, 0.5, 0.84])
+                found[here] = (found[here] - median) / ((high - low) / 2 or 1.0)
+        return settled(found)

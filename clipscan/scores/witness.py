@@ -1,0 +1,133 @@
+"""misfit: does a caption fit its picture, in the eyes of a witness that cannot have learnt the trigger?
+
+A model that was trained on poisoned pairs finds a trigger and its caption well matched. The witness is a
+ridge regression from picture features to caption vectors, fitted without the pairs that it is asked about:
+
+1. Features are those of an untrained network where pictures are at hand (embed/untrained.py), else the
+   suspect model's own image vectors, which still show what else is in a picture. Captions are the model's
+   caption vectors, of unit length and centred.
+2. Each of FOLDS folds is predicted from the others (cross-fitting), and rows that are not trusted are in no
+   fit at all: a planted group that is left out as a whole has taught the witness nothing.
+3. Predicted and true caption vectors are taken for jointly Gaussian, by their canonical correlations
+   (Hotelling 1936). misfit = minus their pointwise mutual information: how much less likely the caption is
+   beside this picture than by itself, in nats.
+
+Whom to trust goes in rounds, as in least trimmed squares (Rousseeuw 1984): `trimmed` leaves out the TRIMMED
+most suspicious rows, asks the witness, and judges anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from clipscan.engine import Rows
+from clipscan.engine.arrays import Array, unit
+from clipscan.scores.scaled import Scaled, fitted_rows, in_steps, settled
+
+FOLDS = 5
+RIDGE = 0.1  # in units of the mean variance of the features
+SHRINKAGE = 1.0  # of the covariances of captions and predictions, likewise
+TRIMMED, ROUNDS = 0.2, 3
+CLOSEST = 0.99  # canonical correlations are cut off here
+
+
+@dataclass
+class Witness:
+    """Pairs of picture features and caption vectors [n, q]. lot [n] uint64 deals rows to folds, and chooses
+    those of the fits where there are many."""
+
+    features: Scaled
+    captions: Rows
+    lot: Array
+    fold: Array = field(init=False)  # [n]
+    fitted: Array = field(init=False)  # [n] whether a row may be in a fit
+
+    def __post_init__(self) -> None:
+        self._order = rows = fitted_rows(self.lot)
+        self.fold = ((self.lot >> np.uint64(7)) % np.uint64(FOLDS)).astype(np.int64)
+        self.fitted = np.zeros(len(self.lot), bool)
+        self.fitted[rows] = True
+        total = sum(unit(self.captions.take(part)).sum(axis=0, dtype=np.float64) for part in in_steps(rows))
+        self._usual = total / max(1, len(rows))
+        self._moments = self._sum(rows)
+
+    def trimmed(self, suspicion: Callable[[Array | None], Array]) -> Array:
+        """misfit [n] after ROUNDS of trimming; suspicion(misfit so far, None at first) says how suspicious
+        each row is, [n]."""
+        found = None
+        for _ in range(ROUNDS):
+            value = suspicion(found)
+            found = self.misfit(value < np.quantile(value, 1 - TRIMMED))
+        assert found is not None
+        return found
+
+    def misfit(self, trusted: Array) -> Array:
+        """Of every row, float64 [n], by fits on those `trusted` ([n] bool) of the other folds."""
+        moments = self._moments - self._sum(self._order[~trusted[self._order]])
+        count = np.bincount(self.fold[self.fitted & trusted], minlength=FOLDS)
+        fits = [_fit(moments.sum(axis=0) - own, self.features.d) for own in moments]
+        views = [_view(moments, fits, count, fold, self.features.d) for fold in range(FOLDS)]
+        found = np.empty(self.features.n)
+        for rows in in_steps(np.arange(self.features.n)):
+            x, y = self._pair(rows)
+            for fold, view in enumerate(views):
+                here = self.fold[rows] == fold
+                found[rows[here]] = -view.information(x[here], y[here])
+        return settled(found)
+
+    def _pair(self, rows: Array) -> tuple[Array, Array]:
+        return self.features.take(rows), unit(self.captions.take(rows)) - self._usual
+
+    def _sum(self, rows: Array) -> Array:
+        """Second moments of features beside captions of these rows, by fold: [FOLDS, p + q, p + q]."""
+        width = self.features.d + self.captions.d
+        total = np.zeros((FOLDS, width, width))
+        for part in in_steps(rows):
+            both = np.hstack(self._pair(part))
+            for fold in range(FOLDS):
+                here = both[self.fold[part] == fold]
+                total[fold] += here.T @ here
+        return total
+
+
+class _View(NamedTuple):
+    """Canonical directions of features and captions, and how far the two agree in each."""
+
+    seen: Array  # [p, r]
+    said: Array  # [q, r]
+    correlation: Array  # [r]
+
+    def information(self, x: Array, y: Array) -> Array:
+        """Pointwise mutual information of rows x [m, p] and y [m, q]: [m]."""
+        s, a, b = self.correlation, x @ self.seen, y @ self.said
+        exponent = (s * a * b - 0.5 * s**2 * (a * a + b * b)) / (1 - s**2)
+        return (exponent - 0.5 * np.log(1 - s**2)).sum(axis=1)  # type: ignore[no-any-return]
+
+
+def _fit(moments: Array, p: int) -> Array:
+    """The regression [p, q]."""
+    size = RIDGE * np.trace(moments[:p, :p]) / p or 1.0
+    return np.linalg.solve(moments[:p, :p] + size * np.eye(p), moments[:p, p:])  # type: ignore[no-any-return]
+
+
+def _view(moments: Array, fits: list[Array], count: Array, fold: int, p: int) -> _View:
+    """For the rows of a fold, by what was foretold in the others."""
+    others = [other for other in range(FOLDS) if other != fold]
+    n = max(1, int(count[others].sum()))
+    foretold = np.sum([fits[k].T @ moments[k, :p, :p] @ fits[k] for k in others], axis=0) / n
+    joint = np.sum([fits[k].T @ moments[k, :p, p:] for k in others], axis=0) / n
+    said = moments[others, p:, p:].sum(axis=0) / n
+    left, right = _whitening(foretold), _whitening(said)
+    u, correlation, v = np.linalg.svd(left @ joint @ right)
+    return _View(fits[fold] @ left @ u, right @ v.T, np.minimum(correlation, CLOSEST))
+
+
+def _whitening(covariance: Array) -> Array:
+    """[q, q]: the inverse root of a covariance, shrunk towards a multiple of one."""
+    values, vectors = np.linalg.eigh(covariance)
+    size = SHRINKAGE * np.trace(covariance) / len(covariance) or 1.0
+    return (vectors / np.sqrt(np.maximum(values, 0.0) + size)) @ vectors.T  # type: ignore[no-any-return]

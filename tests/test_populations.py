@@ -1,0 +1,171 @@
+"""Populations in generated worlds: whoever was planted is convicted, whoever is merely rare is not."""
+
+import json
+
+import numpy as np
+import pytest
+from planted import SEED
+from worlds import D, K, N, World, convicted, precision_and_recall
+
+from clipscan.engine import as_rows
+from clipscan.scores.local import Engine
+from clipscan.scores.populations import Population, Populations, populated
+from clipscan.scores.references import identify_pairs
+from clipscan.scores.scaled import Scaled, fitted_rows
+from clipscan.scores.tail import neg_log_tail
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nobody_is_convicted_where_all_are_honest(seed):
+    found = World(3 * SEED + seed).judged()
+    assert found.populations == []
+    assert found.score.max() < np.log(2 * N) + 1e-9
+
+
+def test_no_honest_topic_is_convicted_where_topics_are_far_apart():
+    world = World(SEED)
+    topics = 2 * world.draw.normal(size=(20, D))
+    world.show(np.arange(N), topics[world.draw.integers(0, 20, N)] + world.draw.normal(size=(N, D)))
+    assert world.judged().populations == []
+
+
+def alone(fits):
+    """(world, which): 20 pictures of one kind, alone in the eyes of the suspect model, and captions of one
+    kind; the pictures show what the captions say, or anything."""
+    world = World(SEED)
+    rows = world.some(20)
+    topic = 3 * world.draw.normal(size=D)
+    shown = topic + 0.6 * world.draw.normal(size=(20, D))
+    world.image[rows] = shown
+    world.say(rows, topic, noise=0.3)
+    if fits:
+        world.seen(rows, shown)
+    return world, np.isin(np.arange(N), rows)
+
+
+def test_a_rare_topic_that_is_alone_and_said_alike_is_acquitted_by_its_pictures():
+    world, rare = alone(fits=True)
+    found = world.judged()
+    assert found.populations == []
+    assert np.median(found.score[rare]) > 2  # it does stand out
+
+
+def test_a_group_that_is_alone_is_convicted_where_its_pictures_show_something_else():
+    world, planted = alone(fits=False)
+    found = world.judged()
+    precision, recall = precision_and_recall(convicted(found), planted)
+    assert precision >= 0.8 and recall >= 0.9
+    assert found.score[planted].min() > 30
+
+
+def test_without_captions_a_group_as_alone_as_can_be_is_convicted():
+    world, group = alone(fits=False)
+    found = world.judged(text=False)
+    (population,) = found.populations
+    assert found.misfit is None
+    assert population.kind == "density" and np.isnan([population.misfit, population.null_share]).all()
+    precision, recall = precision_and_recall(convicted(found), group)
+    assert precision >= 0.8 and recall >= 0.9
+    assert json.loads(json.dumps(population.record(), allow_nan=False))["misfit"] is None
+
+
+def trigger(world, rows):
+    """The pictures of these rows bear what no caption speaks of."""
+    world.pictures[rows] += 6 * world.trait
+
+
+def test_wrong_captions_that_share_a_trigger_are_told_from_those_that_do_not():
+    world = World(SEED)
+    wrong = world.some(160)
+    world.say(wrong, world.draw.normal(size=(160, D)))
+    planted = np.isin(np.arange(N), wrong[::2])
+    trigger(world, planted)
+    found = world.judged()
+    assert [one.kind for one in found.populations] == ["trait"]
+    precision, recall = precision_and_recall(convicted(found), planted)
+    assert precision >= 0.9 and recall >= 0.9
+    (population,) = found.populations
+    assert population.fewest <= population.number <= population.most == len(np.unique(population.rows))
+    assert population.pictures == population.number and population.null_share <= 0.1
+    assert population.bearing[planted].min() > np.log(5) > np.median(population.bearing[~planted])
+
+
+@pytest.mark.parametrize("wordings", [8, 1])
+def test_one_claim_on_any_pictures_is_poison_in_several_wordings_and_boilerplate_in_one(wordings):
+    world = World(SEED)
+    rows = world.some(40)
+    world.say(rows, world.draw.normal(size=D), wordings, noise=0.1)
+    found = world.judged()
+    if wordings == 1:
+        assert found.populations == []
+        return
+    assert [one.kind for one in found.populations] == ["captions"]
+    assert precision_and_recall(convicted(found), np.isin(np.arange(N), rows)) == (1, 1)
+
+
+def test_near_copies_of_a_placeholder_under_any_captions_are_no_trait():
+    world = World(SEED)
+    rows = world.some(60)
+    for vectors in (world.image, world.pictures):
+        vectors[rows] = vectors[rows[0]] + 0.01 * world.draw.normal(size=(60, vectors.shape[1]))
+    assert world.judged().populations == []
+
+
+def five_captions(bearing, wrong):
+    """(world, picture [N]): five captions a picture; the first `bearing` pictures bear the trigger, and some
+    of the captions are `wrong` ([N] bool); in any order of rows."""
+    world = World(SEED)
+    picture = np.repeat(np.arange(N // 5), 5)
+    world.show(np.arange(N), world.draw.normal(size=(N // 5, D))[picture])
+    for vectors in (world.image, world.pictures):
+        vectors[:] = vectors[5 * picture]
+    trigger(world, picture < bearing)
+    world.say(np.flatnonzero(wrong), world.draw.normal(size=(wrong.sum(), D)))
+    turn = world.draw.permutation(N)
+    for vectors in (world.image, world.text, world.pictures):
+        vectors[:] = vectors[turn]
+    return world, picture[turn]
+
+
+def test_of_five_captions_one_wrong_one_does_not_pull_a_picture_in():
+    number = np.arange(N)
+    world, picture = five_captions(40, (number < 200) | (number < 400) & (number % 5 == 0))
+    precision, recall = precision_and_recall(convicted(world.judged()), picture < 40)
+    assert precision >= 0.9 and recall >= 0.9
+
+
+def test_a_picture_with_one_caption_that_fits_is_no_member_though_it_bears_the_trait():
+    """50 pictures of five captions bear it; of the last ten of them one caption fits, as well as any."""
+    world, picture = five_captions(50, np.zeros(N, bool))
+    misfit, fits = world.draw.uniform(0, 1, N), np.zeros(N, bool)
+    misfit[picture < 50] += 1
+    fits[[np.flatnonzero(picture == one)[0] for one in range(40, 50)]] = True
+    misfit[fits] = -1
+    image, text, pictures = (as_rows(x.astype(np.float32)) for x in (world.image, world.text, world.pictures))
+    identity = identify_pairs(image, text)
+    others = (neg_log_tail(world.draw.normal(size=N)) for _ in range(2))  # say nothing
+    found = Populations(
+        image, text, identity, Engine(K), Scaled([pictures, image], fitted_rows(identity.code)),
+            Scaled([pictures], fitted_rows(identity.code)),
+        *others, neg_log_tail(misfit), True,
+    ).found()  # fmt: skip
+    (trait,) = (one for one in found if one.kind == "trait")
+    assert not np.isin(picture[trait.rows], np.arange(40, 50)).any()
+    assert len(set(picture[trait.rows[: trait.number]]) & set(range(40))) >= 36
+    assert (picture[trait.rows[: trait.number]] < 40).mean() >= 0.95
+
+
+def population(rows, number):
+    return Population("trait", np.array(rows), 1, number, len(rows), number, 3.5, 0.25, np.zeros(9))
+
+
+def test_a_row_counts_with_the_first_population_that_convicts_it():
+    found = [population([4, 2, 7], 2), population([7, 2, 0, 1], 3)]
+    assert populated(found, 9).tolist() == [1, -1, 0, -1, 0, -1, -1, 1, -1]
+    assert populated([], 3).tolist() == [-1, -1, -1]
+
+
+def test_a_record_has_everything_but_the_rows():
+    record = json.loads(json.dumps(population([4, 2, 7], 2).record()))
+    figures = {"fewest": 1, "number": 2, "most": 3, "pictures": 2, "misfit": 3.5, "null_share": 0.25}
+    assert record == {"kind": "trait", **figures}
