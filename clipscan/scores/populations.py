@@ -58,9 +58,8 @@ DIVERSE = 0.4
 WRONG = 2.5  # their mean misfit, at least
 PART = 0.9  # of a population's rows in another one: they are the same
 MOSTLY = 0.5  # of the pairs that say the same must be mismatched
-CAPTION_SCALE = (
-    3.0  # captions a third as far apart as two random ones count as much as pictures that are strangers
-)
+# Captions a third as far apart as two random ones count as much as pictures that are strangers.
+CAPTION_SCALE = 3.0
 SAMPLED = 4096  # rows, by twos, that say how far apart strangers are
 
 
@@ -301,10 +300,11 @@ class Populations:
         return chosen
 
     def _copy_bound(self, drawn: Array) -> float:
-        """Rows nearer than this are near-copies (scores/groups.py:SHARE)."""
+        """Rows nearer than this by what the witness sees are near-copies (scores/groups.py:SHARE): the
+        suspect model draws pictures together that have a trigger in common."""
         k = min(self.engine.k, self.n - 1)
-        own = np.arange(self.n)
-        table = self.engine.with_k(k).between(as_rows(self.image.take(drawn)), self.image, drawn, own)
+        looks = self.seen.parts[0]
+        table = self.engine.with_k(k).between(as_rows(looks.take(drawn)), looks, drawn, np.arange(self.n))
         kdist = table.distance[:, -1]
         return SHARE * float(np.median(kdist[kdist > 0])) if (kdist > 0).any() else 0.0
 
@@ -316,7 +316,8 @@ class Populations:
         if len(first) < 2:
             return label
         k = min(NEIGHBORS, len(first) - 1)
-        table = self.engine.with_k(k).within(as_rows(self.image.take(rows[first]))).map(np.asarray)
+        looks = as_rows(self.seen.parts[0].take(rows[first]))
+        table = self.engine.with_k(k).within(looks).map(np.asarray)
         near = (table.distance <= self._copies) & (table.index >= 0)
         a = np.repeat(label[first], k)[near.ravel()]
         b = label[first][table.index.ravel()[near.ravel()]]
