@@ -10,7 +10,8 @@ trait       what the pictures of the most mismatched pairs share (scores/trait.p
 density     rows that are nearest to one another by picture and caption, all of them far from everybody else.
             An honest rare topic is such a group as well: it is convicted by the witness, or, where there are
             no pictures to ask about, when its members are as alone as rows can be.
-captions    captions that say the same in several wordings, most of them on pictures that they do not fit.
+captions    captions that say the same, most of them on pictures that they do not fit; of one wording only
+            where these are of one kind, as boilerplate is on pictures of all.
 
 Where a population ends: pictures are taken in the order of their trait, and each adds the logarithm of a
 likelihood ratio, that of p-values which crowd at 0 (Beta(SHAPE, 1)) against uniform ones; the sum is highest
@@ -133,12 +134,11 @@ class Populations:
         found = self._up_to_change("trait", trait, self.misfit)
         if found is None or found.misfit < WRONG or found.null_share > NULL_SHARE:
             return []
-        return [found] if self._diversity(found) >= DIVERSE else []
+        return [found] if self._diversity(found.rows[: found.number]) >= DIVERSE else []
 
-    def _diversity(self, found: Population) -> float:
-        """How far the pictures of a population differ among themselves, as a share of how far all do. Victims
+    def _diversity(self, rows: Array) -> float:
+        """How far the pictures of these rows differ among themselves, as a share of how far all do. Victims
         of a trigger are pictures of all kinds; an honest topic that the witness does not know is of one."""
-        rows = found.rows[: found.number]
         values = self.seen.take(rows[np.unique(self._distinct(rows), return_index=True)[1]])
         return float(np.median(values.var(axis=0)))
 
@@ -249,7 +249,8 @@ class Populations:
         for one in np.unique(label[dense]):
             members = np.flatnonzero(np.isin(caption, np.flatnonzero((label == one) & dense)))
             if self._pictures(members) >= FEWEST:
-                if np.bincount(caption[members]).max() >= ONE_WORDING * len(members):
+                one_wording = np.bincount(caption[members]).max() >= ONE_WORDING * len(members)
+                if one_wording and self._diversity(members) >= DIVERSE:
                     continue  # boilerplate, which is no poison
                 members = self._highest_first(mismatch, members)
                 sure = int(candidate[members].sum())
