@@ -99,7 +99,7 @@ def test_a_model_in_a_local_folder_is_scanned_both_ways_and_a_second_call_finds_
 
     work = [path for kind in ("*.tar", "*.npy", "compat-*") for path in tmp_path.rglob(kind)]
     when = [path.stat().st_mtime_ns for path in work]
-    assert len(when) == 3 * (2 + 4 + 1)  # copies; vectors of both sides; scores as released
+    assert len(when) == 3 * (2 + 6 + 1)  # copies; vectors of both sides, untrained features; scores
     script.main(asked)
     assert capsys.readouterr().out == said
     assert [path.stat().st_mtime_ns for path in work] == when
