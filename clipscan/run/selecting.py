@@ -52,9 +52,9 @@ def select_stage(
         apart = estimate_of(method, scores[method].to_numpy())
         count = suspected(names.num_rows, apart) if fraction is None else count_of(fraction, names.num_rows)
         ranks = ranks_of(scores)
-        rows = np.argsort(ranks[method], kind="stable")[:count]
-        convicted = _convicted(run, scores, np.argsort(ranks[method], kind="stable"))
-        found = find_groups(run, dataset, rows, apart.number, ranks, convicted)
+        order = np.argsort(ranks[method], kind="stable")
+        rows = order[:count]
+        found = find_groups(run, dataset, rows, apart.number, ranks, _convicted(run, scores, order))
         groups = group_table(run, dataset, names, found)
         suspects = suspect_table(run, dataset, names, rows, scores, ranks, found)
         write_table(run / "suspects.parquet", described("suspects.parquet", suspects))

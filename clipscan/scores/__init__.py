@@ -68,10 +68,9 @@ def score(
 
     method: one name or several: consensus, kdist, lid, lid_mom, lof, slof, dao, logdao, iforest; with text
     also cosine (1 - cosine of the pair), agree and cross (see scores/local.py), and misfit
-    (scores/witness.py). "all" takes every one that
-    the input allows. The default is consensus (scores/consensus.py), and dao where that has nothing to
-    draw: from a graph, with an array of reference rows, or with compat. Formulas of the others:
-    clipscan/engine/reference.py and the papers named there.
+    (scores/witness.py). "all" takes every one that the input allows. The default is consensus
+    (scores/consensus.py), and dao where that has nothing to draw: from a graph, with an array of reference
+    rows, or with compat. Formulas of the others: clipscan/engine/reference.py and the papers named there.
 
     reference: what a row is compared with (consensus draws references of its own). "MxR" (default
     "1024x8") = R independent random draws of M rows, scores averaged (of dao the logarithm), their standard

@@ -2,7 +2,8 @@
 
 consensus knows the populations that it convicted, and its values say so (scores/consensus.py). Of any other
 score a valley is looked for: scores of one population thin out towards the top, so that a window further up
-never holds more rows than one below it, chance aside; where it does, something else begins."""
+never holds more rows than one below it, chance aside; where it does, something else begins.
+"""
 
 from __future__ import annotations
 

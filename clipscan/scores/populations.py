@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,7 +126,7 @@ class Populations:
         """All populations, those with the surest trait first; a row may be in several."""
         if self.text is None:
             return self._by_density()
-        return _apart([*self._by_trait(), *self._by_density(), *self._by_captions(self.text)])
+        return _whole([*self._by_trait(), *self._by_density(), *self._by_captions(self.text)])
 
     def _by_trait(self) -> list[Population]:
         mismatch = self.cross_modal + self.misfit
@@ -146,8 +147,7 @@ class Populations:
         """Groups of near neighbours by picture and caption among the rows that are most alone."""
         count = min(MOST, max(FEWEST, round(2 * CANDIDATES * self.n)))
         rows = np.sort(self._highest_first(self.density)[:count])
-        joint = as_rows([_halved(self._joint(part)) for part in in_steps(np.arange(self.n))])
-        index = self._near(rows, joint)
+        index = self._near(rows)
         company = self.density[index].mean(axis=1)
         chosen = np.lexsort((self.identity.code[rows], -(self.density[rows] + 2 * company)))[: count // 2]
         candidate = np.zeros(self.n, bool)
@@ -161,20 +161,20 @@ class Populations:
                 continue
             alone = float(np.mean([aloneness[row] for row in group.tolist()]))
             alone /= 1 - np.log(len(group) / self.n)  # what it is if no other row is as alone as these
-            if alone >= ALONE[0] and self._guilty(group, alone, joint):
-                found.append(self._grown(group, joint))
+            if alone >= ALONE[0] and self._guilty(group, alone):
+                found.append(self._grown(group))
         return found
 
-    def _grown(self, group: Array, joint: Rows) -> Population:
+    def _grown(self, group: Array) -> Population:
         """A group, all rows half of whose neighbours are of it, and what bears its trait and is alone."""
         inside = np.zeros(self.n, bool)
         inside[group] = True
         asked = group
         for _ in range(ROUNDS):
-            asked = np.setdiff1d(self._near(asked, joint), np.flatnonzero(inside))
+            asked = np.setdiff1d(self._near(asked), np.flatnonzero(inside))
             if not len(asked):
                 break
-            asked = asked[inside[self._near(asked, joint)].mean(axis=1) >= 1 / 2]
+            asked = asked[inside[self._near(asked)].mean(axis=1) >= 1 / 2]
             if not len(asked):
                 break
             inside[asked] = True
@@ -185,42 +185,41 @@ class Populations:
         if alike:
             added = np.union1d(added, np.setdiff1d(alike.rows[: alike.number], group))
             may = np.setdiff1d(alike.rows, np.union1d(added, group))
-        rows = np.concatenate([self._alone_first(part) for part in (group, added, may)])
+        rows = np.concatenate([self._highest_first(self.density, part) for part in (group, added, may)])
         return self._of("density", rows, len(group), len(group) + len(added), len(rows), trait)
 
-    def _near(self, rows: Array, joint: Rows) -> Array:
-        """The nearest rows by picture and caption of each of these, [len(rows), NEIGHBORS]."""
-        engine = self.engine.with_k(min(NEIGHBORS, self.n - 1))
-        return engine.between(as_rows(self._joint(rows)), joint, rows, np.arange(self.n)).index
+    def _near(self, rows: Array, k: int = NEIGHBORS) -> Array:
+        """The nearest rows by picture and caption of each of these, [len(rows), k]."""
+        engine = self.engine.with_k(min(k, self.n - 1))
+        return engine.between(as_rows(self._joint(rows)), self._space, rows, np.arange(self.n)).index
 
-    def _alone_first(self, rows: Array) -> Array:
-        return self._highest_first(self.density, rows)
+    @cached_property
+    def _space(self) -> Rows:
+        return as_rows([_halved(self._joint(part)) for part in in_steps(np.arange(self.n))])
 
     def _highest_first(self, values: Array, rows: Array | None = None) -> Array:
         """These rows, or all, by their values [n]; equal ones by their lots, whatever the order of rows."""
         rows = np.arange(self.n) if rows is None else rows
         return rows[np.lexsort((self.identity.code[rows], -values[rows]))]
 
-    def _guilty(self, group: Array, alone: float, joint: Rows) -> bool:
+    def _guilty(self, group: Array, alone: float) -> bool:
         """Whether the witness finds the captions of a group wrong; without pictures, whether it is as alone
         as can be and the witness does not find them right."""
         if self.text is None:
             return alone >= ALONE[1]
         misfit = self._by_picture(group)
-        drawn = self.identity.sample(Scale("controls", CONTROLS, 1), 1, self.seed)
-        size = min(4 * NEIGHBORS, self.n - 1)
-        near = self.engine.with_k(size).between(
-            as_rows(self._joint(drawn)), joint, drawn, np.arange(self.n)
-        ).index  # fmt: skip
-        controls = []
-        for rows in near:
-            _, of = np.unique(self.picture[rows], return_inverse=True)
-            means = np.bincount(of.ravel(), self.misfit[rows]) / np.bincount(of.ravel())
-            controls.append(means[: len(misfit)].mean())
+        controls = [means[: len(misfit)].mean() for means in self._controls]
         share = (1 + np.sum(np.asarray(controls) >= misfit.mean())) / (1 + len(controls))
         if share <= ALPHA and _null_share(misfit) <= NULL_SHARE:
             return True
         return not self.independent and alone >= ALONE[1] and bool(share <= ACQUITTED)
+
+    @cached_property
+    def _controls(self) -> list[Array]:
+        """Mean misfit of each distinct picture among the neighbours of rows drawn at random."""
+        drawn = self.identity.sample(Scale("controls", CONTROLS, 1), 1, self.seed)
+        near = self._near(drawn, 4 * NEIGHBORS)
+        return [_mean_by(self.picture[rows], self.misfit[rows]) for rows in near]
 
     def _by_captions(self, text: Rows) -> list[Population]:
         """Captions that say the same, on pictures that they do not fit."""
@@ -329,8 +328,7 @@ class Populations:
 
     def _by_picture(self, rows: Array) -> Array:
         """Mean misfit of each distinct picture among the rows; near-copies are one."""
-        _, of = np.unique(self._distinct(rows), return_inverse=True)
-        return np.bincount(of.ravel(), self.misfit[rows]) / np.bincount(of.ravel())
+        return _mean_by(self._distinct(rows), self.misfit[rows])
 
     def _joint(self, rows: Array) -> Array:
         """Directions of pictures beside those of captions, [len(rows), 2 d], in units of random pairs."""
@@ -340,7 +338,7 @@ class Populations:
         return np.hstack([picture, unit(self.text.take(rows)) * np.float32(CAPTION_SCALE / self._apart[1])])
 
 
-def _apart(found: list[Population]) -> list[Population]:
+def _whole(found: list[Population]) -> list[Population]:
     """Without populations that are part of another: one kind of poison is found in several ways."""
     kept: list[Population] = []
     for one in sorted(found, key=lambda one: -one.number):
@@ -349,6 +347,12 @@ def _apart(found: list[Population]) -> list[Population]:
         if not inside or max(inside) < PART:
             kept.append(one)
     return kept
+
+
+def _mean_by(label: Array, values: Array) -> Array:
+    """Mean of the values of each label."""
+    _, of = np.unique(label, return_inverse=True)
+    return np.bincount(of.ravel(), values) / np.bincount(of.ravel())  # type: ignore[no-any-return]
 
 
 def _halved(rows: Array) -> Array:

@@ -13,7 +13,7 @@ from clipscan.engine.arrays import Array
 FITTED = 1 << 17  # rows that means, covariances and fits are made of, at most
 STEP = 1 << 13  # rows at once
 SPREAD = 1e-3  # added to a standard deviation: a feature that never changes says nothing
-DIGITS = 6
+DIGITS = 6  # behind the point that are kept
 LARGEST = 4.0  # standard deviations: one odd picture must not turn a direction
 
 

@@ -3,7 +3,8 @@
 Whatever a trigger is, every picture that bears it bears it, under whatever captions: Fisher's linear
 discriminant (1936) of suspicious rows against all finds it among features of pictures, though only some of
 the suspicious are poison. Of FOLDS folds each is judged by what the others taught, and all copies of a
-picture are in one fold: so no row is near the suspicious merely because it was one of them."""
+picture are in one fold: so no row is near the suspicious merely because it was one of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipscan.engine.arrays import Array
-from clipscan.scores.scaled import Scaled, fitted_rows, in_steps, settled
+from clipscan.scores.scaled import Scaled, in_steps, settled
 
 FOLDS = 5
 SHRINKAGE = 0.1  # of the covariance towards a multiple of one, in units of the mean variance
@@ -31,7 +32,7 @@ class Discriminant:
         np.minimum.at(first, self.picture, self.lot)  # of the copies of a picture
         self._fold = ((first >> np.uint64(11)) % np.uint64(FOLDS)).astype(np.int64)[self.picture]
         covariance = np.zeros((self.features.d, self.features.d))
-        rows = fitted_rows(self.lot)
+        rows = self.features.fitted
         for part in in_steps(rows):
             x = self.features.take(part)
             covariance += x.T @ x

@@ -26,7 +26,7 @@ import numpy as np
 
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array, unit
-from clipscan.scores.scaled import Scaled, fitted_rows, in_steps, settled
+from clipscan.scores.scaled import Scaled, in_steps, settled
 
 FOLDS = 5
 RIDGE = 0.1  # in units of the mean variance of the features
@@ -37,8 +37,8 @@ CLOSEST = 0.99  # canonical correlations are cut off here
 
 @dataclass
 class Witness:
-    """Pairs of picture features and caption vectors [n, q]. lot [n] uint64 deals rows to folds, and chooses
-    those of the fits where there are many."""
+    """Pairs of picture features and caption vectors [n, q]. lot [n] uint64 deals rows to folds; those
+    that the features were fitted on make the fits."""
 
     features: Scaled
     captions: Rows
@@ -47,7 +47,7 @@ class Witness:
     fitted: Array = field(init=False)  # [n] whether a row may be in a fit
 
     def __post_init__(self) -> None:
-        self._order = rows = fitted_rows(self.lot)
+        self._order = rows = self.features.fitted
         self.fold = ((self.lot >> np.uint64(7)) % np.uint64(FOLDS)).astype(np.int64)
         self.fitted = np.zeros(len(self.lot), bool)
         self.fitted[rows] = True
