@@ -181,6 +181,12 @@ def test_the_examples_are_sound(name):
     assert any(work.cell.rate == 0 for work in plan.works)
 
 
+def test_the_example_on_real_captions_is_sound_and_has_clean_controls():
+    plan = read_config(EXAMPLES / "flickr8k.toml")
+    clean = {work.cell.dataset for work in plan.works if work.cell.rate == 0 and work.cell.pairs is None}
+    assert clean == set(plan.sources) and not any(source.classes for source in plan.sources.values())
+
+
 def write_patch(path, patch):
     write_learnt(path, {"patch": patch}, {"attack": "badclip", "share": 0.25, "place": "middle"})
 

@@ -141,7 +141,7 @@ def test_every_figure_is_kept_with_its_settings(demo):
     assert record["behaviour"]["pictures"] == 1000
     assert {"score", "auroc", "average_precision", "recall"} <= set(record["grades"][0])
     scores = {one["score"] for one in record["grades"]}
-    assert {"consensus", "misfit", "dao", "cross"} <= scores <= set(SCORES)
+    assert {"consensus", "misfit", "dao", "kdist", "cosine", "agree", "cross"} <= scores <= set(SCORES)
     assert {"train", "try", "scan"} <= set(record["seconds"]) and record["peak_mb"] > 0
     assert len(read_truth(out / "truth.parquet")) == record["poisoned"]["poisoned"] == 3
 

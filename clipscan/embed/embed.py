@@ -74,7 +74,8 @@ def embed_samples(
             progress(len(batch))
 
     decoded = _with_captions(decode_all(samples, encoder.spec, pool), encoder)
-    # Threads of their own: beside a GPU this one hands over pictures, and should do nothing else.
+    # Threads of their own: beside a GPU this one hands over pictures, and should do nothing else. (Not tried
+    # on a GPU yet.)
     with ThreadPoolExecutor(max(1, lane.ahead)) as helpers:
 
         def features(pictures: Pictures) -> Callable[[], Features | None]:

@@ -120,12 +120,12 @@ class Vectors:
         return [f"{shard}\t{key}" for shard, key in self.identities]
 
     @property
-    def _captions(self) -> dict[str, Any]:
+    def _beside(self) -> dict[str, Any]:
         return {} if self.text is None else {"text": self.text, "pictures": self.pictures}
 
     def score(self, **settings: Any) -> ScoreResult:
         """clipscan.score of these rows."""
-        return clipscan.score(self.image, **self._captions, ids=self.ids, **settings, **self.how)
+        return clipscan.score(self.image, **self._beside, ids=self.ids, **settings, **self.how)
 
     @cached_property
     def ranked(self) -> ScoreResult:

@@ -19,7 +19,7 @@ from clipscan.scores.estimate import Estimate
 KINDS = {
     "trait": "pictures that share a trait, such as a trigger, under captions that do not fit them",
     "density": "near one another by picture and caption, far from all other pairs",
-    "captions": "captions that say the same in several wordings, on pictures that they do not fit",
+    "captions": "captions that say the same, on pictures that they do not fit",
 }
 
 

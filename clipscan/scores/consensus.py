@@ -28,7 +28,7 @@ from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 from clipscan.scores.local import Engine
 from clipscan.scores.populations import Population, Populations
-from clipscan.scores.references import Identity, Scale
+from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scaled import Scaled, fitted_rows
 from clipscan.scores.scorer import Columns, Scorer, in_slices
 from clipscan.scores.tail import neg_log_tail
@@ -67,7 +67,8 @@ class Consensus:
         self.most_copies = signs.most_copies
         columns = in_slices(signs.columns, self.image)[0]
         density = _density(columns, {scale.name: scale.rows for scale in scales})
-        fitted = fitted_rows(self.identity.code)
+        said = None if self.text is None else identify(self.text, threads=self.engine.threads).content
+        fitted = fitted_rows(self.identity.code, _pairs(self.identity.content, said))
         seen = Scaled([self.pictures or self.image], fitted)
         cross_modal, misfit = np.zeros_like(density), np.full_like(density, np.nan)
         self.misfit = None
@@ -91,6 +92,13 @@ def _asked(seen: Scaled, text: Rows, identity: Identity, suspicion: Array) -> Ar
     """misfit [n], by a witness that trusts whom nothing speaks against."""
     witness = Witness(seen, text, identity.code)
     return witness.trimmed(lambda found: suspicion if found is None else suspicion + neg_log_tail(found))
+
+
+def _pairs(content: Array, said: Array | None) -> Array:
+    """A number for each different pair of picture and caption [n]."""
+    if said is None:
+        return content
+    return np.unique(content * (said.max() + 1) + said, return_inverse=True)[1].ravel()
 
 
 def ranked(evidence: Array, populations: list[Population]) -> Array:

@@ -44,9 +44,13 @@ class Scaled:
         return np.hstack([part.take(rows).astype(np.float64) for part in self.parts])
 
 
-def fitted_rows(lot: Array) -> Array:
-    """The FITTED rows of smallest lot [n], or all, by their lot: sums do not depend on the order of rows."""
-    return np.argsort(lot, kind="stable")[:FITTED]
+def fitted_rows(lot: Array, content: Array | None = None) -> Array:
+    """The FITTED rows of smallest lot [n], or all, one of each content [n]; by their lot: sums do not depend
+    on the order of rows, nor on how often one occurs."""
+    order = np.argsort(lot, kind="stable")
+    if content is not None:
+        order = order[np.sort(np.unique(content[order], return_index=True)[1])]
+    return order[:FITTED]
 
 
 def settled(values: Array) -> Array:
