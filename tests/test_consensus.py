@@ -42,16 +42,21 @@ def tail(column):
 
 def by_definition(image, text, pictures):
     """(evidence, misfit) [n] as the docstring has them."""
-    sizes = [size * K for size in (8, 32, 128)]
+    sizes = {size * K: draws for size, draws in ((8, 8), (32, 4), (128, 2))}
     families = ("kdist", "dao", "lof", "slof"), ("cross", "cosine")
-    ask = {"reference": ",".join(f"{rows}x8" for rows in sizes), "k": K}
+    ask = {"reference": ",".join(f"{rows}x{draws}" for rows, draws in sizes.items()), "k": K}
     found = clipscan.score(image, method=families[0], **ask).columns
-    density = sum(math.sqrt(rows) * tail(found[f"{m}@{rows}x8"]) for rows in sizes for m in families[0])
-    density = tail(density)
+    density = tail(
+        sum(
+            math.sqrt(rows) * tail(found[f"{m}@{rows}x{draws}"])
+            for rows, draws in sizes.items()
+            for m in families[0]
+        )
+    )
     if text is None:
         return density - 2, None
     found = clipscan.score(image, text=text, method=families[1], **ask).columns
-    cross = sum(tail(found[f"cross@{rows}x8"]) for rows in sizes) / 3
+    cross = sum(tail(found[f"cross@{rows}x{draws}"]) for rows, draws in sizes.items()) / 3
     cross_modal = tail(cross + tail(found["cosine"]))
     suspicion = value = np.maximum(density, cross_modal)
     lot = identify(as_rows(image)).code
@@ -115,6 +120,9 @@ def test_the_estimate_counts_the_convicted_and_the_record_tells_of_them():
     assert (number, fewest, most, border) == (told["number"], told["fewest"], told["most"], DROP)
     assert np.array_equal(found["consensus"] >= DROP, truth)
     assert np.array_equal(found["consensus"] >= DROP, convicted(world.judged()))
+    assert np.array_equal(found.population, np.where(truth, 0, -1))
+    assert scored(image, k=8).population.dtype == np.int64
+    assert clipscan.score(image, text=text, method="misfit", k=8).population is None
 
 
 def test_the_order_of_rows_threads_and_slices_mean_nothing(monkeypatch):
@@ -262,4 +270,4 @@ def test_too_few_rows_for_k_are_refused_in_words():
 
 
 def test_consensus_keeps_its_sizes():
-    assert (consensus.SIZES, consensus.DRAWS, consensus.LONELY) == ((8, 32, 128), 8, 2.0)
+    assert (consensus.SIZES, consensus.LONELY) == ({8: 8, 32: 4, 128: 2}, 2.0)

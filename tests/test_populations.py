@@ -8,6 +8,7 @@ from planted import SEED
 from worlds import D, K, N, World, convicted, precision_and_recall
 
 from clipscan.engine import as_rows
+from clipscan.scores import populations
 from clipscan.scores.local import Engine
 from clipscan.scores.populations import Population, Populations, populated
 from clipscan.scores.references import identify_pairs
@@ -22,8 +23,10 @@ def test_nobody_is_convicted_where_all_are_honest(seed):
     assert found.score.max() < np.log(2 * N) + 1e-9
 
 
-def test_no_honest_topic_is_convicted_where_topics_are_far_apart():
-    world = World(SEED)
+@pytest.mark.parametrize("seed", range(4))
+def test_no_honest_topic_is_convicted_where_topics_are_far_apart(seed):
+    """The witness foretells the same of every topic, so many of them seem to be said wrongly as a whole."""
+    world = World(4 * SEED + seed)
     topics = 2 * world.draw.normal(size=(20, D))
     world.show(np.arange(N), topics[world.draw.integers(0, 20, N)] + world.draw.normal(size=(N, D)))
     assert world.judged().populations == []
@@ -90,6 +93,39 @@ def test_wrong_captions_that_share_a_trigger_are_told_from_those_that_do_not():
     assert population.bearing[planted].min() > np.log(5) > np.median(population.bearing[~planted])
 
 
+def test_two_triggers_are_both_found():
+    world = World(SEED)
+    other = World(SEED + 1).trait
+    other -= world.looks.T @ np.linalg.lstsq(world.looks.T, other, rcond=None)[0]
+    rows = world.some(160)
+    world.say(rows, world.draw.normal(size=(160, D)))
+    trigger(world, rows[::2])
+    world.pictures[rows[1::2]] += 6 * other / np.linalg.norm(other)
+    found = world.judged()
+    assert {one.kind for one in found.populations} == {"trait"}
+    precision, recall = precision_and_recall(convicted(found), np.isin(np.arange(N), rows))
+    assert precision >= 0.9 and recall >= 0.9
+
+
+def test_a_planted_word_is_the_worst_neighborhood_of_captions_though_none_is_among_the_oddest():
+    world = World(SEED)
+    rows = world.some(180)
+    planted, odd = rows[::3], np.setdiff1d(rows, rows[::3])
+    world.say(planted, 2 * world.draw.normal(size=D))
+    misfit = world.draw.normal(size=N)
+    misfit[planted] += 2
+    misfit[odd] += 6
+    asked = judged_by(world, misfit)
+    text, left = as_rows(world.text.astype(np.float32)), np.ones(N, bool)
+    topics = asked._topics(text, asked.misfit, left)
+    assert np.isin(planted, np.flatnonzero(topics[0])).mean() >= 0.9
+    assert [one.sum() for one in topics] == [populations.TOPIC] * populations.TOPICS
+    overlap = np.array([[(one & other).sum() for other in topics] for one in topics]) / populations.TOPIC
+    assert np.triu(overlap, 1).max() <= populations.MOSTLY
+    left[planted] = False  # those that were found before
+    assert not any(one[planted].any() for one in asked._topics(text, left * asked.misfit, left))
+
+
 @pytest.mark.parametrize("wordings", [8, 1])
 def test_one_claim_on_any_pictures_is_poison_in_several_wordings_and_boilerplate_in_one(wordings):
     world = World(SEED)
@@ -109,6 +145,15 @@ def test_near_copies_of_a_placeholder_under_any_captions_are_no_trait():
     for vectors in (world.image, world.pictures):
         vectors[rows] = vectors[rows[0]] + 0.01 * world.draw.normal(size=(60, vectors.shape[1]))
     assert world.judged().populations == []
+
+
+def judged_by(world, misfit):
+    """What finds populations where a witness says `misfit` [N], and the other scores say nothing."""
+    image, text, pictures = (as_rows(x.astype(np.float32)) for x in (world.image, world.text, world.pictures))
+    identity = identify_pairs(image, text)
+    features, seen = (Scaled(parts, fitted_rows(identity.code)) for parts in ([pictures, image], [pictures]))
+    others = (neg_log_tail(world.draw.normal(size=N)) for _ in range(2))
+    return Populations(image, text, identity, Engine(K), features, seen, *others, neg_log_tail(misfit), True)
 
 
 def five_captions(bearing, wrong):
@@ -141,14 +186,7 @@ def test_a_picture_with_one_caption_that_fits_is_no_member_though_it_bears_the_t
     misfit[picture < 50] += 1
     fits[[np.flatnonzero(picture == one)[0] for one in range(40, 50)]] = True
     misfit[fits] = -1
-    image, text, pictures = (as_rows(x.astype(np.float32)) for x in (world.image, world.text, world.pictures))
-    identity = identify_pairs(image, text)
-    others = (neg_log_tail(world.draw.normal(size=N)) for _ in range(2))  # say nothing
-    found = Populations(
-        image, text, identity, Engine(K), Scaled([pictures, image], fitted_rows(identity.code)),
-            Scaled([pictures], fitted_rows(identity.code)),
-        *others, neg_log_tail(misfit), True,
-    ).found()  # fmt: skip
+    found = judged_by(world, misfit).found()
     (trait,) = (one for one in found if one.kind == "trait")
     assert not np.isin(picture[trait.rows], np.arange(40, 50)).any()
     assert len(set(picture[trait.rows[: trait.number]]) & set(range(40))) >= 36

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from clipscan.engine import threads as module
 
@@ -30,3 +31,14 @@ def test_no_more_threads_than_the_quota_rounded_up(monkeypatch, quota, cores):
     monkeypatch.setattr(module, "_quota", lambda _: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 7}, raising=False)
     assert module.cores() == cores
+
+
+@pytest.mark.parametrize(("threads", "rows", "at_most"), [(1, 10**6, 1), (2, 100, 1), (2, 1 << 14, 2)])
+def test_linear_algebra_takes_no_more_threads_than_its_rows_are_worth(threads, rows, at_most):
+    def blas():
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    before = blas()
+    with module.linear_algebra(threads, rows):
+        assert max(blas(), default=1) <= at_most
+    assert blas() == before

@@ -189,13 +189,17 @@ def suspects(rows: Vectors) -> Suspects:
 
 
 def groups(rows: Vectors) -> list[list[Array]]:
-    """Row numbers of each group, in the two lists of a scan's page: suspects whose captions say the same, and
-    near-copies, the largest first."""
+    """Row numbers of each group, in the two lists of a scan's page: convicted populations and other suspects
+    whose captions say the same, and near-copies, the largest first."""
     near = members_of(near_copies(rows.graph))
-    if rows.text is None:
-        return [near]
-    suspects = rows.ranked.top(suspected(len(rows.image), rows.ranked.estimate()))
-    return [of_suspects(as_rows(rows.text), suspects)[0], near]
+    label, suspects = (
+        rows.ranked.population,
+        rows.ranked.top(suspected(len(rows.image), rows.ranked.estimate())),
+    )
+    assert label is not None  # DEFAULT is consensus
+    convicted = [np.flatnonzero(label == one) for one in np.unique(label[label >= 0])]
+    rest = suspects[label[suspects] < 0]
+    return [convicted + ([] if rows.text is None else of_suspects(as_rows(rows.text), rest)[0]), near]
 
 
 def _reference(method: str, reference: str) -> str:

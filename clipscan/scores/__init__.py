@@ -21,6 +21,7 @@ from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
 from clipscan.scores.panel import JOINT, Panel
+from clipscan.scores.populations import populated
 from clipscan.scores.references import Scale, check_seed, identify, parse_scales
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.scorer import in_slices
@@ -138,11 +139,12 @@ def score(
     columns, spread = in_slices(panel.columns, image)
     record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}
     record["copies"] = panel.most_copies
-    record |= (
-        {"populations": [one.record() for one in panel.populations]} if set(methods) & set(JOINT) else {}
-    )
+    population = None
+    if "consensus" in methods:
+        record |= {"populations": [one.record() for one in panel.populations]}
+        population = populated(panel.populations, image.n)
     _warn(remark(panel.most_copies, k))
-    return ScoreResult(columns, spread, panel.drawn, record, like(embeddings))
+    return ScoreResult(columns, spread, panel.drawn, record, population, like(embeddings))
 
 
 def chosen_methods(method: str | Sequence[str], with_text: bool, known: Sequence[str] = METHODS) -> list[str]:
@@ -221,7 +223,8 @@ def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:
         "metric": "euclidean",
     }
     spread = {name: np.zeros(table.n) for name in methods}
-    return ScoreResult({name: columns[name] for name in methods}, spread, {}, record, like(graph.distance))
+    columns = {name: columns[name] for name in methods}
+    return ScoreResult(columns, spread, {}, record, convert=like(graph.distance))
 
 
 def _warn(remark: str) -> None:
@@ -238,4 +241,5 @@ def _score_compat(
     text = None if captions is None else captions.block(0, captions.n)
     columns = detect_clip(image.block(0, image.n), text, method=method, batches=batches, k=k, seed=seed)
     spread = {name: np.zeros(image.n) for name in columns}
-    return ScoreResult(columns, spread, {}, record | {"compat": compat, "k": k}, like(given))
+    record |= {"compat": compat, "k": k}
+    return ScoreResult(columns, spread, {}, record, convert=like(given))

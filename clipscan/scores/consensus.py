@@ -5,7 +5,7 @@ not learnt is a wrong caption (cosine, cross), and either may be honest: a rare 
 write wrong captions. But whoever plants a backdoor plants many pairs of one kind. So the judgement has two
 steps.
 
-1. Evidence of each pair. Eight draws of three sizes, 8k, 32k and 128k rows (128, 512 and 2,048 at k = 16:
+1. Evidence of each pair. Draws of three sizes, 8k, 32k and 128k rows (128, 512 and 2,048 at k = 16:
    p R / k stays below 0.4 at one of them up to p = 5 %), give kdist, dao, lof and slof, and with captions
    cross and cosine. Each is put on one scale (scores/tail.py): density is the mean of the density scores,
    weighted by the root of their sizes, as more rows tell a density more finely; cross-modal that of cross
@@ -26,6 +26,7 @@ import numpy as np
 
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
+from clipscan.engine.threads import linear_algebra
 from clipscan.scores.local import Engine
 from clipscan.scores.populations import Population, Populations
 from clipscan.scores.references import Identity, Scale, identify
@@ -35,7 +36,7 @@ from clipscan.scores.tail import neg_log_tail
 from clipscan.scores.witness import Witness
 
 DENSITY, CROSS_MODAL = ("kdist", "dao", "lof", "slof"), ("cross", "cosine")
-SIZES, DRAWS = (8, 32, 128), 8  # reference rows in units of k; draws of each
+SIZES = {8: 8, 32: 4, 128: 2}  # reference rows, in units of k, and draws of each: large ones vary less
 LONELY = 2.0
 LOOK, DROP, SURE = 30.0, 40.0, 50.0  # ln 2n stays below the first
 WITHIN = 9.5  # what the order within a step may add
@@ -60,9 +61,13 @@ class Consensus:
     populations: list[Population] = field(init=False)
 
     def __post_init__(self) -> None:
+        with linear_algebra(self.engine.threads, self.image.n):
+            self._judge()
+
+    def _judge(self) -> None:
         k = self.engine.k
         methods = DENSITY + (CROSS_MODAL if self.text else ())
-        scales = [Scale(f"{size * k}x{DRAWS}", size * k, DRAWS) for size in SIZES]
+        scales = [Scale(f"{size * k}x{draws}", size * k, draws) for size, draws in SIZES.items()]
         signs = Scorer(self.image, self.text, self.identity, methods, scales, self.engine, seed=self.seed)
         self.most_copies = signs.most_copies
         columns = in_slices(signs.columns, self.image)[0]

@@ -3,10 +3,11 @@ conviction.
 
 Three kinds of candidates, each found by one kind of evidence and convicted by others:
 
-trait       what the pictures of the most mismatched pairs share (scores/trait.py). Convicted where the pairs
-            that bear it most have captions which the witness finds wrong, on pictures that are of all kinds
-            otherwise: the trait is learnt from other folds than those it is tried on, so clean pairs that
-            bear it by chance are mismatched no oftener than usual.
+trait       what the pictures of the most mismatched pairs share (scores/trait.py), or those of the most
+            mismatched neighborhood of captions, as captions that name one word may be hardly odd each by
+            itself. Convicted where the pairs that bear it most have captions which the witness finds wrong,
+            on pictures that are of all kinds otherwise: the trait is learnt from other folds than those it is
+            tried on, so clean pairs that bear it by chance are mismatched no oftener than usual.
 density     rows that are nearest to one another by picture and caption, all of them far from everybody else.
             An honest rare topic is such a group as well: it is convicted by the witness, or, where there are
             no pictures to ask about, when its members are as alone as rows can be.
@@ -15,10 +16,11 @@ captions    captions that say the same, most of them on pictures that they do no
 
 Where a population ends: pictures are taken in the order of their trait, and each adds the logarithm of a
 likelihood ratio, that of p-values which crowd at 0 (Beta(SHAPE, 1)) against uniform ones; the sum is highest
-at the maximum-likelihood change point; of all ends that are hardly worse, the one with the widest gap of the
-trait. Of clean pairs alone, whose evidence is exponential whatever their trait, it ever exceeds STRENGTH
-with a probability below exp(-STRENGTH) (Ville's inequality; Wald 1945). The end is put where half of the
-pictures are planted: there evidence is halfway between theirs and the usual."""
+at the maximum-likelihood change point. Of clean pairs alone, whose evidence is exponential whatever their
+trait, it ever exceeds STRENGTH with a probability below exp(-STRENGTH) (Ville's inequality; Wald 1945). The
+end is put where half of the pictures are planted: there evidence is halfway between theirs and the usual.
+Around a dense group evidence is density, and whoever bears the trait is more alone in any case: there the
+first end is taken that is hardly worse."""
 
 from __future__ import annotations
 
@@ -40,24 +42,28 @@ from clipscan.scores.trait import Discriminant
 
 FEWEST = 12  # pictures that are a population
 SEEDS = (24, 0.005)  # candidates that a trait is learnt from: at least so many, and this share of the rows
+TOPICS, TOPIC = 4, 128  # neighborhoods of captions that one is learnt from too; captions of each
+ODD, ASKED = 0.1, 1024  # share of the rows whose neighborhoods are looked at; so many of them, at most
+AGAIN = 3  # times that it is learnt anew from those that bear it
+MANY = 16  # populations of this kind, at most
 HALF = float(np.log(2))  # evidence that half of the clean rows have
 SHAPE = 0.35
 STRENGTH = 12.0
-SURE = 3.0  # how far below its maximum the sum may be where the end could as well lie
+SURE = 3.0  # how far below its maximum the sum is at ends that are hardly worse, at most
 COPIES = 8  # times as many rows are looked through, so that copies of one picture do not fill the seeds
 CANDIDATES, MOST = 0.02, 1 << 14  # of the rows, by density; and at most so many
 NEIGHBORS = 16
-ROUNDS = 8  # of growing
+ROUNDS = 8  # of growing, and of finding an end
 CONTROLS = 1000  # groups of neighbours elsewhere that a group is held against
 ALPHA = 0.002  # share of the controls that may be as mismatched as a convicted group
 NULL_SHARE = 0.5  # estimated share of clean pairs, at most, in a convicted group
 ALONE = (0.45, 0.75)  # of a group: to be a candidate; to be convicted without pictures
 ACQUITTED = 0.9  # share of the controls as mismatched as a group whose captions fit
 ONE_WORDING = 0.8  # share of pairs under one caption from which it is boilerplate
-# Variance of the features of a trait's pictures, as a share of all, at least:
-# a blend at alpha leaves (1 - alpha)^2.
+# Variance of a trait's pictures, as a share of that of all, at least: a blend at alpha leaves (1 - alpha)^2.
 DIVERSE = 0.4
-WRONG = 2.5  # their mean misfit, at least
+DIRECTIONS = 8  # in which it is taken
+WRONG = 1.75  # their mean misfit, at least
 PART = 0.9  # of a population's rows in another one: they are the same
 MOSTLY = 0.5  # of the pairs that say the same must be mismatched
 # Captions a third as far apart as two random ones count as much as pictures that are strangers.
@@ -85,6 +91,26 @@ class Population(NamedTuple):
         """For JSON, which has no NaN, without the rows."""
         told = {name: value for name, value in self._asdict().items() if name not in ("rows", "bearing")}
         return {name: None if value != value else value for name, value in told.items()}
+
+
+class _Shown(NamedTuple):
+    """Pictures in the order in which m rows first show them: `evidence` of each, the least of its rows, as
+    several captions count as the one that fits best; the `last` row before the next picture. honest [m]: rows
+    of pictures one of whose captions fits."""
+
+    evidence: Array
+    last: Array
+    honest: Array
+
+    @classmethod
+    def of(cls, label: Array, evidence: Array) -> _Shown:
+        """Rows in order: which picture each has, and its evidence."""
+        _, at, of, rows = np.unique(label, return_index=True, return_inverse=True, return_counts=True)
+        least = np.full(len(at), np.inf)
+        np.minimum.at(least, of.ravel(), evidence)
+        turn = np.argsort(at, kind="stable")
+        last = np.append(at[turn][1:], len(label)) - 1
+        return cls(least[turn], last, ((rows > 1) & (least < HALF))[of.ravel()])
 
 
 def populated(found: Sequence[Population], n: int) -> Array:
@@ -126,22 +152,73 @@ class Populations:
         """All populations, those with the surest trait first; a row may be in several."""
         if self.text is None:
             return self._by_density()
-        return _whole([*self._by_trait(), *self._by_density(), *self._by_captions(self.text)])
+        return _whole([*self._by_trait(self.text), *self._by_density(), *self._by_captions(self.text)])
 
-    def _by_trait(self) -> list[Population]:
-        mismatch = self.cross_modal + self.misfit
-        first = self.discriminant.of(self._top(mismatch))
-        trait = self.discriminant.of(self._top(neg_log_tail(first) + self.misfit))
-        found = self._up_to_change("trait", trait, self.misfit)
-        if found is None or found.misfit < WRONG or found.null_share > NULL_SHARE:
-            return []
-        return [found] if self._diversity(found.rows[: found.number]) >= DIVERSE else []
+    def _by_trait(self, text: Rows) -> list[Population]:
+        """One after the other, each without the rows of those before."""
+        found: list[Population] = []
+        left = np.ones(self.n, bool)
+        while len(found) < MANY:
+            mismatch = np.where(left, self.cross_modal + self.misfit, 0.0)
+            seeds = [self._top(mismatch), *self._topics(text, mismatch, left)]
+            one = self._of_traits(seeds, left)
+            if one is None:
+                break
+            found.append(one)
+            left[one.rows] = False
+        return found
+
+    def _of_traits(self, seeds: list[Array], left: Array) -> Population | None:
+        """The population whose trait is found from one of these seeds, each [n] bool, and stands out most."""
+        for _ in range(AGAIN):
+            traits = self.discriminant.each(seeds)
+            seeds = [self._top(np.where(left, neg_log_tail(one) + self.misfit, 0.0)) for one in traits]
+        traits = np.where(left, self.discriminant.each(seeds), traits.min())
+        found = [(self._up_to_change("trait", one, self.misfit), one) for one in traits]
+        convicted = [(one, trait) for one, trait in found if one is not None and self._wrong(one)]
+        if not convicted:
+            return None
+        return max(convicted, key=lambda pair: pair[1][pair[0].rows[: pair[0].number]].sum())[0]
+
+    def _wrong(self, one: Population) -> bool:
+        """Whether captions are wrong on pictures of all kinds."""
+        wrong = one.misfit >= WRONG and one.null_share <= NULL_SHARE
+        return wrong and self._diversity(one.rows[: one.number]) >= DIVERSE
+
+    def _topics(self, text: Rows, mismatch: Array, left: Array) -> list[Array]:
+        """The neighborhoods of captions that fit their pictures worst on average, each [n] bool."""
+        turn = self._highest_first(np.zeros(self.n))  # ties of captions go by lot
+        asked = self._highest_first(mismatch)[: max(FEWEST, round(ODD * self.n))]
+        asked = asked[:: -(-len(asked) // ASKED)]
+        said = as_rows([_halved(unit(text.take(rows))) for rows in in_steps(turn)])
+        engine = self.engine.with_k(min(TOPIC, self.n - 1))
+        near = turn[engine.between(as_rows(unit(text.take(asked))), said, asked, turn).index]
+        topics: list[Array] = []
+        for rows in near[np.lexsort((self.identity.code[asked], -(left * self.misfit)[near].mean(axis=1)))]:
+            topic = np.zeros(self.n, bool)
+            topic[rows[left[rows]]] = True
+            if topic.sum() >= FEWEST and not any(one[rows].mean() > MOSTLY for one in topics):
+                topics.append(topic)
+            if len(topics) == TOPICS:
+                break
+        return topics
 
     def _diversity(self, rows: Array) -> float:
-        """How far the pictures of these rows differ among themselves, as a share of how far all do. Victims
-        of a trigger are pictures of all kinds; an honest topic that the witness does not know is of one."""
-        values = self.seen.take(rows[np.unique(self._distinct(rows), return_index=True)[1]])
-        return float(np.median(values.var(axis=0)))
+        """How far the pictures of these rows differ among themselves, as a share of how far all do: median of
+        the directions in which pictures differ most. Victims of a trigger are pictures of all kinds; an
+        honest topic that the witness does not know, or two of them, are of few."""
+        first = rows[np.unique(self._distinct(rows), return_index=True)[1]]
+        count = max(1, min(DIRECTIONS, len(first) // 4))
+        values = np.cov(self.seen.take(first) @ self._directions[:, :count], rowvar=False)
+        return float(np.median(np.linalg.eigvalsh(np.atleast_2d(values))))
+
+    @cached_property
+    def _directions(self) -> Array:
+        """Those in which pictures differ most, scaled so that their variance is 1: [p, DIRECTIONS]."""
+        drawn = self.identity.sample(Scale("pictures", SAMPLED, 1), 2, self.seed)
+        variance, direction = np.linalg.eigh(np.cov(self.seen.take(drawn), rowvar=False))
+        top = slice(None, -1 - min(DIRECTIONS, len(variance)), -1)
+        return direction[:, top] / np.sqrt(np.maximum(variance[top], 1e-12))  # type: ignore[no-any-return]
 
     def _by_density(self) -> list[Population]:
         """Groups of near neighbours by picture and caption among the rows that are most alone."""
@@ -183,7 +260,7 @@ class Populations:
         added = np.setdiff1d(np.flatnonzero(inside), group)
         may = np.zeros(0, np.int64)
         if alike:
-            added = np.union1d(added, np.setdiff1d(alike.rows[: alike.number], group))
+            added = np.union1d(added, np.setdiff1d(alike.rows[: alike.fewest], group))
             may = np.setdiff1d(alike.rows, np.union1d(added, group))
         rows = np.concatenate([self._highest_first(self.density, part) for part in (group, added, may)])
         return self._of("density", rows, len(group), len(group) + len(added), len(rows), trait)
@@ -258,30 +335,22 @@ class Populations:
 
     def _up_to_change(self, kind: str, trait: Array, evidence: Array) -> Population | None:
         """The rows that bear a trait most, up to where evidence falls to that of clean rows; None for too
-        few. Several captions of a picture count as one, the one that fits best; where that fits, it is no
-        member."""
+        few. Pictures one of whose captions fits are no members."""
         order = self._highest_first(trait)
-        _, at, of, rows = np.unique(
-            self._distinct(order), return_index=True, return_inverse=True, return_counts=True
-        )
-        least = np.full(len(at), np.inf)
-        np.minimum.at(least, of.ravel(), evidence[order])
-        honest = ((rows > 1) & (least < HALF))[of.ravel()]
-        turn = np.argsort(at, kind="stable")
-        at, least = at[turn], least[turn]  # of each picture, in the order of the trait
-        ratio = np.log(SHAPE) + (1 - SHAPE) * least
-        middle = np.log(SHAPE) + (1 - SHAPE) * (least[: 2 * FEWEST].mean() + 1) / 2
-        total = np.cumsum(ratio - max(0.0, middle))
-        if ratio.cumsum().max() < STRENGTH or np.argmax(total) + 1 < FEWEST:
+        if _likelihoods(_Shown.of(self.picture[order], evidence[order]).evidence)[0] < STRENGTH:
+            return None  # near-copies would only take from it
+        shown = _Shown.of(self._distinct(order), evidence[order])
+        strength, total = _likelihoods(shown.evidence)
+        if strength < STRENGTH or np.argmax(total) + 1 < FEWEST:
             return None
-        ends = np.flatnonzero(total >= total.max() - SURE)
-        after = np.append(at[1:], self.n)  # where the rows of the next picture begin
-        gap = trait[order[after[ends] - 1]] - trait[order[np.minimum(after[ends], self.n - 1)]]
-        members = np.cumsum(~honest)
+        likely = np.flatnonzero(total >= total.max() - SURE)
+        weight = np.exp(total - total.max())
+        mean = round(float(np.arange(len(total)) @ weight / weight.sum()))
+        members = np.cumsum(~shown.honest)
         fewest, number, most = (
-            int(members[after[end] - 1]) for end in (ends[0], ends[np.argmax(gap)], ends[-1])
+            int(members[shown.last[end]]) for end in (int(likely[0]), mean, int(likely[-1]))
         )
-        return self._of(kind, order[~honest][:most], fewest, number, most, trait)
+        return self._of(kind, order[~shown.honest][:most], fewest, number, most, trait)
 
     def _of(
         self, kind: str, rows: Array, fewest: int, number: int, most: int, trait: Array | None = None
@@ -353,6 +422,21 @@ def _mean_by(label: Array, values: Array) -> Array:
     """Mean of the values of each label."""
     _, of = np.unique(label, return_inverse=True)
     return np.bincount(of.ravel(), values) / np.bincount(of.ravel())  # type: ignore[no-any-return]
+
+
+def _likelihoods(evidence: Array) -> tuple[float, Array]:
+    """Of evidence in the order of a trait: the highest sum of log likelihood ratios, and [m] the sums less
+    what they grow by where half of the pictures are planted. They end where these are highest, but how much
+    that is depends on the mean of the planted ones: it is found in rounds."""
+    ratio = np.log(SHAPE) + (1 - SHAPE) * evidence
+    end, before = 2 * FEWEST, 0
+    for _ in range(ROUNDS):
+        half = np.log(SHAPE) + (1 - SHAPE) * (evidence[:end].mean() + evidence.mean()) / 2
+        total = np.cumsum(ratio - max(0.0, half))
+        end, before = max(2 * FEWEST, int(np.argmax(total)) + 1), end
+        if end == before:
+            break
+    return float(ratio.cumsum().max()), total
 
 
 def _halved(rows: Array) -> Array:

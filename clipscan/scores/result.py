@@ -33,13 +33,17 @@ class ScoreResult:
     spread     name -> [n] float64, standard deviation over the draws of the reference (0 for one draw).
     references scale -> the drawn row numbers, one array a draw; hash order, most of them reused by
                every larger scale.
-    record     k, reference, metric, normalised, seed, versions: what it takes to compute them again.
+    record     k, reference, metric, normalised, seed, versions: what it takes to compute them again; of
+               consensus the convicted populations.
+    population [n] int64: the place in record["populations"] of the one that a row was convicted with, -1 for
+               none; None where consensus was not asked for.
     """
 
     columns: dict[str, Array]
     spread: dict[str, Array]
     references: dict[str, list[Array]]
     record: dict[str, Any]
+    population: Array | None = None
     convert: Callable[[Array], Any] = field(default=lambda a: a, repr=False)
 
     @property

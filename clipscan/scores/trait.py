@@ -8,6 +8,7 @@ picture are in one fold: so no row is near the suspicious merely because it was 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,26 @@ class Discriminant:
     def of(self, chosen: Array) -> Array:
         """How far each row is on the side of the `chosen` ([n] bool), float64 [n]; all rows of a fold without
         any chosen one elsewhere have 0. Folds are brought to one scale by their medians and deviations."""
+        return self.each([chosen])[0]
+
+    def each(self, chosen: Sequence[Array]) -> Array:
+        """The same of several, [len(chosen), n], in one pass over the features."""
+        axes = np.stack([self._axes(one) for one in chosen], axis=2)  # [FOLDS, d, t]
+        found = np.empty((len(chosen), self.features.n))
+        for part in in_steps(np.arange(self.features.n)):
+            x, folds = self.features.take(part), self._fold[part]
+            for fold in range(FOLDS):
+                found[:, part[folds == fold]] = (x[folds == fold] @ axes[fold]).T
+        for fold in range(FOLDS):
+            here = self._fold == fold
+            if here.any():
+                low, median, high = np.quantile(found[:, here], [0.16, 0.5, 0.84], axis=1)
+                scale = (high - low) / 2
+                found[:, here] = (found[:, here] - median[:, None]) / np.where(scale > 0, scale, 1.0)[:, None]
+        return settled(found)
+
+    def _axes(self, chosen: Array) -> Array:
+        """For the rows of each fold, what the chosen of the others taught: [FOLDS, d]."""
         rows = np.flatnonzero(chosen)
         rows = rows[np.argsort(self.lot[rows], kind="stable")]
         total, count = np.zeros((FOLDS, self.features.d)), np.bincount(self._fold[rows], minlength=FOLDS)
@@ -52,13 +73,4 @@ class Discriminant:
                 total[fold] += x[self._fold[part] == fold].sum(axis=0)
         others = count.sum() - count
         means = (total.sum(axis=0) - total) / np.maximum(others, 1)[:, None]  # all others' mean is 0
-        axes = means @ self._inverse  # [FOLDS, d]
-        found = np.empty(self.features.n)
-        for part in in_steps(np.arange(self.features.n)):
-            found[part] = np.einsum("nd,nd->n", self.features.take(part), axes[self._fold[part]])
-        for fold in range(FOLDS):
-            here = self._fold == fold
-            if here.any():
-                low, median, high = np.quantile(found[here], [0.16, 0.5, 0.84])
-                found[here] = (found[here] - median) / ((high - low) / 2 or 1.0)
-        return settled(found)
+        return means @ self._inverse  # type: ignore[no-any-return]

@@ -70,7 +70,11 @@ class Witness:
         moments = self._moments - self._sum(self._order[~trusted[self._order]])
         count = np.bincount(self.fold[self.fitted & trusted], minlength=FOLDS)
         fits = [_fit(moments.sum(axis=0) - own, self.features.d) for own in moments]
-        views = [_view(moments, fits, count, fold, self.features.d) for fold in range(FOLDS)]
+        shown = np.array([_shown(*pair, self.features.d) for pair in zip(fits, moments, strict=True)])
+        views = [
+            _view(shown.sum(axis=0) - shown[fold], count.sum() - count[fold], fits[fold])
+            for fold in range(FOLDS)
+        ]
         found = np.empty(self.features.n)
         for rows in in_steps(np.arange(self.features.n)):
             x, y = self._pair(rows)
@@ -114,16 +118,18 @@ def _fit(moments: Array, p: int) -> Array:
     return np.linalg.solve(moments[:p, :p] + size * np.eye(p), moments[:p, p:])  # type: ignore[no-any-return]
 
 
-def _view(moments: Array, fits: list[Array], count: Array, fold: int, p: int) -> _View:
-    """For the rows of a fold, by what was foretold in the others."""
-    others = [other for other in range(FOLDS) if other != fold]
-    n = max(1, int(count[others].sum()))
-    foretold = np.sum([fits[k].T @ moments[k, :p, :p] @ fits[k] for k in others], axis=0) / n
-    joint = np.sum([fits[k].T @ moments[k, :p, p:] for k in others], axis=0) / n
-    said = moments[others, p:, p:].sum(axis=0) / n
+def _shown(fit: Array, moments: Array, p: int) -> Array:
+    """Of a fold's moments by what is foretold of it: [3, q, q] of the foretold, of those beside the true
+    captions, and of these."""
+    return np.array([fit.T @ moments[:p, :p] @ fit, fit.T @ moments[:p, p:], moments[p:, p:]])
+
+
+def _view(shown: Array, count: int, fit: Array) -> _View:
+    """For the rows of a fold, by what was foretold in the others (`_shown`, of `count` rows)."""
+    foretold, joint, said = shown / max(1, count)
     left, right = _whitening(foretold), _whitening(said)
     u, correlation, v = np.linalg.svd(left @ joint @ right)
-    return _View(fits[fold] @ left @ u, right @ v.T, np.minimum(correlation, CLOSEST))
+    return _View(fit @ left @ u, right @ v.T, np.minimum(correlation, CLOSEST))
 
 
 def _whitening(covariance: Array) -> Array:
