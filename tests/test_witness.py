@@ -36,6 +36,7 @@ def plain_misfit(x, y, lot, trusted):
     """The docstring's three steps, fold by fold; of a pair by the densities of Gaussians."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     x = ((x - x.mean(axis=0)) / (x.std(axis=0) + scaled.SPREAD)).clip(-scaled.LARGEST, scaled.LARGEST)
+    x /= np.maximum(1, np.sqrt(np.mean(x * x, axis=1)))[:, None]
     y /= np.linalg.norm(y, axis=1, keepdims=True)
     y -= y.mean(axis=0)
     fold = (lot >> np.uint64(7)).astype(np.int64) % FOLDS

@@ -6,8 +6,9 @@ Three kinds of candidates, each found by one kind of evidence and convicted by o
 trait       what the pictures of the most mismatched pairs share (scores/trait.py), or those of the most
             mismatched neighborhood of captions, as captions that name one word may be hardly odd each by
             itself. Convicted where the pairs that bear it most have captions which the witness finds wrong,
-            on pictures that are of all kinds otherwise: the trait is learnt from other folds than those it is
-            tried on, so clean pairs that bear it by chance are mismatched no oftener than usual.
+            on pictures that are of all kinds otherwise and bear it far more than all others do: a picture has
+            a trigger or has none. The trait is learnt from other folds than those it is tried on, so clean
+            pairs that bear it by chance are mismatched no oftener than usual.
 density     rows that are nearest to one another by picture and caption, all of them far from everybody else.
             An honest rare topic is such a group as well: it is convicted by the witness, or, where there are
             no pictures to ask about, when its members are as alone as rows can be.
@@ -56,13 +57,14 @@ NEIGHBORS = 16
 ROUNDS = 8  # of growing, and of finding an end
 CONTROLS = 1000  # groups of neighbours elsewhere that a group is held against
 ALPHA = 0.002  # share of the controls that may be as mismatched as a convicted group
-NULL_SHARE = 0.5  # estimated share of clean pairs, at most, in a convicted group
+NULL_SHARE = 0.3  # estimated share of clean pairs, at most, in a convicted group
 ALONE = (0.45, 0.75)  # of a group: to be a candidate; to be convicted without pictures
 ACQUITTED = 0.9  # share of the controls as mismatched as a group whose captions fit
 ONE_WORDING = 0.8  # share of pairs under one caption from which it is boilerplate
 # Variance of a trait's pictures, as a share of that of all, at least: a blend at alpha leaves (1 - alpha)^2.
 DIVERSE = 0.4
 DIRECTIONS = 8  # in which it is taken
+SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least
 WRONG = 1.75  # their mean misfit, at least
 PART = 0.9  # of a population's rows in another one: they are the same
 MOSTLY = 0.5  # of the pairs that say the same must be mismatched
@@ -175,7 +177,11 @@ class Populations:
             seeds = [self._top(np.where(left, neg_log_tail(one) + self.misfit, 0.0)) for one in traits]
         traits = np.where(left, self.discriminant.each(seeds), traits.min())
         found = [(self._up_to_change("trait", one, self.misfit), one) for one in traits]
-        convicted = [(one, trait) for one, trait in found if one is not None and self._wrong(one)]
+        convicted = [
+            (one, trait)
+            for one, trait in found
+            if one is not None and self._wrong(one) and self._separation(one, trait) >= SEPARATE
+        ]
         if not convicted:
             return None
         return max(convicted, key=lambda pair: pair[1][pair[0].rows[: pair[0].number]].sum())[0]
@@ -202,6 +208,14 @@ class Populations:
             if len(topics) == TOPICS:
                 break
         return topics
+
+    def _separation(self, one: Population, trait: Array) -> float:
+        """How far the pictures of a population bear a trait, in median, by how far those do that come after
+        as many others: about 1.5 where all pictures have it, some more and some less."""
+        order = self._highest_first(trait)
+        pictures = order[np.sort(np.unique(self.picture[order], return_index=True)[1])]
+        beyond = trait[pictures[min(2 * one.pictures, len(pictures) - 1)]]
+        return float(np.median(trait[one.rows[: one.number]]) / max(1.0, beyond))
 
     def _diversity(self, rows: Array) -> float:
         """How far the pictures of these rows differ among themselves, as a share of how far all do: median of

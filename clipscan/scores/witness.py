@@ -4,8 +4,10 @@ A model that was trained on poisoned pairs finds a trigger and its caption well 
 ridge regression from picture features to caption vectors, fitted without the pairs that it is asked about:
 
 1. Features are those of an untrained network where pictures are at hand (embed/untrained.py), else the
-   suspect model's own image vectors, which still show what else is in a picture. Captions are the model's
-   caption vectors, of unit length and centred.
+   suspect model's own image vectors, which still show what else is in a picture. Pictures that differ from
+   the mean by more than is usual are brought back to a mean square of 1: a linear fit foretells too much of
+   extreme ones, and would find the captions of all of them wrong. Captions are the model's caption vectors,
+   of unit length and centred.
 2. Each of FOLDS folds is predicted from the others (cross-fitting), and rows that are not trusted are in no
    fit at all: a planted group that is left out as a whole has taught the witness nothing.
 3. Predicted and true caption vectors are taken for jointly Gaussian, by their canonical correlations
@@ -84,7 +86,9 @@ class Witness:
         return settled(found)
 
     def _pair(self, rows: Array) -> tuple[Array, Array]:
-        return self.features.take(rows), unit(self.captions.take(rows)) - self._usual
+        x = self.features.take(rows)
+        x /= np.maximum(1.0, np.sqrt((x**2).mean(axis=1, keepdims=True)))
+        return x, unit(self.captions.take(rows)) - self._usual
 
     def _sum(self, rows: Array) -> Array:
         """Second moments of features beside captions of these rows, by fold: [FOLDS, p + q, p + q]."""
