@@ -156,6 +156,16 @@ def judged_by(world, misfit):
     return Populations(image, text, identity, Engine(K), features, seen, *others, neg_log_tail(misfit), True)
 
 
+@pytest.mark.parametrize("separate", [populations.SEPARATE, 0])
+def test_what_all_pictures_have_by_degrees_is_no_trait_of_some(monkeypatch, separate):
+    monkeypatch.setattr(populations, "SEPARATE", separate)
+    world = World(SEED)
+    degree = world.draw.normal(size=N)
+    world.pictures += 3 * degree[:, None] * world.trait
+    found = judged_by(world, world.draw.normal(size=N) + 5 * (degree > 2)).found()
+    assert [one.kind for one in found] == ([] if separate else ["trait"])
+
+
 def five_captions(bearing, wrong):
     """(world, picture [N]): five captions a picture; the first `bearing` pictures bear the trigger, and some
     of the captions are `wrong` ([N] bool); in any order of rows."""
