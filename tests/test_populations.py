@@ -116,14 +116,14 @@ def test_a_planted_word_is_the_worst_neighborhood_of_captions_though_none_is_amo
     misfit[planted] += 2
     misfit[odd] += 6
     asked = judged_by(world, misfit)
-    text, left = as_rows(world.text.astype(np.float32)), np.ones(N, bool)
-    topics = asked._topics(text, asked.misfit, left)
+    left = np.ones(N, bool)
+    topics = asked._topics(asked.misfit, left)
     assert np.isin(planted, np.flatnonzero(topics[0])).mean() >= 0.9
     assert [one.sum() for one in topics] == [populations.TOPIC] * populations.TOPICS
     overlap = np.array([[(one & other).sum() for other in topics] for one in topics]) / populations.TOPIC
     assert np.triu(overlap, 1).max() <= populations.MOSTLY
     left[planted] = False  # those that were found before
-    assert not any(one[planted].any() for one in asked._topics(text, left * asked.misfit, left))
+    assert not any(one[planted].any() for one in asked._topics(left * asked.misfit, left))
 
 
 @pytest.mark.parametrize("wordings", [8, 1])
@@ -201,6 +201,13 @@ def test_a_picture_with_one_caption_that_fits_is_no_member_though_it_bears_the_t
     assert not np.isin(picture[trait.rows], np.arange(40, 50)).any()
     assert len(set(picture[trait.rows[: trait.number]]) & set(range(40))) >= 36
     assert (picture[trait.rows[: trait.number]] < 40).mean() >= 0.95
+
+
+def test_the_number_lies_between_the_first_and_the_last_likely_end():
+    total = np.concatenate([np.full(1000, -4.0), [-2.0, 0.0, -1.0], np.full(1000, -9.0)])
+    first, number, last = populations._ends(total)  # the plateau before has most of the posterior
+    assert (first, number, last) == (1000, 1000, 1002)
+    assert populations._ends(np.array([-50.0, -2.0, 0.0, -2.0, -50.0])) == (1, 2, 3)
 
 
 def population(rows, number):

@@ -192,10 +192,8 @@ def groups(rows: Vectors) -> list[list[Array]]:
     """Row numbers of each group, in the two lists of a scan's page: convicted populations and other suspects
     whose captions say the same, and near-copies, the largest first."""
     near = members_of(near_copies(rows.graph))
-    label, suspects = (
-        rows.ranked.population,
-        rows.ranked.top(suspected(len(rows.image), rows.ranked.estimate())),
-    )
+    ranked = rows.ranked
+    label, suspects = ranked.population, ranked.top(suspected(len(rows.image), ranked.estimate()))
     assert label is not None  # DEFAULT is consensus
     convicted = [np.flatnonzero(label == one) for one in np.unique(label[label >= 0])]
     rest = suspects[label[suspects] < 0]

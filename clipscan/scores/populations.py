@@ -65,7 +65,7 @@ ONE_WORDING = 0.8  # share of pairs under one caption from which it is boilerpla
 DIVERSE = 0.4
 DIRECTIONS = 8  # in which it is taken
 SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least
-WRONG = 1.75  # their mean misfit, at least
+WRONG = 1.75  # mean misfit of its pictures, at least
 PART = 0.9  # of a population's rows in another one: they are the same
 MOSTLY = 0.5  # of the pairs that say the same must be mismatched
 # Captions a third as far apart as two random ones count as much as pictures that are strangers.
@@ -154,15 +154,15 @@ class Populations:
         """All populations, those with the surest trait first; a row may be in several."""
         if self.text is None:
             return self._by_density()
-        return _whole([*self._by_trait(self.text), *self._by_density(), *self._by_captions(self.text)])
+        return _whole([*self._by_trait(), *self._by_density(), *self._by_captions(self.text)])
 
-    def _by_trait(self, text: Rows) -> list[Population]:
+    def _by_trait(self) -> list[Population]:
         """One after the other, each without the rows of those before."""
         found: list[Population] = []
         left = np.ones(self.n, bool)
         while len(found) < MANY:
             mismatch = np.where(left, self.cross_modal + self.misfit, 0.0)
-            seeds = [self._top(mismatch), *self._topics(text, mismatch, left)]
+            seeds = [self._top(mismatch), *self._topics(mismatch, left)]
             one = self._of_traits(seeds, left)
             if one is None:
                 break
@@ -191,14 +191,14 @@ class Populations:
         wrong = one.misfit >= WRONG and one.null_share <= NULL_SHARE
         return wrong and self._diversity(one.rows[: one.number]) >= DIVERSE
 
-    def _topics(self, text: Rows, mismatch: Array, left: Array) -> list[Array]:
+    def _topics(self, mismatch: Array, left: Array) -> list[Array]:
         """The neighborhoods of captions that fit their pictures worst on average, each [n] bool."""
-        turn = self._highest_first(np.zeros(self.n))  # ties of captions go by lot
+        assert self.text is not None
+        turn, said = self._captions
         asked = self._highest_first(mismatch)[: max(FEWEST, round(ODD * self.n))]
         asked = asked[:: -(-len(asked) // ASKED)]
-        said = as_rows([_halved(unit(text.take(rows))) for rows in in_steps(turn)])
         engine = self.engine.with_k(min(TOPIC, self.n - 1))
-        near = turn[engine.between(as_rows(unit(text.take(asked))), said, asked, turn).index]
+        near = turn[engine.between(as_rows(unit(self.text.take(asked))), said, asked, turn).index]
         topics: list[Array] = []
         for rows in near[np.lexsort((self.identity.code[asked], -(left * self.misfit)[near].mean(axis=1)))]:
             topic = np.zeros(self.n, bool)
@@ -208,6 +208,13 @@ class Populations:
             if len(topics) == TOPICS:
                 break
         return topics
+
+    @cached_property
+    def _captions(self) -> tuple[Array, Rows]:
+        """Rows by lot, so that ties of captions do not go by the order of rows, and directions of theirs."""
+        assert self.text is not None
+        turn = self._highest_first(np.zeros(self.n))
+        return turn, as_rows([_halved(unit(self.text.take(rows))) for rows in in_steps(turn)])
 
     def _separation(self, one: Population, trait: Array) -> float:
         """How far the pictures of a population bear a trait, in median, by how far those do that come after
@@ -357,13 +364,8 @@ class Populations:
         strength, total = _likelihoods(shown.evidence)
         if strength < STRENGTH or np.argmax(total) + 1 < FEWEST:
             return None
-        likely = np.flatnonzero(total >= total.max() - SURE)
-        weight = np.exp(total - total.max())
-        mean = round(float(np.arange(len(total)) @ weight / weight.sum()))
         members = np.cumsum(~shown.honest)
-        fewest, number, most = (
-            int(members[shown.last[end]]) for end in (int(likely[0]), mean, int(likely[-1]))
-        )
+        fewest, number, most = (int(members[shown.last[end]]) for end in _ends(total))
         return self._of(kind, order[~shown.honest][:most], fewest, number, most, trait)
 
     def _of(
@@ -451,6 +453,15 @@ def _likelihoods(evidence: Array) -> tuple[float, Array]:
         if end == before:
             break
     return float(ratio.cumsum().max()), total
+
+
+def _ends(total: Array) -> tuple[int, int, int]:
+    """The first and the last end that are hardly worse than the best of [m] sums of log likelihoods, and
+    between them the posterior mean of all."""
+    likely = np.flatnonzero(total >= total.max() - SURE)
+    weight = np.exp(total - total.max())
+    mean = np.arange(len(total)) @ weight / weight.sum()
+    return int(likely[0]), round(float(np.clip(mean, likely[0], likely[-1]))), int(likely[-1])
 
 
 def _halved(rows: Array) -> Array:
