@@ -8,8 +8,9 @@ from planted import SEED
 from worlds import D, K, N, World, convicted, precision_and_recall
 
 from clipscan.engine import as_rows
-from clipscan.scores import populations
+from clipscan.scores import change_point, conviction, populations
 from clipscan.scores.local import Engine
+from clipscan.scores.pairs import Pairs
 from clipscan.scores.populations import Population, Populations, populated
 from clipscan.scores.references import identify_pairs
 from clipscan.scores.scaled import Scaled, fitted_rows
@@ -117,13 +118,15 @@ def test_a_planted_word_is_the_worst_neighborhood_of_captions_though_none_is_amo
     misfit[odd] += 6
     asked = judged_by(world, misfit)
     left = np.ones(N, bool)
-    topics = asked._topics(asked.misfit, left)
+    topics = asked._topics(asked.misfit, asked.misfit, left)
     assert np.isin(planted, np.flatnonzero(topics[0])).mean() >= 0.9
     assert [one.sum() for one in topics] == [populations.TOPIC] * populations.TOPICS
     overlap = np.array([[(one & other).sum() for other in topics] for one in topics]) / populations.TOPIC
     assert np.triu(overlap, 1).max() <= populations.MOSTLY
     left[planted] = False  # those that were found before
-    assert not any(one[planted].any() for one in asked._topics(left * asked.misfit, left))
+    assert not any(
+        one[planted].any() for one in asked._topics(left * asked.misfit, left * asked.misfit, left)
+    )
 
 
 @pytest.mark.parametrize("wordings", [8, 1])
@@ -151,14 +154,18 @@ def judged_by(world, misfit):
     """What finds populations where a witness says `misfit` [N], and the other scores say nothing."""
     image, text, pictures = (as_rows(x.astype(np.float32)) for x in (world.image, world.text, world.pictures))
     identity = identify_pairs(image, text)
-    features, seen = (Scaled(parts, fitted_rows(identity.code)) for parts in ([pictures, image], [pictures]))
+    features = Scaled([pictures, image], fitted_rows(identity.code))
     others = (neg_log_tail(world.draw.normal(size=N)) for _ in range(2))
-    return Populations(image, text, identity, Engine(K), features, seen, *others, neg_log_tail(misfit), True)
+    shown = world.pictures @ np.linalg.pinv(world.looks)
+    return Populations(
+        Pairs(image, text, pictures, identity, Engine(K)),
+        features, *others, neg_log_tail(misfit), shown / shown.std(axis=0), True,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("separate", [populations.SEPARATE, 0])
+@pytest.mark.parametrize("separate", [conviction.SEPARATE, 0])
 def test_what_all_pictures_have_by_degrees_is_no_trait_of_some(monkeypatch, separate):
-    monkeypatch.setattr(populations, "SEPARATE", separate)
+    monkeypatch.setattr(conviction, "SEPARATE", separate)
     world = World(SEED)
     degree = world.draw.normal(size=N)
     world.pictures += 3 * degree[:, None] * world.trait
@@ -205,9 +212,9 @@ def test_a_picture_with_one_caption_that_fits_is_no_member_though_it_bears_the_t
 
 def test_the_number_lies_between_the_first_and_the_last_likely_end():
     total = np.concatenate([np.full(1000, -4.0), [-2.0, 0.0, -1.0], np.full(1000, -9.0)])
-    first, number, last = populations._ends(total)  # the plateau before has most of the posterior
+    first, number, last = change_point.ends(total)  # the plateau before has most of the posterior
     assert (first, number, last) == (1000, 1000, 1002)
-    assert populations._ends(np.array([-50.0, -2.0, 0.0, -2.0, -50.0])) == (1, 2, 3)
+    assert change_point.ends(np.array([-50.0, -2.0, 0.0, -2.0, -50.0])) == (1, 2, 3)
 
 
 def population(rows, number):

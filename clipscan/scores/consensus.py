@@ -27,7 +27,9 @@ import numpy as np
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 from clipscan.engine.threads import linear_algebra
+from clipscan.scores.conviction import DIRECTIONS
 from clipscan.scores.local import Engine
+from clipscan.scores.pairs import Pairs
 from clipscan.scores.populations import Population, Populations
 from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scaled import Scaled, fitted_rows
@@ -75,27 +77,31 @@ class Consensus:
         said = None if self.text is None else identify(self.text, threads=self.engine.threads).content
         fitted = fitted_rows(self.identity.code, _pairs(self.identity.content, said))
         seen = Scaled([self.pictures or self.image], fitted)
+        shown = None
         cross_modal, misfit = np.zeros_like(density), np.full_like(density, np.nan)
         self.misfit = None
         if self.text is not None:
             cross_modal = _cross_modal(columns)
-            self.misfit = _asked(seen, self.text, self.identity, np.maximum(density, cross_modal))
+            witness = Witness(seen, self.text, self.identity.code)
+            self.misfit = _asked(witness, np.maximum(density, cross_modal))
             misfit = neg_log_tail(self.misfit)
+            shown = witness.canonical(DIRECTIONS)
         parts = [self.image] if self.pictures is None else [self.pictures, self.image]
         features = seen if self.pictures is None else Scaled(parts, fitted)
+        pairs = Pairs(
+            self.image, self.text, self.pictures or self.image, self.identity, self.engine, self.seed
+        )
         self.populations = Populations(
-            self.image, self.text, self.identity, self.engine,
-            features, seen, density, cross_modal, misfit, self.pictures is not None, self.seed,
-        ).found()  # fmt: skip
+            pairs, features, density, cross_modal, misfit, shown, self.pictures is not None
+        ).found()
         evidence = density - LONELY
         if self.text is not None:
             evidence = np.maximum(evidence, neg_log_tail(cross_modal + misfit / 2))
         self.score = ranked(evidence, self.populations)
 
 
-def _asked(seen: Scaled, text: Rows, identity: Identity, suspicion: Array) -> Array:
+def _asked(witness: Witness, suspicion: Array) -> Array:
     """misfit [n], by a witness that trusts whom nothing speaks against."""
-    witness = Witness(seen, text, identity.code)
     return witness.trimmed(lambda found: suspicion if found is None else suspicion + neg_log_tail(found))
 
 

@@ -14,6 +14,7 @@ FITTED = 1 << 17  # rows that means, covariances and fits are made of, at most
 STEP = 1 << 13  # rows at once
 SPREAD = 1e-3  # added to a standard deviation: a feature that never changes says nothing
 DIGITS = 6  # behind the point that are kept
+HELD = 1 << 29  # bytes of scaled features that are kept
 LARGEST = 4.0  # standard deviations: one odd picture must not turn a direction
 
 
@@ -35,10 +36,18 @@ class Scaled:
             total += [x.sum(axis=0), (x**2).sum(axis=0)]
         self.mean, square = total / max(1, len(self.fitted))
         self.deviation = np.sqrt(np.maximum(square - self.mean**2, 0.0)) + SPREAD
+        self._held = None
+        if 4 * self.n * self.d <= HELD:
+            self._held = np.concatenate([self._scaled(rows) for rows in in_steps(np.arange(self.n))])
 
     def take(self, rows: Array) -> Array:
-        """The numbered rows, float64 [len(rows), d]."""
-        return np.clip((self._raw(rows) - self.mean) / self.deviation, -LARGEST, LARGEST)
+        """The numbered rows, float64 [len(rows), d] of float32 values."""
+        found = self._scaled(rows) if self._held is None else self._held[rows]
+        return found.astype(np.float64)
+
+    def _scaled(self, rows: Array) -> Array:
+        value = np.clip((self._raw(rows) - self.mean) / self.deviation, -LARGEST, LARGEST)
+        return value.astype(np.float32)
 
     def _raw(self, rows: Array) -> Array:
         return np.hstack([part.take(rows).astype(np.float64) for part in self.parts])

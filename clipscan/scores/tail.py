@@ -14,3 +14,8 @@ def neg_log_tail(values: Array) -> Array:
     known = known[~np.isnan(known)]
     above = len(known) - np.searchsorted(known, values, side="left")
     return np.where(np.isnan(values), 0.0, -np.log(np.maximum(above - 0.5, 0.5) / max(1, len(known))))
+
+
+def neg_log_tails(several: Array) -> Array:
+    """Of each row of [t, n]."""
+    return np.array([neg_log_tail(values) for values in several])

@@ -47,6 +47,7 @@ class Witness:
     lot: Array
     fold: Array = field(init=False)  # [n]
     fitted: Array = field(init=False)  # [n] whether a row may be in a fit
+    trusted: Array = field(init=False)  # [n] those that were, after `trimmed`
 
     def __post_init__(self) -> None:
         self._order = rows = self.features.fitted
@@ -63,7 +64,8 @@ class Witness:
         found = None
         for _ in range(ROUNDS):
             value = suspicion(found)
-            found = self.misfit(value < np.quantile(value, 1 - TRIMMED))
+            self.trusted = value < np.quantile(value, 1 - TRIMMED)
+            found = self.misfit(self.trusted)
         assert found is not None
         return found
 
@@ -84,6 +86,17 @@ class Witness:
                 here = self.fold[rows] == fold
                 found[rows[here]] = -view.information(x[here], y[here])
         return settled(found)
+
+    def canonical(self, count: int) -> Array:
+        """What pictures show that captions speak of: of each the first canonical variates, by one fit on those
+        whom `trimmed` trusts, float64 [n, count or fewer] of variance 1."""
+        rows = self._order[self.trusted[self._order]]
+        moments = self._sum(rows).sum(axis=0)
+        fit = _fit(moments, self.features.d)
+        view = _view(_shown(fit, moments, self.features.d), len(rows), fit)
+        seen = view.seen[:, np.argsort(-view.correlation, kind="stable")[:count]]
+        found = np.concatenate([self.features.take(part) @ seen for part in in_steps(np.arange(len(self.lot)))])
+        return settled(found / np.maximum(found[self._order].std(axis=0), 1e-12))
 
     def _pair(self, rows: Array) -> tuple[Array, Array]:
         x = self.features.take(rows)
