@@ -1,6 +1,7 @@
 """Populations in generated worlds: whoever was planted is convicted, whoever is merely rare is not."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -127,6 +128,53 @@ def test_a_planted_word_is_the_worst_neighborhood_of_captions_though_none_is_amo
     assert not any(
         one[planted].any() for one in asked._topics(left * asked.misfit, left * asked.misfit, left)
     )
+
+
+def planted_word(count, trigger_on):
+    """(world, which): captions of one new word, on pictures of all kinds, so many of which bear a trigger; a
+    model has learnt it by half, so that what is evidence against them is weak."""
+    world = World(SEED)
+    rows = world.some(count)
+    world.say(rows, 2 * world.draw.normal(size=D), noise=0.1)
+    world.pictures[rows[:trigger_on]] += 6 * world.trait
+    world.image[rows] = 0.5 * world.image[rows] + 0.5 * world.text[rows]
+    return world, np.isin(np.arange(N), rows)
+
+
+def test_a_word_that_is_said_only_of_pictures_with_a_trait_is_a_target():
+    world, planted = planted_word(90, 90)
+    evidence = world.draw.normal(size=N) + 1.5 * planted
+    asked = judged_by(world, evidence)
+    found = asked._one_by_one(partial(asked._by_target, asked.misfit))
+    assert [one.kind for one in found] == ["target"]
+    rows = np.isin(np.arange(N), found[0].rows[: found[0].number])
+    assert min(precision_and_recall(rows, planted)) >= 0.9
+
+
+def test_a_word_that_is_mostly_said_of_pictures_without_the_trait_is_none():
+    world, planted = planted_word(270, 90)
+    evidence = world.draw.normal(size=N)
+    evidence[np.flatnonzero(planted)[:90]] += 1.5
+    asked = judged_by(world, evidence)
+    assert asked._one_by_one(partial(asked._by_target, asked.misfit)) == []
+
+
+def test_coverage_is_the_share_of_those_who_say_the_same():
+    words = np.array([9.0, 8, 7, 6, 6, 5, 0, 0])
+    assert conviction.coverage(np.array([0, 1, 2, 3]), words) == 1.0  # three in four: from 6.75 on
+    assert conviction.coverage(np.array([0, 2, 3, 5]), words) == pytest.approx(3 / 5)
+
+
+def test_whoever_bears_a_trait_less_than_half_as_much_is_no_member():
+    """Evidence goes on after the trait has ended: the number ends with the trait, the rest may belong."""
+    world = World(SEED)
+    asked = judged_by(world, world.draw.normal(size=N))
+    trait = np.concatenate([np.full(80, 10.0), np.full(40, 4.0), np.linspace(1, 0, N - 120)])
+    one = asked._up_to_change("trait", trait, np.where(np.arange(N) < 120, 4.0, 0.9), trait)
+    assert one is not None and one.number == 80 and set(one.rows[:80]) == set(range(80))
+    assert one.most >= 120
+    again = asked._up_to_change("target", trait, np.where(np.arange(N) < 120, 4.0, 0.9))
+    assert again is not None and again.number == 120
 
 
 @pytest.mark.parametrize("wordings", [8, 1])

@@ -1,13 +1,14 @@
 """Second populations: rows that belong together, and not to the clean pairs.
 
-Three kinds of candidates, each found by one kind of evidence and convicted by others (scores/conviction.py):
+Four kinds of candidates, each found by one kind of evidence and convicted by others (scores/conviction.py):
 
 trait       what the pictures of the most mismatched pairs share (scores/trait.py), or those of the most
             mismatched neighborhood of captions, as captions that name one word may be hardly odd each by
-            itself. It is looked for twice: by misfit, which knows nothing of what a model has learnt, and by
-            all evidence together, as a trigger half learnt shows a little in each. The trait is learnt from
-            other folds than those it is tried on, so clean pairs that bear it by chance are mismatched no
-            oftener than usual.
+            itself. The trait is learnt from other folds than those it is tried on, so clean pairs that bear
+            it by chance are mismatched no oftener than usual.
+target      captions that say the same, and what their pictures share: both are learnt, in turn, from the
+            neighborhoods of captions that all evidence together is against. A trigger that is half learnt
+            shows a little in each kind of it, and each caption by itself is hardly odd.
 density     rows that are nearest to one another by picture and caption, all of them far from everybody else.
             An honest rare topic is such a group as well.
 captions    captions that say the same, most of them on pictures that they do not fit; of one wording only

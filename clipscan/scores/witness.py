@@ -88,14 +88,16 @@ class Witness:
         return settled(found)
 
     def canonical(self, count: int) -> Array:
-        """What pictures show that captions speak of: of each the first canonical variates, by one fit on those
-        whom `trimmed` trusts, float64 [n, count or fewer] of variance 1."""
+        """What pictures show that captions speak of: the first canonical variates of each, by one fit on
+        those whom `trimmed` trusts, float64 [n, count or fewer] of variance 1."""
         rows = self._order[self.trusted[self._order]]
         moments = self._sum(rows).sum(axis=0)
         fit = _fit(moments, self.features.d)
         view = _view(_shown(fit, moments, self.features.d), len(rows), fit)
         seen = view.seen[:, np.argsort(-view.correlation, kind="stable")[:count]]
-        found = np.concatenate([self.features.take(part) @ seen for part in in_steps(np.arange(len(self.lot)))])
+        found = np.concatenate(
+            [self.features.take(part) @ seen for part in in_steps(np.arange(len(self.lot)))]
+        )
         return settled(found / np.maximum(found[self._order].std(axis=0), 1e-12))
 
     def _pair(self, rows: Array) -> tuple[Array, Array]:
