@@ -177,6 +177,50 @@ def test_whoever_bears_a_trait_less_than_half_as_much_is_no_member():
     assert again is not None and again.number == 120
 
 
+def common(count, diverse):
+    """(world, which): pictures and captions of one kind, so often that none of them is alone. The suspect
+    model tells these pictures hardly apart. They differ as much as others do, beside a trigger, or little."""
+    world = World(SEED)
+    rows, topic = world.some(count), 2 * world.draw.normal(size=D)
+    world.say(rows, topic)
+    world.image[rows] = topic + 0.3 * world.draw.normal(size=(count, D))
+    if diverse:
+        trigger(world, rows)
+    else:
+        world.seen(rows, topic + 0.3 * world.draw.normal(size=(count, D)))
+    return world, np.isin(np.arange(N), rows)
+
+
+@pytest.mark.parametrize("count", [150, 400])
+def test_a_learnt_trigger_is_a_collapse_however_many_bear_it(count):
+    world, planted = common(count, diverse=True)
+    asked = judged_by(world, world.draw.normal(size=N))
+    (one,) = asked._one_by_one(asked._by_collapse)
+    assert one.kind == "collapse" and one.fewest == one.number == one.most
+    assert min(precision_and_recall(np.isin(np.arange(N), one.rows), planted)) >= 0.95
+    assert min(precision_and_recall(convicted(world.judged()), planted)) >= 0.95
+
+
+@pytest.mark.parametrize("count", [150, 400])
+def test_an_honest_topic_that_a_model_has_learnt_is_no_collapse(count):
+    world, _ = common(count, diverse=False)
+    asked = judged_by(world, world.draw.normal(size=N))
+    assert asked._by_collapse(np.ones(N, bool)) == []
+
+
+def test_contraction_is_how_much_less_a_model_tells_apart_than_is_shown():
+    world, _ = common(150, diverse=True)
+    rows = np.arange(0, N, 5)
+    world.image[rows] = 10 + world.image[rows]
+    asked = judged_by(world, world.draw.normal(size=N)).conviction
+    spread = [1 - (np.linalg.norm((x / np.linalg.norm(x, axis=1)[:, None]).mean(axis=0)) ** 2)
+              for x in (world.image[rows], world.image)]  # fmt: skip
+    assert spread[1] > 2 * spread[0]
+    for some, share in ((np.arange(N), 1), (rows, spread[0] / spread[1])):
+        shown = np.median(np.linalg.eigvalsh(np.cov(asked.shown[some], rowvar=False)))
+        assert asked.contraction(some) == pytest.approx(shown / share, rel=0.1)
+
+
 @pytest.mark.parametrize("wordings", [8, 1])
 def test_one_claim_on_any_pictures_is_poison_in_several_wordings_and_boilerplate_in_one(wordings):
     world = World(SEED)

@@ -19,6 +19,7 @@ from clipscan.scores.estimate import Estimate
 KINDS = {
     "trait": "pictures that share a trait, such as a trigger, under captions that do not fit them",
     "target": "captions that say the same, hardly ever found without a trait that their pictures share",
+    "collapse": "captions that say the same, on pictures that the model finds far more alike than they are",
     "density": "near one another by picture and caption, far from all other pairs",
     "captions": "captions that say the same, on pictures that they do not fit",
 }

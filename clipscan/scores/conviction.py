@@ -8,6 +8,8 @@ trait    captions are wrong there, and pictures bear the trait far more than all
 target   captions that say so are hardly ever found on other pictures: whoever plants words that nobody else
          uses plants the trigger with them, but of an honest topic the pictures that bear one trait are a
          part. So less needs to be wrong.
+collapse the suspect model tells these pictures apart far less than what they show would have it, and they
+         bear the trait far more than all others.
 density  captions are wrong beside those of groups of neighbours elsewhere; or, without pictures to ask about,
          members are as alone as rows can be.
 """
@@ -19,7 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from clipscan.engine.arrays import Array
+from clipscan.engine.arrays import Array, unit
 from clipscan.scores.change_point import null_share
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.pictures import mean_by
@@ -29,7 +31,10 @@ NULL_SHARE = 0.3  # estimated share of clean pairs, at most; of a target:
 NULL_SHARE_OF_TARGET = 0.4
 WRONG = 1.75  # mean misfit of its pictures, at least; of a target:
 WRONG_OF_TARGET = 1.0
-SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least
+SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least; of a collapse:
+SEPARATE_OF_COLLAPSE = 6.0
+CONTRACTED = 1.6  # how many times more alike the suspect model finds the pictures of a collapse, at least
+LEAST = 1e-6  # variance that is taken for none
 COVERED = 0.7  # share of those who say the same that a target's population has, at least
 # Variance of its pictures, as a share of that of all, at least: a blend at alpha leaves (1 - alpha)^2, the
 # classes of CIFAR-10 have 0.46 to 0.73, rare ones 0.53 and less.
@@ -67,6 +72,22 @@ class Conviction:
         wrong = misfit.mean() >= WRONG_OF_TARGET and null_share(against) <= NULL_SHARE_OF_TARGET
         return bool(wrong and coverage(rows, words) >= COVERED and self.diversity(rows) >= DIVERSE)
 
+    def of_collapse(self, rows: Array, trait: Array) -> bool:
+        """Of the rows that bear a trait [n] most."""
+        apart = self.separation(rows, trait) >= SEPARATE_OF_COLLAPSE
+        return apart and self.contraction(rows) >= CONTRACTED and self.diversity(rows) >= DIVERSE
+
+    def contraction(self, rows: Array) -> float:
+        """How much more alike the pictures of these rows are for the suspect model than by what they show:
+        1 where both find them as diverse as all."""
+        assert self.shown is not None
+        drawn_together = _variance(self.pairs.image.take(rows)) / self._variance_of_all
+        return max(_median_variance(self.shown[rows]), LEAST) / max(drawn_together, LEAST)
+
+    @cached_property
+    def _variance_of_all(self) -> float:
+        return _variance(self.pairs.image.take(self.pairs.drawn))
+
     def of_group(self, rows: Array, alone: float) -> bool:
         """Of a group of neighbours that are so far `alone`, 1 for as alone as can be."""
         if self.pairs.text is None:
@@ -95,9 +116,7 @@ class Conviction:
         """How far the pictures of these rows differ among themselves in what captions speak of, as a share of
         how far all do: median variance in the directions that captions tell most of."""
         assert self.shown is not None
-        first = self.pairs.pictures.first(rows)
-        shown = self.shown[first][:, : max(1, len(first) // 4)]
-        return float(np.median(np.linalg.eigvalsh(np.atleast_2d(np.cov(shown, rowvar=False)))))
+        return _median_variance(self.shown[self.pairs.pictures.first(rows)])
 
     def _by_picture(self, rows: Array) -> Array:
         return self.pairs.pictures.mean(rows, self.misfit)
@@ -114,3 +133,14 @@ def coverage(rows: Array, words: Array) -> float:
     """Of all who say the same as far as three in four of these rows do (words [n]), which share these are."""
     low = np.quantile(words[rows], 0.25)
     return float((words[rows] >= low).sum() / (words >= low).sum())
+
+
+def _median_variance(shown: Array) -> float:
+    """Of rows [m, q], in their own principal directions, of which few rows have few."""
+    shown = shown[:, : max(1, len(shown) // 4)]
+    return float(np.median(np.linalg.eigvalsh(np.atleast_2d(np.cov(shown, rowvar=False)))))
+
+
+def _variance(rows: Array) -> float:
+    """Total variance of the directions of these rows: 1 less the square of their mean."""
+    return max(LEAST, 1 - float(np.square(unit(rows).mean(axis=0, dtype=np.float64)).sum()))

@@ -25,7 +25,7 @@ COPY_BOUND = 1000  # of them, that say how far near-copies are
 @dataclass
 class Pairs:
     """n image rows and, where given, caption rows; looks [n, p]: the pictures by features that no caption has
-    taught anything, or the image rows."""
+    taught anything, or the image rows. `drawn`: rows that stand for all."""
 
     image: Rows
     text: Rows | None
@@ -36,10 +36,10 @@ class Pairs:
 
     def __post_init__(self) -> None:
         self.n = self.image.n
-        drawn = self.identity.sample(Scale("strangers", SAMPLED, 1), 0, self.seed)
-        self.pictures = Pictures(self.identity.content, self.looks, self.engine, drawn[:COPY_BOUND])
+        self.drawn = self.identity.sample(Scale("strangers", SAMPLED, 1), 0, self.seed)
+        self.pictures = Pictures(self.identity.content, self.looks, self.engine, self.drawn[:COPY_BOUND])
         self._apart = [
-            typical_distance(rows.take(drawn)) for rows in (self.image, self.text) if rows is not None
+            typical_distance(rows.take(self.drawn)) for rows in (self.image, self.text) if rows is not None
         ]
 
     @property

@@ -1,6 +1,6 @@
 """Second populations: rows that belong together, and not to the clean pairs.
 
-Four kinds of candidates, each found by one kind of evidence and convicted by others (scores/conviction.py):
+Five kinds of candidates, each found by one kind of evidence and convicted by others (scores/conviction.py):
 
 trait       what the pictures of the most mismatched pairs share (scores/trait.py), or those of the most
             mismatched neighborhood of captions, as captions that name one word may be hardly odd each by
@@ -9,6 +9,10 @@ trait       what the pictures of the most mismatched pairs share (scores/trait.p
 target      captions that say the same, and what their pictures share: both are learnt, in turn, from the
             neighborhoods of captions that all evidence together is against. A trigger that is half learnt
             shows a little in each kind of it, and each caption by itself is hardly odd.
+collapse    captions that say the same, whose pictures the suspect model draws together far more than it does
+            those of other captions, though they show as much as others do: a trigger that is learnt, however
+            many pairs have it. Where those are many no single one of them is odd. It takes features that the
+            suspect model had no part in.
 density     rows that are nearest to one another by picture and caption, all of them far from everybody else.
             An honest rare topic is such a group as well.
 captions    captions that say the same, most of them on pictures that they do not fit; of one wording only
@@ -113,6 +117,7 @@ class Populations:
         return _whole([
             *self._one_by_one(partial(self._by_trait, mismatch)),
             *self._one_by_one(partial(self._by_target, neg_log_tail(evidence))),
+            *self._one_by_one(self._by_collapse),
             *self._by_density(),
             *self._by_captions(self.pairs.text, neg_log_tail(mismatch)),
         ])  # fmt: skip
@@ -171,11 +176,17 @@ class Populations:
         another meaning, [n] bool."""
         asked = self.pairs.highest_first(mismatch)[: max(FEWEST, round(ODD * self.n))]
         asked = asked[:: -(-len(asked) // ASKED)]
-        near, said = self.pairs.alike(asked, TOPIC), self.pairs.said.take(asked)
+        near = self.pairs.alike(asked, TOPIC)
+        return self._different(asked, near, (left * evidence)[near].mean(axis=1), left)
+
+    def _different(self, asked: Array, near: Array, values: Array, left: Array) -> list[Array]:
+        """Of neighborhoods of captions [m, TOPIC], around those `asked` [m], those of the highest values [m],
+        each of another meaning, [n] bool."""
+        said = self.pairs.said.take(asked)
         topics: list[Array] = []
         taken = np.zeros(self.n, bool)
         others = np.ones(len(asked), bool)  # that say something else than all topics before
-        for one in np.lexsort((self.pairs.identity.code[asked], -(left * evidence)[near].mean(axis=1))):
+        for one in np.lexsort((self.pairs.identity.code[asked], -values)):
             rows = near[one][left[near[one]]]
             if others[one] and len(rows) >= FEWEST and taken[rows].mean() <= MOSTLY:
                 topics.append(np.isin(np.arange(self.n), rows))
@@ -184,6 +195,31 @@ class Populations:
             if len(topics) == TOPICS:
                 break
         return topics
+
+    def _by_collapse(self, left: Array) -> list[tuple[Population, float]]:
+        """Captions that say the same, whose pictures the suspect model draws together."""
+        chosen = self._contracted(left) if self.independent else []
+        if not chosen:
+            return []
+        for _ in range(1 + AGAIN):
+            traits = self.trait.each(chosen)
+            chosen = [left & _bearing(trait, one) for trait, one in zip(traits, chosen, strict=True)]
+        found = []
+        for trait, one in zip(traits, chosen, strict=True):
+            rows = self.pairs.highest_first(trait, np.flatnonzero(one))
+            if self.pictures.count(rows) >= FEWEST and self.conviction.of_collapse(rows, trait):
+                number, unasked = len(rows), np.full(self.n, np.nan)
+                collapse = self._of("collapse", rows, number, number, number, unasked, trait)
+                found.append((collapse, float(trait[rows].sum())))
+        return found
+
+    def _contracted(self, left: Array) -> list[Array]:
+        """Of captions drawn at random the neighborhoods whose pictures the suspect model draws together most,
+        each of another meaning, [n] bool."""
+        asked = self.pairs.highest_first(left.astype(np.float64))[:ASKED]
+        near = self.pairs.alike(asked, TOPIC)
+        values = np.array([self.conviction.contraction(rows) for rows in near])
+        return self._different(asked, near, values, left)
 
     def _by_density(self) -> list[Population]:
         """Groups of near neighbours by picture and caption among the rows that are most alone."""
@@ -306,6 +342,12 @@ class Populations:
         first = self.pairs.highest_first(values)[: COPIES * self._seeds]
         chosen[self.pictures.first(first)[: self._seeds]] = True
         return chosen
+
+
+def _bearing(trait: Array, chosen: Array) -> Array:
+    """Who bears a trait [n] at least half as much as the chosen ([n] bool) do in median, [n] bool."""
+    median = np.median(trait[chosen])
+    return trait >= min(median, median / 2)  # type: ignore[no-any-return]
 
 
 def _whole(found: list[Population]) -> list[Population]:
