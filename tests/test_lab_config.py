@@ -79,6 +79,13 @@ def test_free_captions_need_no_classes(tmp_path):
     assert read_config(config(tmp_path, text)).sources["photos"].classes == ()
 
 
+def test_few_of_a_kind_are_kept_by_their_word(tmp_path):
+    text = WHOLE.replace("[defaults]", "few = { ship = 2, truck = 0 }\n[defaults]")
+    assert read_config(config(tmp_path, text)).sources["photos"].few == {"ship": 2, "truck": 0}
+    with pytest.raises(InputError, match=r"\[datasets.photos\]: few: ship must be a whole number"):
+        read_config(config(tmp_path, text.replace("ship = 2", "ship = 'two'")))
+
+
 def test_a_defence_has_its_own_settings_and_the_usual_ones_where_none_are_given(tmp_path):
     safe = read_config(config(tmp_path)).safe
     assert (safe.epochs, safe.lr) == (9, SafeTraining().lr)

@@ -5,6 +5,7 @@ train = "../photos/train"             # what `clipscan scan` takes, relative to 
 held_out = "../photos/test"
 classes = ["airplane", "ship"]        # of the zero-shot test; a held-out caption names one of them
 free_captions = false                 # true: no classes; models are asked for the nearest of 1,000 captions
+few = { frog = 125 }                  # keep so many of the pairs whose caption names it: an honest rare kind
 pictures = 2000                       # held-out ones to use; default: all
 batch_size = 256                      # of the training
 
@@ -64,6 +65,7 @@ class Source(NamedTuple):
     classes: tuple[str, ...]  # (): captions are free
     pictures: int | None
     batch_size: int
+    few: dict[str, int]
 
 
 class Work(NamedTuple):
@@ -138,9 +140,15 @@ def _source(keys: Keys, name: str, folder: Path) -> Source:
         () if keys.one("free_captions", bool, False) else tuple(keys.many("classes", str)),
         keys.one("pictures", int, None),
         keys.one("batch_size", int, 256),
+        _few(Keys(keys.table("few", {}), f"{keys.where}: few")),
     )
     keys.done()
     return source
+
+
+def _few(keys: Keys) -> dict[str, int]:
+    """How many pairs to keep of each word."""
+    return {word: keys.one(word, int) for word in keys.names}
 
 
 def _resolved(text: str, folder: Path) -> str:

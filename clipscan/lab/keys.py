@@ -20,6 +20,11 @@ class Keys:
         self._values = dict(values)
         self._known: list[str] = []
 
+    @property
+    def names(self) -> list[str]:
+        """The keys that nobody has taken yet."""
+        return list(self._values)
+
     def one(self, name: str, kind: type, default: Any = NEEDED) -> Any:
         """The value of a key; InputError unless it is of this kind (a whole number is a number too)."""
         value = self._take(name, default)

@@ -25,6 +25,7 @@ from clipscan.lab.figures import Measured, measure, measured
 from clipscan.lab.heads import HEADS_FILE, try_cell
 from clipscan.lab.jobs import Failure, each
 from clipscan.lab.rows import TABLES, dropping, write_rows
+from clipscan.lab.thinned import Thinned
 from clipscan.run.files import read_json
 from clipscan.run.folder import RunFolder
 
@@ -96,9 +97,10 @@ def _train_bases(errands: Sequence[Errand], say: Say) -> None:
 
 def _workplace(errand: Errand, say: Say) -> Workplace:
     source = errand.source
+    train = open_source(source.train)
     return Workplace(
-        open_source(source.train), open_source(source.held_out), source.classes, errand.out / "bases",
-        source.pictures, errand.device, errand.share, say,
+        Thinned(train, source.few) if source.few else train, open_source(source.held_out),
+        source.classes, errand.out / "bases", source.pictures, errand.device, errand.share, say,
     )  # fmt: skip
 
 
