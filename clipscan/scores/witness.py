@@ -48,6 +48,7 @@ class Witness:
     fold: Array = field(init=False)  # [n]
     fitted: Array = field(init=False)  # [n] whether a row may be in a fit
     trusted: Array = field(init=False)  # [n] those that were, after `trimmed`
+    _of_trusted: Array = field(init=False)  # their second moments, by fold
 
     def __post_init__(self) -> None:
         self._order = rows = self.features.fitted
@@ -71,7 +72,7 @@ class Witness:
 
     def misfit(self, trusted: Array) -> Array:
         """Of every row, float64 [n], by fits on those `trusted` ([n] bool) of the other folds."""
-        moments = self._moments - self._sum(self._order[~trusted[self._order]])
+        moments = self._of_trusted = self._moments - self._sum(self._order[~trusted[self._order]])
         count = np.bincount(self.fold[self.fitted & trusted], minlength=FOLDS)
         fits = [_fit(moments.sum(axis=0) - own, self.features.d) for own in moments]
         shown = np.array([_shown(*pair, self.features.d) for pair in zip(fits, moments, strict=True)])
@@ -89,11 +90,11 @@ class Witness:
 
     def canonical(self, count: int) -> Array:
         """What pictures show that captions speak of: the first canonical variates of each, by one fit on
-        those whom `trimmed` trusts, float64 [n, count or fewer] of variance 1."""
-        rows = self._order[self.trusted[self._order]]
-        moments = self._sum(rows).sum(axis=0)
+        those whom `trimmed` trusted last, float64 [n, count or fewer] of variance 1."""
+        moments = self._of_trusted.sum(axis=0)
         fit = _fit(moments, self.features.d)
-        view = _view(_shown(fit, moments, self.features.d), len(rows), fit)
+        trusted = int((self.fitted & self.trusted).sum())
+        view = _view(_shown(fit, moments, self.features.d), trusted, fit)
         seen = view.seen[:, np.argsort(-view.correlation, kind="stable")[:count]]
         found = np.concatenate(
             [self.features.take(part) @ seen for part in in_steps(np.arange(len(self.lot)))]
