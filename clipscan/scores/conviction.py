@@ -30,7 +30,7 @@ from clipscan.scores.references import Scale
 NULL_SHARE = 0.3  # estimated share of clean pairs, at most; of a target:
 NULL_SHARE_OF_TARGET = 0.4
 WRONG = 1.75  # mean misfit of its pictures, at least; of a target:
-WRONG_OF_TARGET = 1.0
+WRONG_OF_TARGET = 0.8
 SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least; of a collapse:
 SEPARATE_OF_COLLAPSE = 6.0
 CONTRACTED = 1.6  # how many times more alike the suspect model finds the pictures of a collapse, at least
