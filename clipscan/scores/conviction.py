@@ -27,8 +27,8 @@ from clipscan.scores.pairs import Pairs
 from clipscan.scores.pictures import mean_by
 from clipscan.scores.references import Scale
 
-NULL_SHARE = 0.3  # estimated share of clean pairs, at most; of a target:
-NULL_SHARE_OF_TARGET = 0.4
+NULL_SHARE = 0.4  # estimated share of clean pairs, at most; of a group of neighbours:
+NULL_SHARE_OF_GROUP = 0.3
 WRONG = 1.75  # mean misfit of its pictures, at least; of a target:
 WRONG_OF_TARGET = 0.8
 SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least; of a collapse:
@@ -37,8 +37,9 @@ CONTRACTED = 1.6  # how many times more alike the suspect model finds the pictur
 LEAST = 1e-6  # variance that is taken for none
 COVERED = 0.7  # share of those who say the same that a target's population has, at least
 # Variance of its pictures, as a share of that of all, at least: a blend at alpha leaves (1 - alpha)^2, the
-# classes of CIFAR-10 have 0.46 to 0.73, rare ones 0.53 and less.
-DIVERSE = 0.6
+# classes of CIFAR-10 have 0.44 to 0.73, rare ones 0.53 and less. Of a collapse, as any class may be one:
+DIVERSE = 0.55
+DIVERSE_OF_COLLAPSE = 0.6
 DIRECTIONS = 8  # in which it is taken
 CONTROLS = 1000  # groups of neighbours elsewhere that a group is held against
 GROUP = 64  # of so many rows
@@ -69,13 +70,13 @@ class Conviction:
         """Of the rows that bear a trait and say the same most: words [n] is how far each says so; `evidence`
         [n] what found them."""
         misfit, against = self._by_picture(rows), self.pairs.pictures.mean(rows, evidence)
-        wrong = misfit.mean() >= WRONG_OF_TARGET and null_share(against) <= NULL_SHARE_OF_TARGET
+        wrong = misfit.mean() >= WRONG_OF_TARGET and null_share(against) <= NULL_SHARE
         return bool(wrong and coverage(rows, words) >= COVERED and self.diversity(rows) >= DIVERSE)
 
     def of_collapse(self, rows: Array, trait: Array) -> bool:
         """Of the rows that bear a trait [n] most."""
         apart = self.separation(rows, trait) >= SEPARATE_OF_COLLAPSE
-        return apart and self.contraction(rows) >= CONTRACTED and self.diversity(rows) >= DIVERSE
+        return apart and self.contraction(rows) >= CONTRACTED and self.diversity(rows) >= DIVERSE_OF_COLLAPSE
 
     def contraction(self, rows: Array) -> float:
         """How much more alike the pictures of these rows are for the suspect model than by what they show:
@@ -95,7 +96,7 @@ class Conviction:
         misfit = self._by_picture(rows)
         controls = [means[: len(misfit)].mean() for means in self._controls]
         share = (1 + np.sum(np.asarray(controls) >= misfit.mean())) / (1 + len(controls))
-        if share <= ALPHA and null_share(misfit) <= NULL_SHARE:
+        if share <= ALPHA and null_share(misfit) <= NULL_SHARE_OF_GROUP:
             return True
         return not self.independent and alone >= ALONE and bool(share <= ACQUITTED)
 
