@@ -27,8 +27,8 @@ from clipscan.lab.experiment import Further, Result, learn
 from clipscan.lab.generated import Scenes
 from clipscan.lab.poison import read_truth
 from clipscan.pipeline import scan
-from clipscan.run.columns import SCORES
 from clipscan.run.folder import run_record
+from clipscan.scores.table import SCORES
 
 pytestmark = pytest.mark.skipif(
     find_spec("open_clip") is None, reason="training needs open_clip: pip install 'clipscan[embed]'"

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clipscan.scores.table import OFFERED
+
 Run = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
 Source = Annotated[
     str,
@@ -31,13 +33,7 @@ Threads = Annotated[int | None, typer.Option(help="search threads; default: all 
 Backend = Annotated[str, typer.Option(help="what searches: auto, cuda, triton, cpu (see clipscan doctor)")]
 Devices = Annotated[str, typer.Option(help="GPUs that search: auto (all), cpu (none), or numbers: 0,1")]
 K = Annotated[int, typer.Option("--k", help="neighbours")]
-Method = Annotated[
-    str,
-    typer.Option(
-        help="the score that ranks: consensus, kdist, lid, lof, slof, dao, logdao, iforest, cosine, agree, "
-        "cross, misfit, hubs, trusted"
-    ),
-]
+Method = Annotated[str, typer.Option(help=f"the score that ranks: {', '.join(OFFERED)}")]
 Reference = Annotated[
     str, typer.Option(help="MxR = R random draws of M rows, M, all; of several the first ranks")
 ]

@@ -5,7 +5,7 @@
     suspects(vectors)          what a scan would drop, unasked
     groups(vectors)            the groups of a scan, in its order
 
-A new score needs no word here unless it takes no k or no reference (NO_K, NO_REFERENCE).
+A new score needs no word here: whether it takes a k or a reference stands in scores/table.py.
 """
 
 from __future__ import annotations
@@ -29,16 +29,14 @@ from clipscan.run.folder import RunFolder
 from clipscan.run.grouping import members_of, of_suspects
 from clipscan.run.scoring import Settings
 from clipscan.run.selecting import suspected
-from clipscan.scores import DEFAULT_K, JOINT, METHODS, chosen_methods
+from clipscan.scores import DEFAULT_K, METHODS, chosen_methods
 from clipscan.scores.detect_clip import METHODS as RELEASED_METHODS
 from clipscan.scores.detect_clip import K as RELEASED_K
 from clipscan.scores.groups import near_copies
 from clipscan.scores.references import parse_scales
 from clipscan.scores.result import ScoreResult
+from clipscan.scores.table import OF_GRAPH, SCORES
 
-NO_REFERENCE = (*JOINT, "cosine")
-NO_K = ("cosine", "iforest")
-OF_GRAPH = ("hubs",)  # counted in the graph over the whole set
 RELEASED = "detect-clip"
 BATCH = 2048  # rows of one batch in the paper: what the released code compares a picture with
 DEFAULT = Settings().method  # what a scan ranks by, unasked
@@ -141,7 +139,7 @@ class Vectors:
 def wanted(asked: Asked) -> list[Key]:
     """All columns that are asked for, each once."""
     keys = [
-        Key(method, 0 if method in NO_K else k, _reference(method, reference))
+        Key(method, k if SCORES[method].uses_k else 0, _reference(method, reference))
         for method, k, reference in product(asked.methods, asked.k, asked.references)
     ]
     released = [Key(name, RELEASED_K.get(name, 0), f"batch {BATCH}", RELEASED) for name in asked.compat]
@@ -201,7 +199,8 @@ def groups(rows: Vectors) -> list[list[Array]]:
 
 
 def _reference(method: str, reference: str) -> str:
-    return "" if method in NO_REFERENCE else "all" if method in OF_GRAPH else reference
+    taken = SCORES[method].reference
+    return reference if taken == "drawn" else "all" if taken == "all" else ""
 
 
 def _together(keys: Iterable[Key]) -> dict[tuple[str, ...], list[str]]:

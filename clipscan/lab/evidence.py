@@ -14,12 +14,12 @@ from clipscan.lab.campaigns import CLEAN_LABEL, ONE_PICTURE, WORDS_ONLY
 from clipscan.lab.markdown import Row
 from clipscan.lab.rows import TABLES, read_rows
 from clipscan.scores import DEFAULT_K, DEFAULT_REFERENCE
+from clipscan.scores.table import VARIANTS
 
 LEARNT, UNLEARNT = 0.9, 0.6  # attack success from which, and below which
 BANDS = ("learnt", "half learnt", "little or not learnt")
 BACKDOOR = "backdoor"
 HIGH = 0.01  # rates above are a question of their own
-VARIANTS = ("logdao", "lid_mom")
 ALIKE = ("kdist (released)", "lid (released)", "slof (released)")  # dao's tells how the released code fares
 ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "cosine", "agree", "cross")
 

@@ -12,8 +12,9 @@ from clipscan.lab.defences import DEFENCES
 from clipscan.lab.evidence import BACKDOOR, HIGH, LEARNT, UNLEARNT, Figures, kind, label
 from clipscan.lab.markdown import Row, about, cases, page, table
 from clipscan.lab.outcomes import within_factor
-from clipscan.lab.pages import PUBLISHED, best_published, removed
+from clipscan.lab.pages import best_published, removed
 from clipscan.lab.rows import RECALL
+from clipscan.scores.table import PUBLISHED
 
 Worth = Callable[[list[Row]], float]
 

@@ -20,9 +20,8 @@ from clipscan.lab.markdown import (
     with_interval,
 )
 from clipscan.lab.rows import RECALL
-from clipscan.scores.local import LOCAL
+from clipscan.scores.table import PUBLISHED
 
-PUBLISHED = (*LOCAL, "iforest", "cosine")
 RECALLED = "Recall: of the poison, when twice its share is removed, at least 1 %."
 HOW = (
     "AUROC: mean over the seeds; in brackets the lowest lower and the highest upper end of their 95 % "

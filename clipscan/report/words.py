@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from clipscan.run.columns import SCORES as COLUMNS
+from clipscan.scores.table import OFFERED, SCORES
 
-SCORES = {**COLUMNS, "norm": "length of the raw picture vector"}
-LABELS = {"cosine": "1 - cosine"}  # where the column's name would say the opposite of its value
-DENSITY_SCORES = ("kdist", "lid", "lof", "slof", "dao", "logdao", "iforest")
-PAIR_SCORES = ("cosine", "agree", "cross", "misfit", "trusted")
+ABOUT = {name: one.about for name, one in SCORES.items()} | {"norm": "length of the raw picture vector"}
+LABELS = {name: one.label for name, one in SCORES.items() if one.label}
+DENSITY_SCORES = tuple(name for name in OFFERED if SCORES[name].family == "density")
+PAIR_SCORES = tuple(name for name in OFFERED if SCORES[name].family == "cross_modal")
 
 SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
 
@@ -47,7 +47,7 @@ def rate_limit(k: Any, reference: Reference) -> float | None:
 
 def about(score: str) -> str:
     """One line on a score, "" for one we do not know."""
-    return SCORES.get(_plain_name(score), "")
+    return ABOUT.get(_plain_name(score), "")
 
 
 def label(score: str) -> str:

@@ -21,9 +21,9 @@ from clipscan.run.files import write_table
 from clipscan.run.folder import RunFolder, run_record
 from clipscan.run.outputs import write_marker
 from clipscan.run.overlap import scanned_too
-from clipscan.scores import ELSEWHERE
 from clipscan.scores.conformal import discoveries, fewest, p_values
 from clipscan.scores.references import identify_pairs
+from clipscan.scores.table import ELSEWHERE
 
 
 class Calibrated(NamedTuple):

@@ -10,25 +10,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-SCORES = {
-    "consensus": "all evidence together, in nats; from 30 on it may belong to a convicted population, from "
-    "40 on it is dropped with it, from 50 on surely",
-    "misfit": "for a witness that was not shown such pairs the caption does not fit the picture: minus their "
-    "pointwise mutual information, in nats",
-    "kdist": "distance to the k-th nearest neighbour among random samples",
-    "lid": "local dimension of the neighbourhood, by maximum likelihood",
-    "lid_mom": "local dimension of the neighbourhood, by moments",
-    "lof": "local outlier factor: emptier here than around the neighbours",
-    "slof": "distance to the k-th neighbour, relative to the neighbours' own",
-    "dao": "distance to the k-th neighbour, relative to the neighbours' own, weighed by local dimension",
-    "logdao": "logarithm of what dao measures, as the released code of Huang et al. takes it",
-    "iforest": "isolation forest: how few cuts set the sample apart",
-    "cosine": "picture and caption disagree: 1 - their cosine",
-    "agree": "similar pictures carry other captions: minus the mean cosine of this caption with theirs",
-    "cross": "similar captions go with other pictures: minus the mean cosine of this picture with theirs",
-    "trusted": "picture and caption disagree for a model that has not seen this data: 1 - their cosine there",
-    "hubs": "few other samples count this one among their neighbours: 1 / (1 + how many do)",
-}
+from clipscan.scores.table import FAMILIES, SCORES
 
 IDENTITY = {
     "shard": "the file, or slice of one, that the sample lies in; '.' for a folder of pictures",
@@ -152,9 +134,9 @@ def _of_score(column: str) -> str:
         return f"place among all samples by {score}, 1 the most suspicious"
     if found[3] == "_spread":
         return f"standard deviation of {score} over the draws of its reference" + (
-            ", of its logarithm" if found[1] == "dao" else ""
+            ", of its logarithm" if SCORES[found[1]].by_log else ""
         )
-    return SCORES[found[1]] + (f"; against {found[2][1:]}" if found[2] else "")
+    return SCORES[found[1]].about + (f"; against {found[2][1:]}" if found[2] else "")
 
 
 def _page() -> Iterator[str]:
@@ -172,8 +154,15 @@ def _page() -> Iterator[str]:
 
 
 def _score_rows(table: str) -> Iterator[str]:
-    yield from (f"| `{name}` | {said} |" for name, said in SCORES.items())
+    yield from (f"| `{name}` | {SCORES[name].about} |" for name in sorted(SCORES, key=_place))
     if table == "suspects.parquet":
         yield "| `NAME_rank` | place among all samples by the score NAME, 1 the most suspicious |"
-    yield "| `NAME_spread` | its standard deviation over the draws of its reference, of dao the logarithm's |"
+    logs = ", ".join(name for name, one in SCORES.items() if one.by_log)
+    said = f"its standard deviation over the draws of its reference, of {logs} the logarithm's"
+    yield f"| `NAME_spread` | {said} |"
     yield "| `NAME@REFERENCE` | where several references were asked for, a column for each |"
+
+
+def _place(score: str) -> tuple[bool, int]:
+    """Where the page has a score: first what judges all rows together, then a family after the other."""
+    return SCORES[score].reference != "own", FAMILIES.index(SCORES[score].family)

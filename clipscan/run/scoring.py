@@ -22,20 +22,17 @@ from clipscan.run.listing import Listing
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
 from clipscan.run.trusted import read_trusted, trusted_model
-from clipscan.scores import ELSEWHERE, JOINT, METHODS, NEED_TEXT, Panel
+from clipscan.scores import METHODS, NEED_TEXT, Panel
 from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Engine
 from clipscan.scores.populations import populated
 from clipscan.scores.references import Scale, check_seed, identify_pairs, parse_scales
 from clipscan.scores.scorer import together
+from clipscan.scores.table import ELSEWHERE, SCORES
 
 AT_ONCE_ROWS = 1_000_000  # above this the graph is searched, and saved, a shard at a time
 GRAPH_ROWS = 1_000_000  # the graph is quadratic: at this size minutes on two cores, at ten times it hours
-MISSING = {
-    "hubs": "it has no graph of this k; clipscan knn makes one",
-    "trusted": "no trusted model has seen it; clipscan scan --trusted-model NAME --trusted-pretrained TAG",
-}
 VECTORS = (
     "embeddings/img_emb", "embeddings/text_emb", "embeddings/untrained", "embeddings/metadata"
 )  # fmt: skip
@@ -172,11 +169,12 @@ def score_stage(
     scales = settings.check()
     image, text, counts = vectors(run, dataset, deep=False)
     methods = [
-        m for m in METHODS if (m != "iforest" or settings.method == m) and (text or m not in NEED_TEXT)
+        m for m in METHODS if (SCORES[m].unasked or settings.method == m) and (text or m not in NEED_TEXT)
     ]
     beside = [name for name, there in _beside(run, settings).items() if there]
     if settings.method in ELSEWHERE and settings.method not in beside:
-        raise InputError(f"{run.path} cannot be ranked by {settings.method!r}: {MISSING[settings.method]}")
+        missing = SCORES[settings.method].missing
+        raise InputError(f"{run.path} cannot be ranked by {settings.method!r}: {missing}")
     if settings.method not in (*methods, *beside):
         raise InputError(
             f"{settings.method!r} compares pictures with captions, and {run.path} has no caption vectors"
@@ -241,7 +239,7 @@ def score_stage(
 
 def ranking_column(settings: Settings, scales: list[Scale]) -> str:
     """The column that ranks: the method at the first scale."""
-    plain = len(scales) == 1 or settings.method in (*JOINT, "cosine", *ELSEWHERE)
+    plain = len(scales) == 1 or not SCORES[settings.method].drawn
     return settings.method if plain else f"{settings.method}@{scales[0].name}"
 
 

@@ -8,8 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from clipscan.scores.table import SCORES
+
 NOTABLE = 0.02  # a rank within this share of the samples is worth a word
 MORE = 1.1  # a distance this many times the usual one is: below, one decimal shows no difference
+# Scores with a sentence of their own: first who knows the caption wrong, then what like pairs say.
+REMARKED = sorted((name for name, one in SCORES.items() if one.notable), key=lambda name: SCORES[name].drawn)
 
 
 def why(
@@ -96,21 +100,16 @@ def _pair(row: Mapping[str, Any], n: int, scale: str) -> str:
     rank = row.get("cosine_rank")
     if rank is None:
         return ""
-    said = ""
+    said = []
     if rank <= NOTABLE * n:
-        said = f"Caption and picture disagree more than those of {_percent(1 - rank / n)} of the pairs."
+        said = [f"Caption and picture disagree more than those of {_percent(1 - rank / n)} of the pairs."]
     elif n - rank < NOTABLE * n:
         more = _percent((rank - 1) / n)
-        said = f"Caption and picture agree more than those of {more} of the pairs: learnt well."
-    if (trusted := row.get("trusted_rank")) is not None and trusted <= NOTABLE * n:
-        said += (" " if said else "") + "A model that has not seen this data finds the caption wrong."
-    if (misfit := row.get("misfit_rank")) is not None and misfit <= NOTABLE * n:
-        said += (" " if said else "") + "A witness that was not shown this pair finds the caption wrong."
-    if _notable(row, "agree", scale, n):
-        said += (" " if said else "") + "Pictures like it carry other captions."
-    if _notable(row, "cross", scale, n):
-        said += (" " if said else "") + "Captions like its own go with other pictures."
-    return said
+        said = [f"Caption and picture agree more than those of {more} of the pairs: learnt well."]
+    for name in REMARKED:
+        if _notable(row, name, scale if SCORES[name].drawn else "", n):
+            said.append(SCORES[name].notable)
+    return " ".join(said)
 
 
 def _named(values: Mapping[str, Any], name: str, scale: str, ending: str = "") -> Any:

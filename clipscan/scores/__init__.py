@@ -19,22 +19,28 @@ from clipscan.errors import InputError
 from clipscan.scores.copies import most_of, remark
 from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
-from clipscan.scores.local import CROSS, LOCAL, METHODS, NEED_TEXT, Engine
-from clipscan.scores.panel import JOINT, Panel
+from clipscan.scores.local import Engine
+from clipscan.scores.panel import Panel
 from clipscan.scores.populations import populated
 from clipscan.scores.references import Scale, check_seed, identify, parse_scales
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.scorer import in_slices
+from clipscan.scores.table import (
+    CROSS,
+    ELSEWHERE,
+    JOINT,
+    LOCAL,
+    METHODS,
+    NEED_TEXT,
+    OF_GRAPH,
+    SEARCHED,
+)
 
 __all__ = ["JOINT", "LOCAL", "METHODS", "NEED_TEXT", "Panel", "ScoreResult", "chosen_methods", "score"]
 
 log = logging.getLogger(__name__)
 
-FROM_GRAPH = (*LOCAL, "hubs")
-ELSEWHERE = {  # scores of other sources than embeddings alone
-    "hubs": "is counted in a graph over the whole set: score(graph=clipscan.knn(x), method='hubs')",
-    "trusted": "comes from a second model: clipscan.scan(..., trusted_model=...)",
-}
+FROM_GRAPH = (*LOCAL, *OF_GRAPH)
 DEFAULT_REFERENCE = "1024x8"
 DEFAULT_K = 16
 
@@ -121,8 +127,8 @@ def score(
         methods = [name for name in methods if name not in (*CROSS, *JOINT)]
     if given and (against != "image" or set(methods) & {*CROSS, *JOINT}):
         raise InputError(
-            "agree, cross, misfit, consensus and against='image+text' need more than the rows of the "
-            "reference; have it drawn: '1024x8'"
+            f"{', '.join((*CROSS, *reversed(JOINT)))} and against='image+text' need more than the rows of "
+            "the reference; have it drawn: '1024x8'"
         )
     scales = [Scale("array", 0, 1)] if given else parse_scales(reference)
     _check_sizes(image, given, scales, k, methods)
@@ -191,7 +197,7 @@ def _check_sizes(
         raise InputError(f"embeddings have width {image.d}, the reference has width {given.d}")
     if set(JOINT) & set(methods) and k >= image.n:
         raise InputError(f"k={k} neighbours need more than k rows, the embeddings have {image.n}")
-    if all(method in (*JOINT, "cosine", "iforest") for method in methods):
+    if not set(methods) & set(SEARCHED):
         return
     for scale in scales:
         m = given.n if given else scale.rows if scale.fits(image.n) else image.n
@@ -204,7 +210,7 @@ def _check_sizes(
 
 def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:
     table = graph.map(np.asarray)
-    known = (*METHODS, "hubs")
+    known = (*METHODS, *OF_GRAPH)
     methods = list(FROM_GRAPH) if method == "all" else chosen_methods(method, with_text=True, known=known)
     if other := [name for name in methods if name not in FROM_GRAPH]:
         raise InputError(

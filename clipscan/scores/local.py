@@ -15,12 +15,9 @@ import numpy as np
 from clipscan.engine import Neighbors, Rows, as_rows, choose, density, numpy_of, search, search_spans
 from clipscan.engine.arrays import Array
 from clipscan.scores.copies import REFERENCE, Copies
+from clipscan.scores.table import LOCAL
 
-LOCAL = ("kdist", "lid", "lid_mom", "lof", "slof", "dao", "logdao")  # from the neighbour table alone
-CROSS = ("agree", "cross")  # from the neighbours of both towers
-NEED_TEXT = ("cosine", *CROSS, "misfit")
 Spans = Sequence[tuple[int, int]]
-METHODS = ("consensus", *LOCAL, "iforest", *NEED_TEXT)
 
 
 @dataclass(frozen=True)

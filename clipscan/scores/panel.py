@@ -12,8 +12,7 @@ from clipscan.engine.arrays import Array
 from clipscan.scores.consensus import Consensus
 from clipscan.scores.populations import Population
 from clipscan.scores.scorer import Columns, Scorer
-
-JOINT = ("consensus", "misfit")  # of all rows together; they draw references of their own
+from clipscan.scores.table import JOINT
 
 
 @dataclass

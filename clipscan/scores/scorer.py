@@ -15,8 +15,9 @@ from clipscan.engine import Neighbors, Rows, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.scores.copies import Copies, once
 from clipscan.scores.forest import Forest, grow, iforest
-from clipscan.scores.local import CROSS, LOCAL, Batch, Engine, Reference, Tables, pair_cosine
+from clipscan.scores.local import Batch, Engine, Reference, Tables, pair_cosine
 from clipscan.scores.references import Draw, Identity, Scale, identify
+from clipscan.scores.table import SCORES, SEARCHED
 
 Columns = dict[str, Array]
 ColumnsOf = Callable[[int, int], tuple[Columns, Columns]]  # of rows [start, stop): (scores, spread)
@@ -100,7 +101,7 @@ class Scorer:
         return found
 
     def _prepare(self, scale: Scale, draws: list[Draw]) -> None:
-        if any(method in (*LOCAL, *CROSS) for method in self.methods):
+        if any(method in SEARCHED for method in self.methods):
             whole = not self.given and not scale.fits(self.image.n)
             if whole and self._different == self.image.n:  # of copies each would meet the others
                 self._whole[scale.name] = self._everything().own_scores(self.methods)
@@ -251,7 +252,7 @@ def stack(
 
 def _average(method: str, draws: Sequence[Array]) -> tuple[Array, Array]:
     values = np.stack(draws)  # [draws, n]
-    if method != "dao":
+    if not SCORES[method].by_log:
         return values.mean(axis=0), values.std(axis=0)
     values = np.log(np.maximum(values, np.finfo(np.float64).tiny))
     return np.exp(values.mean(axis=0)), values.std(axis=0)
