@@ -11,7 +11,7 @@ FLOORS = [
     ["engine", "data"],
     ["scores", "embed", "train", "kernels"],
     ["run"],
-    ["report", "options"],
+    ["report"],
     ["heads"],
     ["pipeline"],
     ["lab", "bench"],
@@ -22,7 +22,7 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # A training needs the encoders' models and decoding; SafeCLIP's the mixture of the pairs' cosines.
 BESIDE = {("train", "embed"), ("train", "scores")}
-NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "options", "errors"}
+NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
 
 
 def imports(path):
@@ -64,3 +64,9 @@ def test_torch_is_imported_in_its_rooms_only():
                 "torchvision",
                 "timm",
             }, path
+
+
+def test_only_the_command_line_knows_typer():
+    for path, room in rooms():
+        if room != "cli":
+            assert "typer" not in {n.split(".")[0] for n in imports(path)}, path

@@ -294,7 +294,7 @@ def test_settings_that_cannot_be_are_refused(lab, attack, options, said):
 def test_the_command_crafts_a_trigger(lab):
     from typer.testing import CliRunner
 
-    from clipscan.lab.commands import app
+    from clipscan.cli.lab import app
 
     out = lab / "by-command.safetensors"
     words = [

@@ -12,12 +12,10 @@ from typing import Annotated
 import typer
 
 import clipscan
-from clipscan.cli import after, bench, stages, tools, training
+from clipscan.cli import after, bench, heads, lab, stages, tools, training
 from clipscan.cli.flags import as_flags
 from clipscan.data.atomic import REFUSALS
 from clipscan.errors import ClipscanError, InputError
-from clipscan.heads.commands import app as heads
-from clipscan.lab.commands import app as lab
 
 INTERRUPTED = 130  # how typer exits after Ctrl-C: 128 + SIGINT
 
@@ -40,8 +38,8 @@ for command in (
     training.train, tools.demo, tools.doctor,
 ):  # fmt: skip
     app.command()(command)
-app.add_typer(heads, name="heads")
-app.add_typer(lab, name="lab")
+app.add_typer(heads.app, name="heads")
+app.add_typer(lab.app, name="lab")
 app.add_typer(bench.app, name="bench")
 
 

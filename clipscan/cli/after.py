@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.options import Backend, Devices, Run, Threads
-from clipscan.options import Device, Model, Overwrite
+from clipscan.cli.options import Backend, Device, Devices, Model, Overwrite, Run, Threads
 
 
 def report(run: Run) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.options import Compile, K, Precision, Threads
-from clipscan.options import BatchSize, Device, Workers
+from clipscan.cli.options import BatchSize, Compile, Device, K, Precision, Threads, Workers
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine: the search, the way into vectors.")
 

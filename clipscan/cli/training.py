@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.options import Source
+from clipscan.cli.options import Device, Format, ImageKey, Quoting, Root, Source, TextKey, Workers
 from clipscan.errors import InputError
-from clipscan.options import Device, Format, ImageKey, Quoting, Root, TextKey, Workers
 
 
 def train(

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipscan.data import open_dataset
-from clipscan.options import (
+from clipscan.cli.options import (
     BatchSize,
     Device,
     Format,
@@ -23,6 +22,7 @@ from clipscan.options import (
     Workers,
     shown,
 )
+from clipscan.data import open_dataset
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
