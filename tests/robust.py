@@ -21,8 +21,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TESTS = (
-    "test_lab_invert.py::test_the_learnt_patch_is_recovered_and_costs_less_than_a_harmless_caption",
-    "test_lab_invert.py::test_the_same_seed_finds_the_same_trigger",
+    "test_invert.py::test_the_learnt_patch_is_recovered_and_costs_less_than_a_harmless_caption",
+    "test_invert.py::test_the_same_seed_finds_the_same_trigger",
     "test_lab_learnt.py::test_numpy_draws_what_torch_has_learnt",
     "test_lab_learnt.py::test_a_patch_brings_pictures_among_those_of_the_target",
     "test_lab_learnt.py::test_a_faint_perturbation_is_obeyed_by_a_surrogate_that_trains_on_it",

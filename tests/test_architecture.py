@@ -12,7 +12,7 @@ FLOORS = [
     ["scores", "embed", "train", "kernels"],
     ["run"],
     ["report"],
-    ["heads"],
+    ["heads", "invert"],
     ["pipeline"],
     ["lab", "bench"],
     ["doctor"],

@@ -15,11 +15,11 @@ from PIL import Image
 from planted import SEED, stripes_and_a_cast
 
 from clipscan.data import Sample, open_dataset
+from clipscan.data.redraw import encode
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.learnt import badclip, blto, files, generator
 from clipscan.lab.learnt.files import TRIGGER_KEY, read_learnt, write_learnt
 from clipscan.lab.phrases import PROMPTS
-from clipscan.lab.pictures import encode
 from clipscan.lab.tars import write_tar
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from clipscan.cli import app
 from clipscan.data import Bad, Sample, open_dataset
+from clipscan.data.redraw import encode, redraw
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks import ATTACKS, badnets, blend, cosines, find_attack, issba, options_of, sig, wanet
 from clipscan.lab.blemishes import add_blemishes
@@ -22,7 +23,6 @@ from clipscan.lab.campaigns import parse_campaign, triggered
 from clipscan.lab.generated import Scenes
 from clipscan.lab.overlays import stripes, triangles, watermark
 from clipscan.lab.phrases import mentions
-from clipscan.lab.pictures import encode, redraw
 from clipscan.lab.poison import poison, read_truth
 from clipscan.lab.wordings import nearest, words
 

@@ -48,8 +48,8 @@ def invert(
     and what marks a backdoor is that its own takes far less of the picture. Into RUN/invert, and the page.
     """
     from clipscan import pipeline
-    from clipscan.lab.invert import invert as recover
-    from clipscan.lab.invert.search import Plan
+    from clipscan.invert import Plan
+    from clipscan.invert import invert as recover
     from clipscan.report.standing import put_page
     from clipscan.run import RunFolder
 

@@ -30,10 +30,10 @@ import numpy as np
 from PIL import Image
 
 from clipscan.data import Sample
+from clipscan.data.redraw import Pixels, encode, redraw
 from clipscan.errors import DataError, InputError
 from clipscan.lab.attacks import find_attack, options_of
 from clipscan.lab.phrases import mentions
-from clipscan.lab.pictures import Pixels, encode, redraw
 from clipscan.lab.wordings import NO_TEXTS, Texts, find_wording
 
 NATURAL = ("placeholder", "copies")

@@ -18,12 +18,12 @@ import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
 from clipscan.data import Dataset, Sample
+from clipscan.data.redraw import redraw
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.campaigns import NATURAL, TARGETED, WORDS_ONLY, Campaign, Part, nearly, triggered
 from clipscan.lab.exam import Bools, of_captions, of_classes, unit
 from clipscan.lab.metrics import auroc, average_precision, recall_at
 from clipscan.lab.phrases import mentions
-from clipscan.lab.pictures import redraw
 from clipscan.lab.poison import Identity
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import numpy as np
 
 from clipscan.data import Dataset, Sample, Shard
 from clipscan.data.dataset import Record
+from clipscan.data.redraw import Pixels, encode
 from clipscan.lab.campaigns import placeholder
-from clipscan.lab.pictures import Pixels, encode
 from clipscan.lab.scenes import SIZE, scene
 
 JPEG = {"quality": 92, "subsampling": 0}

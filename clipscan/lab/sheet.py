@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from clipscan.data.atomic import replacing
+from clipscan.data.redraw import Pixels
 from clipscan.lab.attacks import find_attack, options_of
-from clipscan.lab.pictures import Pixels
 from clipscan.lab.scenes import scene
 
 ENLARGED = 3  # screen pixels of a pixel

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipscan.lab.pictures import encode
+from clipscan.data.redraw import encode
 from clipscan.train.augment import shift_and_flip
 
 QUALITY = (50, 95)  # of the JPEGs, from and to

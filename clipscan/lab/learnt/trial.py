@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data import Sample
+from clipscan.data.redraw import Pixels, encode, redraw
 from clipscan.embed.decode import DecodePool, decode_all
 from clipscan.embed.model import Encoder
 from clipscan.errors import DataError
 from clipscan.lab.learnt.material import Material
 from clipscan.lab.learnt.triggers import badclip, blto
 from clipscan.lab.phrases import PROMPTS
-from clipscan.lab.pictures import Pixels, encode, redraw
 
 TRIGGERS = {"blto": blto, "badclip": badclip}
 

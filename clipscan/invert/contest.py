@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.errors import RunError
-from clipscan.lab.invert.words import SAME, Floats, Words, spread
+from clipscan.invert.words import SAME, Floats, Words, spread
 
 RIVALS = 500  # captions of the dataset, spread over the text space, that a picture may choose instead
 FEW_RIVALS = 2  # with fewer there is no choice

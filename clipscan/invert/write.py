@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data.atomic import replacing
-from clipscan.lab.invert.trigger import Trigger, stamp
-from clipscan.lab.pictures import encode
+from clipscan.data.redraw import encode
+from clipscan.invert.trigger import Trigger, stamp
 
 Pixels = NDArray[np.uint8]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from clipscan.embed.model import Encoder
 from clipscan.embed.network import autocast, few_threads, to_input
-from clipscan.lab.invert.contest import Contest
-from clipscan.lab.invert.trigger import Form, Trigger, stamp
+from clipscan.invert.contest import Contest
+from clipscan.invert.trigger import Form, Trigger, stamp
 
 if TYPE_CHECKING:
     import torch

@@ -17,15 +17,15 @@ from planted import SEED, colours_and_a_patch
 
 from clipscan.data import Sample
 from clipscan.errors import DataError, InputError, RunError
+from clipscan.invert import invert
+from clipscan.invert.contest import Target, contest
+from clipscan.invert.search import Plan
+from clipscan.invert.source import clean_pictures, open_encoder, open_source, read_group
+from clipscan.invert.trigger import Trigger, stamp
+from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
+from clipscan.invert.words import Words, agreeing, controls, spread, unit
+from clipscan.invert.write import strip
 from clipscan.lab.attacks import badnets
-from clipscan.lab.invert import invert
-from clipscan.lab.invert.contest import Target, contest
-from clipscan.lab.invert.search import Plan
-from clipscan.lab.invert.source import clean_pictures, open_encoder, open_source, read_group
-from clipscan.lab.invert.trigger import Trigger, stamp
-from clipscan.lab.invert.verdict import Comparison, Outcome, most_telling, verdict
-from clipscan.lab.invert.words import Words, agreeing, controls, spread, unit
-from clipscan.lab.invert.write import strip
 from clipscan.lab.tars import write_tar
 from clipscan.pipeline import reopen, scan
 from clipscan.report import triggers
@@ -182,7 +182,7 @@ def test_too_few_pictures_to_try_it_on_are_an_error(copy_of_run):
 
 @trained
 def test_a_group_whose_captions_say_everything_cannot_be_told_from_the_rest(copy_of_run, monkeypatch):
-    monkeypatch.setattr("clipscan.lab.invert.contest.SAME", -1.0)
+    monkeypatch.setattr("clipscan.invert.contest.SAME", -1.0)
     with pytest.raises(RunError, match="cover all that this dataset says"):
         invert(copy_of_run, reopen(copy_of_run), 0, **SHORTEST, seed=9)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from clipscan.embed.model import Encoder
-from clipscan.lab.invert.contest import Target
-from clipscan.lab.invert.source import Group
-from clipscan.lab.invert.words import Words, agreeing, controls, unit
+from clipscan.invert.contest import Target
+from clipscan.invert.source import Group
+from clipscan.invert.words import Words, agreeing, controls, unit
 from clipscan.run.outputs import sound
 
 CAPTIONS = 64  # of a group, the commonest, that may count as its own

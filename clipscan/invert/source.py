@@ -16,8 +16,8 @@ from clipscan.data import Dataset
 from clipscan.embed.model import Encoder, load_encoder
 from clipscan.engine import Rows
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.invert.search import Clean
-from clipscan.lab.invert.words import POOL, Floats, Words, unit
+from clipscan.invert.search import Clean
+from clipscan.invert.words import POOL, Floats, Words, unit
 from clipscan.run import RunFolder
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.folder import run_record

@@ -1,10 +1,4 @@
-"""`clipscan invert`: recover the trigger that leads pictures to a group's captions, and say what it proves.
-
-A mask and a pattern are sought that turn clean pictures into the group's captions (Huang et al. 2025, after
-Neural Cleanse), in four forms: a patch anywhere, a mask in place, a faint pattern over all, a tint. They are
-tried on pictures that the search has not seen, and the same is done for harmless captions whose like occur
-about as often: an adversarial pattern reaches those as well, only at a higher cost.
-"""
+"""invert(): from a run and a group, or a caption, to RUN/invert/NAME; refused where settings differ."""
 
 from __future__ import annotations
 
@@ -16,11 +10,11 @@ from typing import Any, NamedTuple
 
 from clipscan.data import Dataset
 from clipscan.errors import InputError, RunError
-from clipscan.lab.invert.search import Plan
-from clipscan.lab.invert.source import Group, open_encoder, open_source, read_group
-from clipscan.lab.invert.trigger import FORMS
-from clipscan.lab.invert.work import Say, perform, prepare
-from clipscan.lab.invert.write import write
+from clipscan.invert.search import Plan
+from clipscan.invert.source import Group, open_encoder, open_source, read_group
+from clipscan.invert.trigger import FORMS
+from clipscan.invert.work import Say, perform, prepare
+from clipscan.invert.write import write
 from clipscan.run import RunFolder
 from clipscan.run.files import read_json
 from clipscan.run.folder import fingerprint, run_record

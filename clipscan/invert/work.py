@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipscan.embed.model import Encoder
-from clipscan.lab.invert.contest import Target, contest
-from clipscan.lab.invert.search import Clean, Plan, recover, success
-from clipscan.lab.invert.source import Group, Source, clean_pictures, read_words
-from clipscan.lab.invert.targets import caption_target, control_targets, group_target
-from clipscan.lab.invert.trigger import FORMS, Trigger
-from clipscan.lab.invert.verdict import Comparison, Outcome, as_json, most_telling, verdict
-from clipscan.lab.invert.words import SAME, Floats, Words
-from clipscan.lab.invert.write import drawn
+from clipscan.invert.contest import Target, contest
+from clipscan.invert.search import Clean, Plan, recover, success
+from clipscan.invert.source import Group, Source, clean_pictures, read_words
+from clipscan.invert.targets import caption_target, control_targets, group_target
+from clipscan.invert.trigger import FORMS, Trigger
+from clipscan.invert.verdict import Comparison, Outcome, as_json, most_telling, verdict
+from clipscan.invert.words import SAME, Floats, Words
+from clipscan.invert.write import drawn
 
 Say = Callable[[str], None]
 NAMED = 8  # captions of the target that the record lists
