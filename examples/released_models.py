@@ -32,9 +32,8 @@ from PIL import Image
 
 import clipscan
 from clipscan.data import open_dataset
-from clipscan.lab.attacks import ATTACKS
-from clipscan.lab.metrics import auroc
-from clipscan.lab.poison import poison, read_truth
+from clipscan.lab.attacks import ATTACKS, poison, read_truth
+from clipscan.lab.grid.metrics import auroc
 from clipscan.run import RunFolder
 from clipscan.run.files import write_table
 from clipscan.run.progress import Lines

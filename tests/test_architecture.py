@@ -25,6 +25,11 @@ BESIDE = {("train", "embed"), ("train", "scores")}
 NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
 
 
+# Within the laboratory; demo joins all.
+LAB = [["scenes"], ["attacks"], ["grid"], ["tables"], ["demo"], ["__init__"]]
+LAB_FLOOR = {package: number for number, packages in enumerate(LAB) for package in packages}
+
+
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -53,6 +58,18 @@ def test_imports_point_down():
                 other = name.split(".")[1]
                 allowed = FLOOR.get(other, 0) < FLOOR[room] or other == room or (room, other) in BESIDE
                 assert allowed, f"{path.name} in {room} imports {name}"
+
+
+def test_imports_within_the_laboratory_point_down():
+    for path, room in rooms():
+        if room != "lab":
+            continue
+        package = path.relative_to(ROOT / "lab").parts[0].removesuffix(".py")
+        for name in imports(path):
+            if name.startswith("clipscan.lab."):
+                other = name.split(".")[2]
+                allowed = LAB_FLOOR[other] < LAB_FLOOR[package] or other == package
+                assert allowed, f"{path.name} in lab/{package} imports {name}"
 
 
 def test_torch_is_imported_in_its_rooms_only():

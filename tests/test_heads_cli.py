@@ -19,11 +19,11 @@ from clipscan.errors import DataError, InputError, RunError
 from clipscan.heads.files import KIND, load_fit, save_fit
 from clipscan.heads.fit import fit_heads
 from clipscan.heads.repaired import repaired
-from clipscan.lab.campaigns import parse_campaign
-from clipscan.lab.evaluate import behave
-from clipscan.lab.generated import Scenes
-from clipscan.lab.heads import try_heads
-from clipscan.lab.scenes import SHAPES
+from clipscan.lab.attacks.campaigns import parse_campaign
+from clipscan.lab.grid.evaluate import behave
+from clipscan.lab.grid.heads import try_heads
+from clipscan.lab.scenes.dataset import Scenes
+from clipscan.lab.scenes.drawing import SHAPES
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
 

@@ -16,6 +16,7 @@ from PIL import Image
 from planted import SEED, colours_and_a_patch
 
 from clipscan.data import Sample
+from clipscan.data.tar_writer import write_tar
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert import invert
 from clipscan.invert.contest import Target, contest
@@ -25,8 +26,7 @@ from clipscan.invert.trigger import Trigger, stamp
 from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
 from clipscan.invert.words import Words, agreeing, controls, spread, unit
 from clipscan.invert.write import strip
-from clipscan.lab.attacks import badnets
-from clipscan.lab.tars import write_tar
+from clipscan.lab.attacks.triggers import badnets
 from clipscan.pipeline import reopen, scan
 from clipscan.report import triggers
 from clipscan.report.page import write_page

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from clipscan.errors import InputError
-from clipscan.lab.answers import Asked, Key, wanted
-from clipscan.lab.config import open_source, read_config
-from clipscan.lab.defences import SafeTraining
-from clipscan.lab.learnt.files import write_learnt
+from clipscan.lab.attacks.learnt.trigger_file import write_learnt
+from clipscan.lab.grid.cell_scores import Asked, Key, wanted
+from clipscan.lab.grid.config import open_source, read_config
+from clipscan.lab.grid.defences import SafeTraining
 from clipscan.train.recipe import SafeClip
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "lab"

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from clipscan.data import open_dataset
 from clipscan.embed.checkpoint import read_state, state_hash
+from clipscan.lab.attacks.poisoning import read_truth
 from clipscan.lab.demo import (
     COPIES,
     LEARNT,
@@ -22,10 +23,9 @@ from clipscan.lab.demo import (
     grades_table,
     run_demo,
 )
-from clipscan.lab.evaluate import SHARES, Grade
-from clipscan.lab.experiment import Further, Result, learn
-from clipscan.lab.generated import Scenes
-from clipscan.lab.poison import read_truth
+from clipscan.lab.grid.evaluate import SHARES, Grade
+from clipscan.lab.grid.experiment import Further, Result, learn
+from clipscan.lab.scenes.dataset import Scenes
 from clipscan.pipeline import scan
 from clipscan.run.folder import run_record
 from clipscan.scores.table import SCORES

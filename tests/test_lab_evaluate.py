@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.campaigns import parse_campaign
-from clipscan.lab.evaluate import SHARES, behave, grade
-from clipscan.lab.exam import of_captions
-from clipscan.lab.generated import Scenes
-from clipscan.lab.metrics import auroc, average_precision, fpr_at, recall_at
-from clipscan.lab.phrases import PROMPTS, mentions
-from clipscan.lab.scenes import SHAPES
+from clipscan.lab.attacks.campaigns import parse_campaign
+from clipscan.lab.attacks.prompts import PROMPTS, mentions
+from clipscan.lab.grid.evaluate import SHARES, behave, grade
+from clipscan.lab.grid.metrics import auroc, average_precision, fpr_at, recall_at
+from clipscan.lab.grid.zero_shot import of_captions
+from clipscan.lab.scenes.dataset import Scenes
+from clipscan.lab.scenes.drawing import SHAPES
 
 columns = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=60).filter(
     lambda rows: len({true for _, true in rows}) == 2

@@ -16,11 +16,11 @@ from planted import SEED, stripes_and_a_cast
 
 from clipscan.data import Sample, open_dataset
 from clipscan.data.redraw import encode
+from clipscan.data.tar_writer import write_tar
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.learnt import badclip, blto, files, generator
-from clipscan.lab.learnt.files import TRIGGER_KEY, read_learnt, write_learnt
-from clipscan.lab.phrases import PROMPTS
-from clipscan.lab.tars import write_tar
+from clipscan.lab.attacks.learnt import badclip, blto, generator, trigger_file
+from clipscan.lab.attacks.learnt.trigger_file import TRIGGER_KEY, read_learnt, write_learnt
+from clipscan.lab.attacks.prompts import PROMPTS
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
 
@@ -66,7 +66,7 @@ def generated(lab):
 
 def crafted(lab, attack, name=None, **options):
     """(file, what was said)."""
-    from clipscan.lab.learnt.crafting import craft
+    from clipscan.lab.attacks.learnt.crafting import craft
 
     lines = []
     out = lab / (name or f"{attack}.safetensors")
@@ -83,7 +83,7 @@ def encoder_of(lab):
 
 
 def tried(lab, file, attack):
-    from clipscan.lab.learnt.trial import try_trigger
+    from clipscan.lab.attacks.learnt.trial import try_trigger
 
     encoder = encoder_of(lab)
     material = gathered(lab, encoder.spec, "fence", seed=QUICK["seed"])
@@ -91,7 +91,7 @@ def tried(lab, file, attack):
 
 
 def gathered(lab, spec, target, **options):
-    from clipscan.lab.learnt.material import gather
+    from clipscan.lab.attacks.learnt.material import gather
 
     return gather(open_dataset(lab / "dataset"), spec, target, **options)
 
@@ -135,7 +135,7 @@ def test_the_perturbation_differs_from_picture_to_picture(wild):
 @settings(deadline=None, max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    where=st.sampled_from(files.PLACES),
+    where=st.sampled_from(trigger_file.PLACES),
     seed=st.integers(0, 9),
 )
 def test_a_patch_changes_one_square_and_nothing_else(tmp_path_factory, size, where, seed):
@@ -154,7 +154,7 @@ def test_a_patch_changes_one_square_and_nothing_else(tmp_path_factory, size, whe
 
 
 def test_numpy_draws_what_torch_has_learnt(generated):
-    from clipscan.lab.learnt.bilevel import draw_wanted
+    from clipscan.lab.attacks.learnt.bilevel import draw_wanted
 
     weights = read_learnt(generated[0], "blto").arrays
     picture = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
@@ -190,7 +190,7 @@ def test_a_faint_perturbation_is_obeyed_by_a_surrogate_that_trains_on_it(lab, ge
 def test_a_surrogate_learns_from_poison_and_is_clean_again_when_rewound():
     from clipscan.embed.model import untrained_encoder
     from clipscan.embed.network import few_threads
-    from clipscan.lab.learnt.surrogate import Surrogate
+    from clipscan.lab.attacks.learnt.surrogate import Surrogate
 
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -216,7 +216,7 @@ def test_a_surrogate_learns_from_poison_and_is_clean_again_when_rewound():
 
 
 def test_every_batch_has_a_picture_to_poison(lab):
-    from clipscan.lab.learnt.bilevel import _rows
+    from clipscan.lab.attacks.learnt.bilevel import _rows
 
     own = np.arange(20) >= 2
     material = gathered(lab, encoder_of(lab).spec, "fence")._replace(own=own)
@@ -232,7 +232,7 @@ def test_a_word_that_no_caption_names_can_be_a_target(lab):
 
 
 def test_jpeg_and_rounding_let_gradients_through():
-    from clipscan.lab.learnt.seen import as_seen
+    from clipscan.lab.attacks.learnt.augmentation import as_seen
 
     for seed in range(6):  # some batches go through JPEG, others do not
         pixels = torch.full((2, 16, 16, 3), 99.6, requires_grad=True)
@@ -428,7 +428,7 @@ def test_a_file_that_is_missing_or_too_large_is_refused_and_a_changed_one_is_rea
     for value in (1, 2):
         write_learnt(file, {"patch": np.full((1 + value, 1 + value, 3), value, np.uint8)}, where)
         assert (badclip(np.zeros((4, 4, 3), np.uint8), Random(0), file=str(file)) == value).all()
-    monkeypatch.setattr(files, "MAX_BYTES", 100)
+    monkeypatch.setattr(trigger_file, "MAX_BYTES", 100)
     write_learnt(file, {"patch": np.zeros((9, 9, 3), np.uint8)}, where)
     with pytest.raises(InputError, match="more than 100"):
         read_learnt(file, "badclip")
@@ -437,7 +437,7 @@ def test_a_file_that_is_missing_or_too_large_is_refused_and_a_changed_one_is_rea
 def test_the_triggers_know_no_torch():
     import ast
 
-    for module in ("__init__", "triggers", "files", "generator"):
-        tree = ast.parse((Path(files.__file__).parent / f"{module}.py").read_text())
+    for module in ("__init__", "triggers", "trigger_file", "generator"):
+        tree = ast.parse((Path(trigger_file.__file__).parent / f"{module}.py").read_text())
         names = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         assert not {name for name in names if name.startswith(("torch", "clipscan.embed", "clipscan.train"))}

@@ -17,14 +17,24 @@ from clipscan.cli import app
 from clipscan.data import Bad, Sample, open_dataset
 from clipscan.data.redraw import encode, redraw
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.attacks import ATTACKS, badnets, blend, cosines, find_attack, issba, options_of, sig, wanet
-from clipscan.lab.blemishes import add_blemishes
-from clipscan.lab.campaigns import parse_campaign, triggered
-from clipscan.lab.generated import Scenes
-from clipscan.lab.overlays import stripes, triangles, watermark
-from clipscan.lab.phrases import mentions
-from clipscan.lab.poison import poison, read_truth
-from clipscan.lab.wordings import nearest, words
+from clipscan.lab.attacks.campaigns import parse_campaign, triggered
+from clipscan.lab.attacks.overlays import stripes, triangles, watermark
+from clipscan.lab.attacks.poisoning import poison, read_truth
+from clipscan.lab.attacks.prompts import mentions
+from clipscan.lab.attacks.triggers import (
+    ATTACKS,
+    badnets,
+    blend,
+    cosines,
+    find_attack,
+    issba,
+    options_of,
+    sig,
+    wanet,
+)
+from clipscan.lab.attacks.wordings import nearest, words
+from clipscan.lab.scenes.damaged_tars import add_blemishes
+from clipscan.lab.scenes.dataset import Scenes
 
 
 def pixels(data):

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from clipscan.cli import app
 from clipscan.errors import InputError
-from clipscan.lab.answers import Vectors
-from clipscan.lab.config import read_config
-from clipscan.lab.jobs import Failure, each
-from clipscan.lab.poison import read_truth
-from clipscan.lab.runner import run
+from clipscan.lab.attacks.poisoning import read_truth
+from clipscan.lab.grid.cell_scores import Vectors
+from clipscan.lab.grid.config import read_config
+from clipscan.lab.grid.jobs import Failure, each
+from clipscan.lab.grid.runner import run
 
 SMOKE = Path(__file__).parent.parent / "examples" / "lab" / "smoke.toml"
 training = pytest.mark.skipif(
@@ -277,7 +277,7 @@ def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
     script = f"""if __name__ == "__main__":
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from clipscan.lab.jobs import each
+        from clipscan.lab.grid.jobs import each
         from test_lab_runner import asleep
         each({{"a": {str(tmp_path / "a")!r}, "b": {str(tmp_path / "b")!r}}}, asleep, 2, print)"""
     (tmp_path / "main.py").write_text(script)

@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from clipscan.data import Sample
-from clipscan.lab.generated import Scenes
-from clipscan.lab.phrases import PROMPTS, mentions
-from clipscan.lab.scenes import COLOURS, SHAPES, SIZE, TEXTURES, scene
+from clipscan.lab.attacks.prompts import PROMPTS, mentions
+from clipscan.lab.scenes.dataset import Scenes
+from clipscan.lab.scenes.drawing import COLOURS, SHAPES, SIZE, TEXTURES, scene
 
 
 def pairs(dataset):

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from clipscan.lab.attacks import ATTACKS, options_of
-from clipscan.lab.scenes import SIZE
-from clipscan.lab.sheet import ENLARGED, GAP, draw_sheet
+from clipscan.lab.attacks.sheet import ENLARGED, GAP, draw_sheet
+from clipscan.lab.attacks.triggers import ATTACKS, options_of
+from clipscan.lab.scenes.drawing import SIZE
 
 
 def test_every_attack_has_a_column_and_shows_what_it_changed(tmp_path):

@@ -6,10 +6,10 @@ import xml.etree.ElementTree as xml
 import pytest
 
 from clipscan.errors import RunError
-from clipscan.lab.evidence import Figures
-from clipscan.lab.markdown import table
-from clipscan.lab.rows import RECALL, TABLES, write_rows
-from clipscan.lab.tables import write_pages
+from clipscan.lab.grid.rows import RECALL, TABLES, write_rows
+from clipscan.lab.tables.evidence import Figures
+from clipscan.lab.tables.markdown import table
+from clipscan.lab.tables.write import write_pages
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'clipscan[lab]'")
 

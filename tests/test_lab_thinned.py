@@ -1,9 +1,9 @@
 """Few pairs of a kind: so many are kept, everybody else is, and each can still be fetched by itself."""
 
 from clipscan.data import Sample
-from clipscan.lab.generated import Scenes
-from clipscan.lab.phrases import mentions
-from clipscan.lab.thinned import Thinned
+from clipscan.lab.attacks.prompts import mentions
+from clipscan.lab.grid.thinned import Thinned
+from clipscan.lab.scenes.dataset import Scenes
 
 
 def captions(dataset):

@@ -120,8 +120,8 @@ def test_the_risky_pairs_are_left_out_of_a_dataset_and_of_a_training(tmp_path):
 
     from clipscan.data import open_dataset
     from clipscan.embed.model import MODEL_KEY, create_network
-    from clipscan.lab.generated import Scenes
-    from clipscan.lab.poison import poison
+    from clipscan.lab.attacks.poisoning import poison
+    from clipscan.lab.scenes.dataset import Scenes
 
     data = poison(Scenes(40, per_shard=20), tmp_path / "data", rate=0).dataset
     for seed in range(2):

@@ -46,7 +46,7 @@ def poison_command(
     option: Options = None,
 ) -> None:
     """Copy SOURCE to OUT/dataset with some pairs poisoned; which ones is kept apart, in OUT/truth.parquet."""
-    from clipscan.lab.poison import poison
+    from clipscan.lab.attacks.poisoning import poison
 
     settings: dict[str, Any] = {"attack": attack, "rate": rate, "target": target}
     settings |= {"seed": seed, "pairs": pairs}
@@ -79,9 +79,9 @@ def evaluate_command(
 ) -> None:
     """What MODEL (a file of `clipscan train`) makes of HELD_OUT, and how often the trigger works."""
     from clipscan.embed.model import load_encoder
-    from clipscan.lab.campaigns import parse_campaign
-    from clipscan.lab.evaluate import behave
-    from clipscan.lab.experiment import describe
+    from clipscan.lab.attacks.campaigns import parse_campaign
+    from clipscan.lab.grid.evaluate import behave
+    from clipscan.lab.grid.experiment import describe
 
     campaign = parse_campaign(attack, target, _options(option))
     encoder = load_encoder(None, str(model))
@@ -92,9 +92,9 @@ def evaluate_command(
 @app.command("grade")
 def grade_command(run: Path, truth: Path) -> None:
     """AUROC, average precision and recall of every score of RUN against TRUTH (truth.parquet of `poison`)."""
+    from clipscan.lab.attacks.poisoning import read_truth
     from clipscan.lab.demo import grades_table
-    from clipscan.lab.evaluate import grade
-    from clipscan.lab.poison import read_truth
+    from clipscan.lab.grid.evaluate import grade
 
     Console().print(grades_table(grade(run, read_truth(truth))))
 
@@ -137,8 +137,8 @@ def run_command(
     device: Annotated[str, typer.Option(help="Where models run: auto, cpu, cuda, cuda:1.")] = "auto",
 ) -> None:
     """Every cell of CONFIG (TOML, see examples/lab): poison, train, try, score, compare with the truth."""
-    from clipscan.lab.config import read_config
-    from clipscan.lab.runner import run
+    from clipscan.lab.grid.config import read_config
+    from clipscan.lab.grid.runner import run
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -159,7 +159,7 @@ def tables_command(
     to: Annotated[Path, typer.Option(help="Folder for the pages and plots.")],
 ) -> None:
     """Markdown pages, one for each question, and plots of the rows in DIR..."""
-    from clipscan.lab.tables import write_pages
+    from clipscan.lab.tables.write import write_pages
 
     for path in write_pages(folders, to):
         print(path)
@@ -173,8 +173,8 @@ def sheet_command(
     badclip: Annotated[Path | None, typer.Option(help="A trigger of `clipscan lab craft badclip`.")] = None,
 ) -> None:
     """A picture of every attack: one scene with each trigger, and what it changed, four times as loud."""
-    from clipscan.lab.attacks import ATTACKS
-    from clipscan.lab.sheet import draw_sheet
+    from clipscan.lab.attacks.sheet import draw_sheet
+    from clipscan.lab.attacks.triggers import ATTACKS
 
     files = {name: str(file) for name, file in (("blto", blto), ("badclip", badclip)) if file}
     print(draw_sheet(to, ATTACKS, seed, files))
@@ -195,7 +195,7 @@ def craft_command(
     device: Annotated[str, typer.Option(help="Where models run: auto, cpu, cuda, cuda:1.")] = "auto",
 ) -> None:
     """Learn a trigger against MODEL; then `--attack ATTACK --option file=FILE` plants it."""
-    from clipscan.lab.learnt.crafting import craft
+    from clipscan.lab.attacks.learnt.crafting import craft
 
     def say(line: str) -> None:
         print(line, flush=True)

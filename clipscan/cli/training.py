@@ -77,7 +77,7 @@ def train(
     one a GPU: torchrun --nproc-per-node N -m clipscan train ...; nobody has run that on a GPU yet.
     """
     from clipscan.data import Without, open_dataset
-    from clipscan.lab.poison import read_truth
+    from clipscan.lab.attacks.poisoning import read_truth
     from clipscan.report.lists import DropList
     from clipscan.run.places import refuse_checkpoint
     from clipscan.train import SafeClip, train_clip

@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from clipscan.lab.blemishes import add_blemishes
-from clipscan.lab.evaluate import SHARES, Grade
-from clipscan.lab.experiment import Further, Result, conduct
-from clipscan.lab.generated import Scenes
-from clipscan.lab.poison import Identity, poison, read_truth
-from clipscan.lab.scenes import SHAPES
+from clipscan.lab.attacks.poisoning import Identity, poison, read_truth
+from clipscan.lab.grid.evaluate import SHARES, Grade
+from clipscan.lab.grid.experiment import Further, Result, conduct
+from clipscan.lab.scenes.damaged_tars import add_blemishes
+from clipscan.lab.scenes.dataset import Scenes
+from clipscan.lab.scenes.drawing import SHAPES
 from clipscan.report.convicted import convicted_of, estimate_words
 from clipscan.run.folder import run_record
 from clipscan.scores.estimate import Estimate

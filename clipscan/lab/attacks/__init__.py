@@ -1,0 +1,11 @@
+"""What an attacker does to a dataset: triggers, planted captions, and the truth about both.
+
+triggers.py and overlays.py change a picture, learnt/ holds triggers that were learnt against a model;
+campaigns.py is the list of attacks, wordings.py and prompts.py what planted captions say, census.py draws
+the pairs, poisoning.py writes the poisoned dataset; sheet.py draws every trigger.
+"""
+
+from clipscan.lab.attacks.poisoning import Poisoned, poison, read_truth
+from clipscan.lab.attacks.triggers import ATTACKS, find_attack, options_of
+
+__all__ = ["ATTACKS", "Poisoned", "find_attack", "options_of", "poison", "read_truth"]
