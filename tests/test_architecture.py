@@ -25,8 +25,8 @@ BESIDE = {("train", "embed"), ("train", "scores")}
 NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
 
 
-# Within the laboratory; demo joins all.
-LAB = [["scenes"], ["attacks"], ["grid"], ["tables"], ["demo"], ["__init__"]]
+# Within the laboratory; demo joins all, poison and metrics are old names.
+LAB = [["scenes"], ["attacks"], ["grid"], ["tables"], ["demo", "poison", "metrics"], ["__init__"]]
 LAB_FLOOR = {package: number for number, packages in enumerate(LAB) for package in packages}
 
 

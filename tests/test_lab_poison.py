@@ -1,7 +1,9 @@
 """Poison: the patch changes its square only, and nothing in the dataset tells what was poisoned."""
 
+import importlib
 import io
 import json
+import sys
 import tarfile
 from collections import Counter
 from dataclasses import replace
@@ -530,3 +532,17 @@ def test_the_command_plants_so_many_pairs_with_copied_captions(tmp_path):
     assert len(read_truth(tmp_path / "out" / "truth.parquet")) == 7
     wrong = CliRunner().invoke(app, ["lab", "poison", str(source), str(tmp_path), "--option", "seed=1"])
     assert isinstance(wrong.exception, InputError) or "no setting of an attack" in wrong.output
+
+
+@pytest.mark.parametrize(
+    "old, new, names",
+    [
+        ("clipscan.lab.poison", "clipscan.lab.attacks", ("poison", "read_truth")),
+        ("clipscan.lab.metrics", "clipscan.lab.grid.metrics", ("auroc", "average_precision")),
+    ],
+)
+def test_scripts_may_go_on_importing_by_the_old_name(old, new, names):
+    sys.modules.pop(old, None)
+    with pytest.warns(DeprecationWarning, match=f"{old} is {new} now"):
+        module = importlib.import_module(old)
+    assert all(getattr(module, name) is getattr(importlib.import_module(new), name) for name in names)

@@ -5,5 +5,5 @@
     grid      many poisoned datasets trained on, scanned and scored
     tables    pages and plots of what came out
 
-demo.py is the whole job once (`clipscan demo`).
+demo.py is the whole job once (`clipscan demo`). poison.py and metrics.py are old names of two modules.
 """
