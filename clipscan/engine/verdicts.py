@@ -61,6 +61,7 @@ def read(facts: dict[str, str]) -> Verdict | None:
 def keep(facts: dict[str, str], verdict: Verdict) -> None:
     if (file := file_of(facts)) is None:
         return
+    # Not data/atomic.py: the engine stands beside data, and a verdict that is lost costs a trial, no error.
     draft = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

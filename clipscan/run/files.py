@@ -1,6 +1,6 @@
 """Arrays, tables and records of a run, each written by rename (data/atomic.py).
 
-Records wait for the disk; arrays and tables do not. The marker of a task holds their size and digest
+Records wait for the disk; arrays and tables of a run do not. The marker of a task holds their size and digest
 (outputs.py), so that what a power cut took is made again, and with many small shards the waiting took more
 time than the work.
 """
@@ -19,15 +19,15 @@ from clipscan.data.atomic import replacing, save_array
 from clipscan.errors import RunError
 
 
-def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+def write_array(path: Path, array: np.ndarray[Any, Any], synced: bool = False) -> None:
     """An .npy file, without pickle."""
-    with replacing(path, synced=False) as (draft,):
+    with replacing(path, synced=synced) as (draft,):
         save_array(draft, array)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table, synced: bool = False) -> None:
     """A parquet file; the same table gives the same bytes."""
-    with replacing(path, synced=False) as (draft,):
+    with replacing(path, synced=synced) as (draft,):
         pq.write_table(table, draft, compression="zstd")
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Sample, Shard
-from clipscan.data.atomic import replacing
+from clipscan.data.atomic import write_bytes
 from clipscan.data.tar_writer import write_tar
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks.campaigns import parse_campaign
@@ -95,7 +95,7 @@ def poison(
     _write_truth(truth, planted)
     counts = {"pairs": census.pairs, "poisoned": len(planted)}
     counts |= {"unreadable": census.unreadable, "mentions": census.mentions}
-    _write(out / "poison.json", json.dumps({"settings": settings, "counts": counts}, indent=1).encode())
+    write_bytes(out / "poison.json", json.dumps({"settings": settings, "counts": counts}, indent=1).encode())
     return Poisoned(dataset, truth, **counts)
 
 
@@ -103,12 +103,7 @@ def _write_truth(path: Path, rows: list[dict[str, str]]) -> None:
     schema = pa.schema([(name, pa.string()) for name in _TRUTH])
     table = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), table)
-    _write(path, table.getvalue().to_pybytes())
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as (draft,):
-        draft.write_bytes(content)
+    write_bytes(path, table.getvalue().to_pybytes())
 
 
 def read_truth(path: Path) -> Set[Identity]:

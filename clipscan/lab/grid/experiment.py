@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipscan.data import Dataset, open_dataset
-from clipscan.data.atomic import replacing
+from clipscan.data.atomic import write_bytes
 from clipscan.lab.attacks.campaigns import parse_campaign
 from clipscan.lab.attacks.poisoning import Poisoned, read_truth
 from clipscan.lab.grid.cells import timed
@@ -53,8 +53,7 @@ class Result:
             "grades": [one._asdict() for one in self.grades],
             "recall_shares": SHARES,
         }
-        with replacing(path) as (draft,):
-            draft.write_text(json.dumps(record, indent=1, default=str))
+        write_bytes(path, json.dumps(record, indent=1, default=str).encode())
 
 
 class Further(NamedTuple):

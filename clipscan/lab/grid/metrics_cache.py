@@ -58,7 +58,7 @@ def measure(cell: Path, epoch: int, asked: Asked, *, again: bool = False, **how:
         scores[_print(key, asked)] = _stamped(key._asdict() | rows.figures(values, planted))
     if todo:
         suspects = cell_scores.suspects(found)
-        write_array(at / "suspects.npy", suspects.rows.astype(np.int64))
+        write_array(at / "suspects.npy", suspects.rows.astype(np.int64), synced=True)
         model[_model_print()] = _stamped(_of_model(suspects, cell_scores.groups(found), planted))
     write_json(at / "figures.json", {SCORES: scores, MODEL: model})
     return len(missing)

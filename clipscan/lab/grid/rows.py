@@ -125,7 +125,7 @@ def write_rows(folder: Path, name: str, rows: Sequence[dict[str, Any]], schema: 
     table = pa.Table.from_pylist(rounded, schema)
     with replacing(folder / f"{name}.csv") as (draft,):
         pacsv.write_csv(table, draft, pacsv.WriteOptions(quoting_style="needed"))
-    write_table(folder / f"{name}.parquet", table)
+    write_table(folder / f"{name}.parquet", table, synced=True)
 
 
 def read_rows(folder: Path, name: str, schema: pa.Schema) -> list[dict[str, Any]]:

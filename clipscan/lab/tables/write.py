@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import clipscan
-from clipscan.data.atomic import replacing
+from clipscan.data.atomic import write_bytes
 from clipscan.lab.tables import defence_plots, model_pages, score_pages, score_plots
 from clipscan.lab.tables.alerts_page import alerts
 from clipscan.lab.tables.evidence import Figures
@@ -29,8 +29,7 @@ def write_pages(folders: Sequence[Path], to: Path) -> list[Path]:
         pictures = [save(figure, to / f"{name}.svg") for name, figure in drawn.items() if figure]
     texts["tables"] = score_pages.contents(figures, list(texts), [path.name for path in pictures])
     for name, text in texts.items():
-        with replacing(to / f"{name}.md") as (draft,):
-            draft.write_text(f"{text}\n\n{_foot(figures)}\n", encoding="utf-8")
+        write_bytes(to / f"{name}.md", f"{text}\n\n{_foot(figures)}\n".encode())
     return [*(to / f"{name}.md" for name in texts), *pictures]
 
 

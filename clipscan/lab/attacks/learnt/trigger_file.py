@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipscan.data.atomic import replacing
+from clipscan.data.atomic import write_bytes
 from clipscan.errors import InputError
 from clipscan.lab.attacks.learnt.generator import shapes
 
@@ -40,8 +40,7 @@ def write_learnt(path: Path, arrays: dict[str, NDArray[Any]], about: dict[str, A
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with replacing(path) as (draft,):
-        draft.write_bytes(save(contiguous, {TRIGGER_KEY: json.dumps(about, sort_keys=True)}))
+    write_bytes(path, save(contiguous, {TRIGGER_KEY: json.dumps(about, sort_keys=True)}))
     return path
 
 
