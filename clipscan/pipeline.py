@@ -50,10 +50,11 @@ class Scan:
 
     @property
     def page(self) -> Path:
+        """The report: one HTML file."""
         return self.out / "report/index.html"
 
     def table(self, name: str = "suspects") -> Any:
-        """suspects, groups, bad or drop as a pyarrow.Table."""
+        """suspects, groups, bad or drop as a pyarrow.Table; InputError for a table that is not there."""
         import pyarrow.parquet as pq
 
         path = self.out / f"{name}.parquet"
@@ -109,7 +110,8 @@ def scan(
     searches, and on which GPUs. All else as in clipscan.score.
 
     Killed at any moment and called again with the same arguments it continues; with other arguments it
-    refuses, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments.
+    refuses, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments,
+    RunError where the folder refuses, BackendError where the named back-end cannot serve.
     """
     settings = Settings(method, k, reference, against, seed, graph, backend, devices, threads)
     settings.check()

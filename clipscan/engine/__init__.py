@@ -93,7 +93,8 @@ def search(
     counts: Counts | None = None,
     on_host: bool = True,
 ) -> Neighbors:
-    """knn on checked input; without `others` a search among the rows, none its own neighbour.
+    """knn on checked rows [n, d] and others [m, d]: the table [n, k]. Without `others` a search among the
+    rows, none its own neighbour; identities as in knn. BackendError and DeviceLost as there.
 
     on_host: the table is NumPy's; else that of rows on a GPU may be there (objects with __dlpack__).
     """
@@ -127,7 +128,8 @@ def search_spans(
     counts: Counts | None = None,
     on_host: bool = True,
 ) -> list[Neighbors]:
-    """One table for each span [begin, end) of the reference rows, indices counted from its begin.
+    """rows [n, d], others [m, d]: one table [n, k] for each span [begin, end) of the reference rows, indices
+    counted from its begin; input is not checked.
 
     Spans that begin together share a pass: nested samples cost what the largest costs.
     """
@@ -154,8 +156,8 @@ def density(
     devices: str = "auto",
     threads: int | None = None,
 ) -> dict[str, Array]:
-    """kdist, lid, lid_mom, lrd, lof, slof, dao, logdao of each row, float64 [n]; see engine/reference.py.
-    The table is read where it lies.
+    """kdist, lid, lid_mom, lrd, lof, slof, dao, logdao of each row of a table [n, k], float64 [n]. Formulas
+    and sources: docs/methods.md. The table is read where it lies.
 
     `reference` is what this function returned for the rows that the table points to; None for a
     self-search table.
@@ -170,7 +172,7 @@ def density(
 
 
 def check_rows(rows: Rows, threads: int | None = None) -> None:
-    """Raises InputError naming the rows that hold NaN or inf, or whose norm leaves float32."""
+    """Raises InputError naming the rows of [n, d] that hold NaN or inf, or whose norm leaves float32."""
     bad = bad_rows(rows, threads)
     if len(bad):
         shown = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")

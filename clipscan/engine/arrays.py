@@ -23,7 +23,7 @@ BLOCK_BYTES = 64 << 20  # float32 rows read at once: large enough for all thread
 
 
 class Rows:
-    """n vectors of width d in one or several parts; `block` and `take` give C-contiguous float32."""
+    """n vectors of width d in one or several parts [n_i, d]; `block` and `take` give C-contiguous float32."""
 
     def __init__(self, parts: Sequence[Any], name: str):
         self.name = name
@@ -37,7 +37,7 @@ class Rows:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def slice(self, start: int, stop: int) -> Rows:
-        """Rows [start, stop) as Rows, where they lie."""
+        """Rows [start, stop) as Rows [stop - start, d], where they lie."""
         pieces = []
         for part, first in zip(self.parts, self._starts, strict=False):
             low, high = max(start - first, 0), min(stop - first, part.shape[0])
@@ -70,6 +70,7 @@ class Rows:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether every part lies on a GPU."""
         return all(device_of(part) != "cpu" for part in self.parts)
 
     def on_device(self, number: int) -> list[Any] | None:
@@ -80,12 +81,13 @@ class Rows:
         return parts if parts and all(device_of(part) == there for part in parts) else None
 
     def sources(self) -> list[Array]:
-        """The parts as the C++ core reads them: where they lie, float16, float32, float64, or bfloat16 as
-        uint16. What has no such form (another device, another byte order) is copied once, as float32."""
+        """The parts [n_i, d] as the C++ core reads them: where they lie, float16, float32, float64, or
+        bfloat16 as uint16. What has no such form (another device, another byte order) is copied once, as
+        float32."""
         return [_source(part) for part in self.parts]
 
     def blocks(self, rows: int | None = None) -> Iterator[tuple[int, Array]]:
-        """(first row number, float32 block) over all rows."""
+        """(first row number, float32 block [b, d]) over all rows; b is `rows`, or what BLOCK_BYTES hold."""
         step = rows or max(1, BLOCK_BYTES // (4 * self.d))
         for start in range(0, self.n, step):
             yield start, self.block(start, min(self.n, start + step))

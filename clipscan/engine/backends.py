@@ -47,7 +47,8 @@ def trials() -> dict[str, str]:
 
 
 def choose(backend: str, k: int, d: int, devices: str = "auto", near: str = "auto") -> tuple[str, Backend]:
-    """(name, back-end). A named one that cannot serve raises BackendError with the reason.
+    """(name, back-end) for k neighbours of rows of width d. A named one that cannot serve raises BackendError
+    with the reason; InputError for `devices` that name none.
 
     devices: "auto" takes all there are, "cpu" none, "0" or "0,2" those GPUs. near: where the rows lie, as
     near() has it: of all GPUs that one is taken, which is a preference and no demand.

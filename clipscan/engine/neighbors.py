@@ -19,7 +19,8 @@ class Neighbors:
 
     distance [n, k] float32, Euclidean, ascending; index [n, k] int64, rows of the reference.
     Ties stand in ascending index; "nobody" is (+inf, -1) and loses to every real neighbour.
-    `scale` names the reference ("all", "1024x8", ...), `backend` what computed it.
+    `scale` names the reference ("all", "1024x8", ...), `backend` what computed it. InputError unless both
+    arrays have one shape [n, k].
     """
 
     distance: Array
@@ -36,17 +37,20 @@ class Neighbors:
 
     @property
     def n(self) -> int:
+        """Number of query rows."""
         return int(self.distance.shape[0])
 
     @property
     def k(self) -> int:
+        """Neighbours of each row."""
         return int(self.distance.shape[1])
 
     @staticmethod
     def merge(a: Neighbors, b: Neighbors) -> Neighbors:
-        """The table over the union of two references whose row numbers do not clash.
+        """Tables [n, k] of two references whose row numbers do not clash -> the table [n, k] of their union.
 
-        Associative and idempotent; a neighbour that both tables list counts once.
+        Associative and idempotent; a neighbour that both tables list counts once. InputError for tables of
+        different shapes.
         """
         if a.distance.shape != b.distance.shape:
             raise InputError(f"tables of shape {a.distance.shape} and {b.distance.shape} cannot be merged")
@@ -71,7 +75,8 @@ class Neighbors:
 
     @staticmethod
     def concatenate(tables: Sequence[Neighbors]) -> Neighbors:
-        """The table of all query rows, in order; one reference, one k."""
+        """Tables [n_i, k] of one reference -> that of all query rows, in order, [sum of n_i, k]; `backend`
+        and `scale` are the first table's."""
         return Neighbors(
             np.concatenate([table.distance for table in tables]),
             np.concatenate([table.index for table in tables]),
@@ -80,11 +85,12 @@ class Neighbors:
         )
 
     def map(self, function: Callable[[Array], Any]) -> Neighbors:
-        """The table with its two arrays passed through `function` (another library's arrays, say)."""
+        """The table with its two arrays [n, k] passed through `function` (another library's arrays, say)."""
         return Neighbors(function(self.distance), function(self.index), self.backend, self.scale)
 
     def to_csr(self) -> tuple[Array, Array, Array]:
-        """(data, indices, indptr) of the n x m sparse distance matrix, as scipy.sparse.csr_matrix takes it.
+        """(data [e], indices [e], indptr [n + 1]) of the n x m sparse distance matrix of e entries, as
+        scipy.sparse.csr_matrix takes it.
 
         Needs no SciPy; "nobody" is left out.
         """

@@ -128,7 +128,8 @@ class DropList:
         return sample[1] in self._keys.get(sample[0], ())
 
     def mask(self, samples: Iterable[str | tuple[str, str]]) -> npt.NDArray[np.bool_]:
-        """Which of n keys, file names or (shard, key) pairs to keep, bool [n]."""
+        """Which of n keys, file names or (shard, key) pairs to keep, bool [n]. InputError for a single name,
+        and as `in` has it."""
         if isinstance(samples, str):
             raise InputError(f"mask takes many samples; of one ask: {samples!r} in keep")
         return np.array([sample not in self for sample in samples], bool)
@@ -163,7 +164,8 @@ class DropList:
         return f"DropList({len(self)} samples in {len(self._keys)} shards)"
 
     def __call__(self, sample: Mapping[str, Any]) -> bool:
-        """True = keep. For webdataset's `select`."""
+        """True = keep. For webdataset's `select`: reads sample["__url__"] and sample["__key__"]. InputError
+        where they are missing, DataError where the URL fits no shard, or several."""
         try:
             url, key = sample["__url__"], sample["__key__"]
         except KeyError as missing:
@@ -182,7 +184,7 @@ class DropList:
         return shard
 
     def keep_uids(self, uids: Iterable[str]) -> npt.NDArray[Any]:
-        """DataComp subset array (sorted "u8,u8") of those `uids` that are not to be dropped."""
+        """DataComp subset array [m] (sorted "u8,u8") of those `uids` that are not to be dropped."""
         return datacomp(pack(uid for uid in uids if uid not in self._uids))
 
     @property

@@ -77,7 +77,7 @@ def score(
     also cosine (1 - cosine of the pair), agree and cross (see scores/local.py), and misfit
     (scores/witness.py). "all" takes every one that the input allows. The default is consensus
     (scores/consensus.py), and dao where that has nothing to draw: from a graph, with an array of reference
-    rows, or with compat. Formulas of the others: clipscan/engine/reference.py and the papers named there.
+    rows, or with compat. Formula, range, source of each: docs/methods.md.
 
     reference: what a row is compared with (consensus draws references of its own). "MxR" (default
     "1024x8") = R independent random draws of M rows, scores averaged (of dao the logarithm), their standard
@@ -99,7 +99,8 @@ def score(
 
     k: neighbours, 16 unless given (compat: what the released script uses, 16 or for lid 64).
 
-    Cost is linear in n for drawn references. Raises InputError in words for whatever does not fit.
+    Cost is linear in n for drawn references. Raises InputError in words for whatever does not fit,
+    BackendError where the named back-end cannot serve.
     """
     check_seed(seed)
     drawn = isinstance(reference, (str, int, np.integer))

@@ -13,9 +13,9 @@ steps.
 2. Populations (scores/populations.py): pairs of one kind that other evidence convicts.
 
 consensus of a pair in no population is the larger of its cross-modal evidence, misfit joined, and of its
-density less LONELY nats, as there are always some who are alone: 0 to about ln 2n. Pairs of a population
-come before all others, in steps of ten: LOOK, where they may belong to it, DROP, SURE. How it was chosen and
-what it misses: docs/results.
+density less LONELY nats, as there are always some who are alone: 0 (without captions -LONELY) to about ln
+2n. Pairs of a population come before all others, in steps of ten: LOOK, where they may belong to it, DROP,
+SURE. How it was chosen and what it misses: docs/results.
 """
 
 from __future__ import annotations

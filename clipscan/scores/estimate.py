@@ -38,6 +38,7 @@ class Estimate(NamedTuple):
     border: float
 
     def words(self) -> str:
+        """How many rows stand apart, and between which numbers."""
         if not self.number:
             return "no group of rows stands apart"
         return f"about {self.number:,} rows stand apart ({self.fewest:,} to {self.most:,})"

@@ -67,6 +67,7 @@ class Mixture(NamedTuple):
         return self.gain > GAIN and self.apart >= APART
 
     def words(self) -> str:
+        """Both components and how far they are apart, or why they do not separate."""
         if self.separates:
             return (
                 f"two components: {self.low.weight:.1%} around {self.low.mean:.3f}, "
@@ -92,7 +93,7 @@ class Mixture(NamedTuple):
         return 0.5 * (1.0 + np.tanh(0.5 * odds))
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The mixture for JSON."""
         return {
             "low": self.low._asdict(), "high": self.high._asdict(),
             "gain": self.gain, "apart": self.apart, "separates": self.separates,
@@ -113,6 +114,7 @@ class Partition(NamedTuple):
         return self.mixture is not None and self.mixture.separates
 
     def words(self) -> str:
+        """How many pairs are safe, and the mixture."""
         return f"{int(self.safe.sum()):,} of {len(self.safe):,} pairs are safe; {self.finding()}"
 
     def finding(self) -> str:

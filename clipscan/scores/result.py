@@ -54,6 +54,7 @@ class ScoreResult:
         return {name: self[name] for name in self.columns}
 
     def __getitem__(self, name: str) -> Any:
+        """The column of that name, [n]; InputError where there is none."""
         return self.convert(self._column(name))
 
     def top(self, count: int | None = None, method: str | None = None) -> Any:
@@ -68,7 +69,8 @@ class ScoreResult:
     def flag(
         self, *, fraction: float | None = None, threshold: float | None = None, method: str | None = None
     ) -> Any:
-        """[n] bool: the top `fraction` of the rows (rounded up), or all scores above `threshold`."""
+        """[n] bool: the top `fraction` of the rows (rounded up; ties by row number), or all scores above
+        `threshold`. InputError for both or neither, and for a fraction outside 0..1."""
         column = self._column(method)
         if (fraction is None) == (threshold is None):
             raise InputError("flag takes either fraction= or threshold=, never both or neither")
@@ -83,7 +85,7 @@ class ScoreResult:
 
     def estimate(self, method: str | None = None) -> Estimate:
         """How many rows to drop: those that consensus convicted, or that stand apart at the suspicious end of
-        another score (scores/estimate.py).
+        another score (scores/estimate.py). InputError for a column that is not here.
 
         `flag(threshold=result.estimate().border)` flags them.
         """
