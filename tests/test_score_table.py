@@ -10,7 +10,7 @@ import pytest
 import clipscan
 from clipscan import scores
 from clipscan.cli.options import Method
-from clipscan.lab import answers
+from clipscan.lab.grid import cell_scores
 from clipscan.report import words as page_words
 from clipscan.run import columns, words
 from clipscan.run.scoring import Settings, ranking_column
@@ -78,7 +78,7 @@ def test_k_and_reference_change_a_score_where_the_table_says_so(name):
 
     assert (found() != found(k=6)).any() == SCORES[name].uses_k
     assert (found() != found(reference="40x2")).any() == SCORES[name].drawn
-    keys = answers.wanted(answers.Asked((name,), (3, 6), ("30x2", "40x2")))
+    keys = cell_scores.wanted(cell_scores.Asked((name,), (3, 6), ("30x2", "40x2")))
     assert len(keys) == (1 + SCORES[name].uses_k) * (1 + SCORES[name].drawn)
 
 
@@ -115,9 +115,9 @@ def test_a_mistyped_score_is_answered_with_all_there_are():
         Settings(method="doa").check()
 
 
-def test_every_score_is_explained_and_those_that_are_offered_are_named():
+def test_every_score_is_explained_and_named():
     pages, named = (ROOT / "docs/tables.md").read_text(), Method.__metadata__[0].help.split(": ")[1]
-    assert named.split(", ") == [n for n in (*scores.METHODS, *scores.ELSEWHERE) if SCORES[n].offered]
+    assert named.split(", ") == [*scores.METHODS, *scores.ELSEWHERE]
     for name, one in SCORES.items():
         assert one.family in FAMILIES and one.about
         assert pages.count(f"| `{name}` | {one.about} |") == len(columns.SCORED)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from clipscan.scores.table import OFFERED, SCORES
+from clipscan.scores.table import SCORES
 
 ABOUT = {name: one.about for name, one in SCORES.items()} | {"norm": "length of the raw picture vector"}
 LABELS = {name: one.label for name, one in SCORES.items() if one.label}
-DENSITY_SCORES = tuple(name for name in OFFERED if SCORES[name].family == "density")
-PAIR_SCORES = tuple(name for name in OFFERED if SCORES[name].family == "cross_modal")
+DENSITY_SCORES = tuple(name for name, one in SCORES.items() if one.family == "density")
+PAIR_SCORES = tuple(name for name, one in SCORES.items() if one.family == "cross_modal")
 
 SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
 

@@ -27,7 +27,6 @@ class Score:
     by_log: over several draws the logarithm is averaged, not the value.
     published: somebody else's, made of single rows, that clipscan's default is measured against.
     variant: it ranks much as another does; the laboratory's long tables leave it out.
-    offered: --help names it, and the page counts its evidence.
     unasked: a scan computes it whatever ranks, for it costs little.
     notable: what is said of a suspect that is among the first by it.
     elsewhere, missing: of one that embeddings alone do not give, where it comes from, and what a run lacks
@@ -43,7 +42,6 @@ class Score:
     by_log: bool = False
     published: bool = False
     variant: bool = False
-    offered: bool = True
     unasked: bool = True
     notable: str = ""
     elsewhere: str = ""
@@ -81,7 +79,6 @@ SCORES = {
         needs=("image",),
         published=True,
         variant=True,
-        offered=False,
         about="local dimension of the neighbourhood, by moments",
     ),
     "lof": Score(
@@ -177,4 +174,4 @@ JOINT = tuple(name for name in METHODS if SCORES[name].reference == "own")  # of
 NEED_TEXT = tuple(name for name in METHODS if "text" in SCORES[name].needs)
 PUBLISHED = tuple(name for name, one in SCORES.items() if one.published)
 VARIANTS = tuple(name for name, one in SCORES.items() if one.variant)
-OFFERED = tuple(name for name in (*METHODS, *ELSEWHERE) if SCORES[name].offered)
+OFFERED = (*METHODS, *ELSEWHERE)
