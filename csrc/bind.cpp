@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "collapse.h"
+#include "copies.h"
 #include "density.h"
 #include "interruptible.h"
 #include "knn.h"

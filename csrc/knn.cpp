@@ -10,11 +10,11 @@
 #include <mutex>
 #include <numeric>
 
-#include "collapse.h"
-#include "frontier.h"
+#include "copies.h"
+#include "filter.h"
 #include "layout.h"
 #include "parallel.h"
-#include "scan.h"
+#include "refine.h"
 #include "schedule.h"
 
 namespace {
@@ -32,7 +32,7 @@ int64_t waiting_room(const KnnTask& task, int64_t rows) {
   return std::clamp<int64_t>(bytes / int64_t(sizeof(Candidate)), MIN_WAITING, 4 * task.k + 64);
 }
 
-// Panels looked at twice (Scan::open): enough for a k-th best that means something. One more, as a span may
+// Panels looked at twice (Filter::open): enough for a k-th best that means something. One more, as a span may
 // begin within a panel.
 int64_t opening_panels(const KnnTask& task, const Codes& reference) {
   const int64_t rows = std::max(OPENING, 12 * task.k);
@@ -93,44 +93,44 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
 
   parallel_rows(queries.n, rows, task.threads, [&](int64_t begin, int64_t end) {
     const Codes own = encode_block(task, queries, nullptr, begin, end);
-    Scan scan(codes, rows, opening);
-    scan.load(own, 0, end - begin);
+    Filter filter(codes, rows, opening);
+    filter.load(own, 0, end - begin);
 
     std::vector<Key> best((end - begin) * k);
     const Side side{&queries, &own, nullptr, begin}, other{&reference, &codes, nullptr, 0};
-    Frontier frontier(side, other, units, end - begin, k, waiting_room(task, rows * task.threads), best.data());
+    Candidates candidates(side, other, units, end - begin, k, waiting_room(task, rows * task.threads), best.data());
     Workbench bench(reference.d);
     struct {
       const Identities& identities;
-      Frontier& frontier;
+      Candidates& candidates;
       Workbench& bench;
       int64_t begin;
       void row(int64_t i, Candidate it) {
-        if (!identities.equal(begin + i, it.position)) frontier.push(i, it, bench);
+        if (!identities.equal(begin + i, it.position)) candidates.push(i, it, bench);
       }
       void column(int64_t, Candidate) {}
-    } sink{identities, frontier, bench, begin};
+    } sink{identities, candidates, bench, begin};
 
     int64_t done = 0;
     for (size_t s = 0; s < spans.size(); ++s) {
       const Span& span = spans[s];
       if (s == 0 || span.begin != spans[s - 1].begin) {
-        frontier.reset(end - begin);
+        candidates.reset(end - begin);
         done = span.begin;
         std::vector<Columns> first = panels_of(span.begin, span.end, kernel.nr);
         if (int64_t(first.size()) > opening) first.resize(opening);
-        scan.open(first, k, frontier, [&](int64_t i) { return identities.of(begin + i, span.begin, span.end); },
-                  [&](int64_t i) { frontier.settle(i, bench); }, sink);
+        filter.open(first, k, candidates, [&](int64_t i) { return identities.of(begin + i, span.begin, span.end); },
+                  [&](int64_t i) { candidates.settle(i, bench); }, sink);
         done = std::min(span.end, (first.back().panel + 1) * kernel.nr);
       }
       for (const Columns& columns : panels_of(done, span.end, kernel.nr)) {
         check(task);
-        scan.visit(columns, std::min(columns.panel + 1, codes.panel_count() - 1), frontier, false, sink);
+        filter.visit(columns, std::min(columns.panel + 1, codes.panel_count() - 1), candidates, false, sink);
       }
       done = span.end;
       for (int64_t i = 0; i < end - begin; ++i) {
-        frontier.finish(i, bench);
-        write_keys(frontier.best(i), k, span.begin, span.distance + (begin + i) * k, span.index + (begin + i) * k);
+        candidates.finish(i, bench);
+        write_keys(candidates.best(i), k, span.begin, span.distance + (begin + i) * k, span.index + (begin + i) * k);
       }
     }
     total.add(bench);
@@ -150,25 +150,25 @@ struct Hit {
 // A panel's rows change under its lock.
 class Shared {
  public:
-  Shared(Frontier& frontier, int64_t panels, int64_t nr) : frontier_(frontier), nr_(nr), lock_(panels) {}
+  Shared(Candidates& candidates, int64_t panels, int64_t nr) : candidates_(candidates), nr_(nr), lock_(panels) {}
 
   void take(std::vector<Hit>& log, Workbench& bench) {
     for (size_t h = 0; h < log.size();) {
       const int64_t panel = log[h].row / nr_;
       std::lock_guard<std::mutex> hold(lock_[panel]);
-      for (; h < log.size() && log[h].row / nr_ == panel; ++h) frontier_.push(log[h].row, log[h].candidate, bench);
+      for (; h < log.size() && log[h].row / nr_ == panel; ++h) candidates_.push(log[h].row, log[h].candidate, bench);
     }
     log.clear();
   }
 
  private:
-  Frontier& frontier_;
+  Candidates& candidates_;
   const int64_t nr_;
   std::vector<std::mutex> lock_;
 };
 
 struct Worker {
-  Scan scan;
+  Filter filter;
   Workbench bench;
   std::vector<Hit> row_log{}, column_log{};
   void row(int64_t i, Candidate it) {
@@ -204,22 +204,22 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
 
   // The answer's own memory holds the best so far: keys where indices will be.
   Key* const best = reinterpret_cast<Key*>(index);
-  Frontier frontier(side, side, units, n, k, waiting_room(task, n), best);
-  Shared shared(frontier, codes.panel_count(), nr);
+  Candidates candidates(side, side, units, n, k, waiting_room(task, n), best);
+  Shared shared(candidates, codes.panel_count(), nr);
   for (int64_t p = 0; p < n; ++p) {
     const uint32_t before = layout.order[p];
-    frontier.lower(p, copies.count(before) > k ? units.limit_of_distance(0.0f) : layout.limit[before]);
+    candidates.lower(p, copies.count(before) > k ? units.limit_of_distance(0.0f) : layout.limit[before]);
   }
 
   const int64_t block = block_rows(task, n), blocks = (n + block - 1) / block, panels_a_block = block / nr;
   Total total;
   auto walk = [&](int64_t b, int64_t from_panel, int64_t to_panel) {  // backwards: near rows first
     const int64_t begin = b * block, end = std::min(n, begin + block);
-    Worker it{Scan(codes, block, 1), Workbench(rows.d)};
-    it.scan.load(codes, begin, end - begin);
+    Worker it{Filter(codes, block, 1), Workbench(rows.d)};
+    it.filter.load(codes, begin, end - begin);
     for (int64_t panel = to_panel; panel-- > from_panel;) {
       check(task);
-      it.scan.visit({panel, 0, n}, std::max(panel - 1, from_panel), frontier, panel * nr < begin, it);
+      it.filter.visit({panel, 0, n}, std::max(panel - 1, from_panel), candidates, panel * nr < begin, it);
       shared.take(it.column_log, it.bench);
       shared.take(it.row_log, it.bench);
     }
@@ -241,7 +241,7 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
     const int64_t b = blocks - 1 - turn;  // long walks first
     walk(b, surroundings(b), std::min((b + 1) * panels_a_block, codes.panel_count()));
   });
-  each_row([&](int64_t i, Workbench& bench) { frontier.settle(i, bench); });
+  each_row([&](int64_t i, Workbench& bench) { candidates.settle(i, bench); });
 
   // Then all else, cut into chunks so that the last ones end together.
   std::vector<std::pair<int64_t, int64_t>> walks;  // (block, panels before it that are left)
@@ -251,7 +251,7 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
     const auto [b, left] = walks[w];
     walk(b, std::max<int64_t>(0, left - CHUNK), left);
   });
-  each_row([&](int64_t i, Workbench& bench) { frontier.finish(i, bench); });
+  each_row([&](int64_t i, Workbench& bench) { candidates.finish(i, bench); });
 
   restore_order(best, layout.order, k);
   copies.write(best, k, distance, index, task.threads);

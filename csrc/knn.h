@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "codes.h"
+#include "encode.h"
 #include "source.h"
 
 // A table over reference rows [begin, end). Spans of one begin share a pass.

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "scan.h"
+#include "filter.h"
 #include "schedule.h"
 
 namespace {
@@ -67,11 +67,11 @@ Order chain(const KnnTask& task, const Source& rows, const Order& left, const Un
 
   const Codes to = encode_all(task, rows, heads.data(), GROUPS), from = encode_all(task, rows, left.data(), count);
   const std::vector<Columns> columns = panels_of(0, GROUPS, task.kernel->nr);
-  Scan scan(to, MAX_BLOCK, columns.size());
+  Filter filter(to, MAX_BLOCK, columns.size());
   std::vector<Order> group(GROUPS);
   for (int64_t first = 0; first < count; first += MAX_BLOCK) {
-    scan.load(from, first, std::min(MAX_BLOCK, count - first));
-    scan.appraise(columns, 1, units, [](int64_t) { return -1; },
+    filter.load(from, first, std::min(MAX_BLOCK, count - first));
+    filter.appraise(columns, 1, units, [](int64_t) { return -1; },
                   [&](int64_t i, float, int64_t head, float) { group[head].push_back(left[i]); });
   }
   Order placed;
@@ -125,13 +125,13 @@ Layout lay_out(const KnnTask& task, const Source& rows, const uint32_t* which, i
   const int64_t block = block_rows(task, n);
   parallel_rows(n, block, task.threads, [&](int64_t begin, int64_t end) {
     const Codes own = encode_block(task, rows, which, begin, end);
-    Scan scan(pivots, block, columns.size());
-    scan.load(own, 0, end - begin);
+    Filter filter(pivots, block, columns.size());
+    filter.load(own, 0, end - begin);
     const auto itself = [&](int64_t i) {
       const auto same = std::lower_bound(pivot.begin(), pivot.end(), uint32_t(begin + i));
       return same != pivot.end() && *same == begin + i ? int64_t(place[same - pivot.begin()]) : -1;
     };
-    scan.appraise(columns, task.k, units, itself, [&](int64_t i, float limit, int64_t nearest, float far) {
+    filter.appraise(columns, task.k, units, itself, [&](int64_t i, float limit, int64_t nearest, float far) {
       out.limit[begin + i] = limit, at[begin + i] = uint32_t(nearest), distance[begin + i] = far;
     });
   });

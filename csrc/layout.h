@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "frontier.h"
 #include "knn.h"
+#include "refine.h"
 
 struct Layout {
   std::vector<uint32_t> order;  // new position -> old

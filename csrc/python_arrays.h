@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "codes.h"
+#include "encode.h"
 #include "source.h"
 
 namespace py = pybind11;

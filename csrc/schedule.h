@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "codes.h"
+#include "encode.h"
 #include "knn.h"
 #include "parallel.h"
 

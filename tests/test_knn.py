@@ -206,7 +206,7 @@ def test_a_query_with_several_selves_in_the_reference():
 
 @pytest.mark.parametrize("n", [20_001])
 def test_rows_of_a_large_set_equal_float64(n):
-    # Several blocks, chunks and pivots; clusters so that limits tighten early, copies so that rows collapse.
+    # Several blocks, chunks and pivots; clusters so that limits tighten early, copies that are searched once.
     rng = np.random.default_rng(0)
     x = rows(200, 20, seed=1)[rng.integers(0, 200, n)] + 0.3 * rows(n, 20, seed=2)
     x[5000:5100] = x[:100]

@@ -3,7 +3,7 @@
 The shift removes the common part of CLIP vectors (they sit in a narrow cone), the rotation (random signs,
 then a Hadamard transform) spreads their few huge coordinates, and then one scale fits all coordinates of
 almost all rows. None of the three changes an answer: every row carries a bound on what its code leaves out.
-The arithmetic is `encode` in engine/reference.py; csrc/codes.h holds the proof.
+The arithmetic is `encode` in engine/reference.py; csrc/encode.h holds the proof.
 """
 
 from __future__ import annotations

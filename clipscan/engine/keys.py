@@ -1,4 +1,4 @@
-"""Neighbours as keys, numbers that sort by (distance, index) as in csrc/frontier.h; how tables are merged."""
+"""Neighbours as keys, numbers that sort by (distance, index) as in csrc/refine.h; how tables are merged."""
 
 from __future__ import annotations
 

@@ -4,9 +4,9 @@
 #include <cstring>
 #include <random>
 
-#include "../collapse.h"
-#include "../frontier.h"
+#include "../copies.h"
 #include "../parallel.h"
+#include "../refine.h"
 
 namespace gpu {
 
@@ -164,7 +164,7 @@ std::optional<std::vector<uint32_t>> Loaded::first_of(int threads, const StopFla
   use(device_->number);
   if (!on_device()) {
     const KnnTask task{usable_kernels().front(), nullptr, 0, threads, 0, &stop};
-    std::vector<uint32_t> first = first_rows(task, input_.host);
+    std::vector<uint32_t> first = ::find_copies(task, input_.host);
     for (int64_t i = 0; i < n_; ++i)
       if (first[i] != i) return first;
     return std::nullopt;

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <optional>
 
-#include "../codes.h"
+#include "../encode.h"
 #include "../source.h"
 #include "kernels.h"
 #include "memory.h"

@@ -1,13 +1,13 @@
 // How the rounds go. A round is one launch of the filter over many tiles and one of refine over the rows concerned: limits
 // stand still while tiles are compared, and fall in between. Rounds double what a row has met, so a row's new candidates
 // stay about as many from round to round. A row whose buffer ran over has lost some: what it met in that round is met again
-// by it alone, in smaller pieces (scan), or, in a search for both sides, everything is, once the others are done.
+// by it alone, in smaller pieces (walk), or, in a search for both sides, everything is, once the others are done.
 #include "search.h"
 
 #include <numeric>
 
-#include "../frontier.h"
 #include "../parallel.h"
+#include "../refine.h"
 
 namespace gpu {
 
@@ -96,7 +96,7 @@ class Search {
   }
 
   // The listed rows of the state (all: empty) against columns [begin, end) of the reference. Limits may be infinite.
-  void scan(const Side& side, const Loaded& reference, const std::vector<uint32_t>& list, Range columns, int64_t piece,
+  void walk(const Side& side, const Loaded& reference, const std::vector<uint32_t>& list, Range columns, int64_t piece,
             const int64_t* query_id, const int64_t* reference_id, bool self) {
     FilterTask filter_task{};
     filter_task.columns = reference.codes();
@@ -124,7 +124,7 @@ class Search {
       const auto lost = refine(side, reference, Refine::tighten, rows.data(), int64_t(list.size()));
       // A piece of half a buffer cannot overflow it, so this ends.
       if (!lost.empty())
-        scan(side, reference, lost, {begin, end}, std::max(most, (end - begin) / 8), query_id, reference_id, self);
+        walk(side, reference, lost, {begin, end}, std::max(most, (end - begin) / 8), query_id, reference_id, self);
       begin = end;
     }
   }
@@ -213,7 +213,7 @@ void redo(Search& search, const Side& side, const Loaded& reference, const std::
   here.upload(list);
   restart(side.state, here.data(), here.size(), side.rows.device()->stream);
   const int64_t piece = std::max<int64_t>(Search::opening(side), columns.size() / 8);
-  search.scan(side, reference, list, columns, piece, nullptr, nullptr, true);
+  search.walk(side, reference, list, columns, piece, nullptr, nullptr, true);
 }
 
 // True limits cost k measurements a row. After every second doubling, the last time when 64 % of the columns have been met,
@@ -288,7 +288,7 @@ std::vector<Table> search_between(const SearchTask& task, const Loaded& queries,
     const bool fresh = s == 0 || span.begin != spans[s - 1].begin;
     if (fresh) side.reset(nullptr), done = span.begin;
     const int64_t piece = fresh ? Search::opening(side) : std::max(Search::opening(side), done - span.begin);
-    search.scan(side, reference, {}, {done, span.end}, piece, ids[0].data(), ids[1].data(), false);
+    search.walk(side, reference, {}, {done, span.end}, piece, ids[0].data(), ids[1].data(), false);
     search.finish(side, reference);
     out.push_back(side.table(span.begin));
     done = span.end;

@@ -116,7 +116,7 @@ constexpr int MMA_TILE = 128, WGMMA_TILE = 256;            // columns of a tile:
 
 // ---- refine.cu: candidates -> limits, measured distances, the table
 
-// From distances to code units, rounding outwards: see csrc/frontier.h.
+// From distances to code units, rounding outwards: see csrc/refine.h.
 struct Units {
   float bound_scale, bound_add;        // upper bound of a distance in code units -> limit
   float distance_scale, distance_add;  // measured distance -> limit

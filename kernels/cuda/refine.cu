@@ -1,4 +1,4 @@
-// Candidates -> limits, measured distances, the k nearest. What csrc/frontier.cpp does for one row at a time.
+// Candidates -> limits, measured distances, the k nearest. What csrc/refine.cpp does for one row at a time.
 //
 // A block owns one row: its candidates are sorted in shared memory, so the k-th smallest bound is read off, and whoever is
 // beyond the limit is a tail. Four threads measure a candidate together, each four of the sixteen sums.

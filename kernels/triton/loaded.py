@@ -88,7 +88,7 @@ def load(rows: Rows, book: Codebook, device: torch.device, sizes: Sizes, room: i
 
 
 def _units(book: Codebook, d: int) -> Units:
-    """Reported distances to code units and back, as csrc/frontier.cpp; the 2e-6 covers what is done in
+    """Reported distances to code units and back, as csrc/refine.cpp; the 2e-6 covers what is done in
     float32.
     """
     relative = (d + 16) * 2.0**-24

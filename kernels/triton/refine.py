@@ -1,4 +1,4 @@
-"""Candidates -> limits, measured distances, the k nearest. What csrc/frontier.cpp does for one row at a time.
+"""Candidates -> limits, measured distances, the k nearest. What csrc/refine.cpp does for one row at a time.
 
 Three kernels that follow each other. `tighten`: the k nearest candidates, by codes, prove a limit; who is
 beyond leaves. `measure`: candidates become keys, in place. `merge`: the k smallest keys are kept, and prove a

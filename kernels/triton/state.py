@@ -55,7 +55,7 @@ class Side:
 
 
 class Units(NamedTuple):
-    """From distances to limits, rounding outwards; see csrc/frontier.h."""
+    """From distances to limits, rounding outwards; see csrc/refine.h."""
 
     bound_scale: float
     bound_add: float

@@ -1,4 +1,4 @@
-// A block of query rows against panels of the reference: products, comparison, and what passes.
+// Step 2 of the search: a block of query rows against panels of the reference; products, comparison, and what passes.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -8,16 +8,16 @@
 #include <numeric>
 #include <vector>
 
-#include "codes.h"
-#include "frontier.h"
+#include "encode.h"
 #include "kernel.h"
+#include "refine.h"
 
-class Scan {
+class Filter {
   static constexpr int64_t PATIENCE = 4;  // panels that rows pass with the limits they had
   static constexpr int64_t TRIAL = 256;   // tiles by which the stops are judged
 
  public:
-  Scan(const Codes& reference, int64_t block_rows, int64_t opening)
+  Filter(const Codes& reference, int64_t block_rows, int64_t opening)
       : reference_(reference), kernel_(*reference.kernel), mr_(kernel_.mr), nr_(kernel_.nr),
         rows_(block_rows), words_(rows_ * reference.groups), base_(STOPS * rows_), norm_(rows_), error_(rows_),
         reach_(rows_), row_limit_(STOPS * rows_), tile_error_(rows_ / mr_), start_(opening * STOPS * nr_),
@@ -53,7 +53,7 @@ class Scan {
   // settle(i) turns them into a true limit; then follows what else is within that. selves(i) says how
   // many columns row i must not meet, and which is the first; a row with several gets no bound from here.
   template <class Selves, class Settle, class Sink>
-  void open(const std::vector<Columns>& columns, int64_t k, const Frontier& frontier, Selves selves, Settle settle,
+  void open(const std::vector<Columns>& columns, int64_t k, const Candidates& candidates, Selves selves, Settle settle,
             Sink& sink) {
     for (int64_t t = 0; t < tiles_; ++t) {
       multiply(t, columns);
@@ -72,7 +72,7 @@ class Scan {
       float error = -1;
       for (size_t c = 0; c < columns.size(); ++c) {
         if (const float needed = reference_.filter_error(columns[c].panel); needed != error)
-          set_row_limits(t, t + 1, frontier, error = needed);
+          set_row_limits(t, t + 1, candidates, error = needed);
         compare(t, columns[c], c, sink);
       }
       std::fill(taken_.begin() + from, taken_.begin() + to, INT_MAX);
@@ -96,13 +96,13 @@ class Scan {
   // Everything in these columns that is within a row's limit, or (both) within its own. The panel that comes
   // next is fetched on the way.
   template <class Sink>
-  void visit(const Columns& columns, int64_t next, const Frontier& frontier, bool both, Sink& sink) {
+  void visit(const Columns& columns, int64_t next, const Candidates& candidates, bool both, Sink& sink) {
     reference_.starts(columns, start_.data());
     if (const float needed = reference_.filter_error(columns.panel); needed != limits_error_ || ++age_ == PATIENCE) {
-      set_row_limits(0, tiles_, frontier, limits_error_ = needed);
+      set_row_limits(0, tiles_, candidates, limits_error_ = needed);
       age_ = 0;
     }
-    if (both) set_columns(columns.panel, frontier);
+    if (both) set_columns(columns.panel, candidates);
     const uint8_t* const ahead = reference_.panel(next);
     const int64_t bytes = reference_.panel_bytes(), share = (bytes / tiles_ + 64) & -64;
     for (int64_t t = 0; t < tiles_; ++t) {
@@ -162,18 +162,18 @@ class Scan {
   }
 
   // Limits of rows against columns whose errors do not exceed `error`.
-  void set_row_limits(int64_t from_tile, int64_t to_tile, const Frontier& frontier, float error) {
+  void set_row_limits(int64_t from_tile, int64_t to_tile, const Candidates& candidates, float error) {
     for (int64_t s = from_tile * mr_; s < std::min(count_, to_tile * mr_); ++s) {
-      reach_[s] = frontier.limit(first_ + s) + error_[s];
+      reach_[s] = candidates.limit(first_ + s) + error_[s];
       const int32_t reach = half_square(reach_[s] + error);
       for (int64_t at = s; at < STOPS * rows_; at += rows_) row_limit_[at] = base_[at] - reach;
     }
   }
 
-  void set_columns(int64_t panel, const Frontier& frontier) {
+  void set_columns(int64_t panel, const Candidates& candidates) {
     const int64_t first = panel * nr_, last = std::min(first + nr_, reference_.n);
     for (int64_t j = 0; j < nr_; ++j)
-      column_limit_[j] = first + j < last ? frontier.limit(first + j) + reference_.error[first + j] : 0.0f;
+      column_limit_[j] = first + j < last ? candidates.limit(first + j) + reference_.error[first + j] : 0.0f;
     set_column_reach(tile_error_[0]);
   }
 

@@ -1,8 +1,8 @@
-// Steps 2 and 3 of the search, seen from one query: who may still be among its k nearest.
+// Step 3 of the search: candidates -> limits, measured distances, the k nearest of each query.
 //
 // A row holds a limit, the k best rows measured so far, and candidates that wait to be measured. The
 // limit is a distance in code units that none of its k nearest exceeds; it only ever falls, so a stale
-// copy of it is safe. A full buffer is first tightened by the bounds of codes.h, which touches no
+// copy of it is safe. A full buffer is first tightened by the bounds of encode.h, which touches no
 // original row; only when that does not help are candidates measured before the end.
 #pragma once
 #include <atomic>
@@ -11,7 +11,7 @@
 #include <memory>
 #include <vector>
 
-#include "codes.h"
+#include "encode.h"
 #include "source.h"
 
 constexpr float NOBODY = std::numeric_limits<float>::infinity();
@@ -58,11 +58,11 @@ struct Workbench {
   int64_t passed = 0, measured = 0;
 };
 
-class Frontier {
+class Candidates {
  public:
   // best [n, k] is the caller's: keys, sorted; it holds the answer once every row is finished.
-  Frontier(const Side& queries, const Side& reference, const Units& units, int64_t n, int64_t k, int64_t capacity,
-           Key* best);
+  Candidates(const Side& queries, const Side& reference, const Units& units, int64_t n, int64_t k, int64_t capacity,
+             Key* best);
 
   void reset(int64_t rows);
   float limit(int64_t i) const { return limit_[i].load(std::memory_order_relaxed); }

@@ -1,4 +1,4 @@
-#include "codes.h"
+#include "encode.h"
 
 #include <bit>
 #include <cmath>

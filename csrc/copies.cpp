@@ -1,4 +1,4 @@
-#include "collapse.h"
+#include "copies.h"
 
 #include <algorithm>
 #include <numeric>
@@ -16,7 +16,7 @@ void write_keys(const Key* keys, int64_t k, int64_t first, float* distance, int6
 }
 
 // Equal hashes are a hint; rows are then compared.
-std::vector<uint32_t> first_rows(const KnnTask& task, const Source& rows) {
+std::vector<uint32_t> find_copies(const KnnTask& task, const Source& rows) {
   std::vector<uint64_t> hash(rows.n);
   const uint64_t salt = std::random_device{}() | uint64_t(std::random_device{}()) << 32;
   parallel_rows(rows.n, 1024, task.threads, [&](int64_t begin, int64_t end) {

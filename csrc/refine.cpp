@@ -1,4 +1,4 @@
-#include "frontier.h"
+#include "refine.h"
 
 #include <algorithm>
 #include <cfloat>
@@ -8,24 +8,24 @@ Units::Units(const Codebook& book, int64_t d)
     : factor(book.factor()), relative(double(d + 16) * (FLT_EPSILON / 2)),
       absolute(std::sqrt(double(d) * FLT_MIN)) {}  // squares of tiny differences underflow
 
-Frontier::Frontier(const Side& queries, const Side& reference, const Units& units, int64_t n, int64_t k,
-                   int64_t capacity, Key* best)
+Candidates::Candidates(const Side& queries, const Side& reference, const Units& units, int64_t n, int64_t k,
+                       int64_t capacity, Key* best)
     : queries_(queries), reference_(reference), units_(units), k_(k), capacity_(capacity), best_(best),
       limit_(new std::atomic<float>[n]), count_(n), waiting_(new Candidate[n * capacity]) {
   reset(n);
 }
 
-void Frontier::reset(int64_t rows) {
+void Candidates::reset(int64_t rows) {
   for (int64_t i = 0; i < rows; ++i) limit_[i].store(NOBODY, std::memory_order_relaxed);
   std::fill(count_.begin(), count_.begin() + rows, 0);
   std::fill(best_, best_ + rows * k_, NO_KEY);
 }
 
-void Frontier::lower(int64_t i, float limit) {
+void Candidates::lower(int64_t i, float limit) {
   if (limit < limit_[i].load(std::memory_order_relaxed)) limit_[i].store(limit, std::memory_order_relaxed);
 }
 
-void Frontier::push(int64_t i, Candidate candidate, Workbench& bench) {
+void Candidates::push(int64_t i, Candidate candidate, Workbench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
   waiting[count_[i]++] = candidate;
   ++bench.passed;
@@ -36,7 +36,7 @@ void Frontier::push(int64_t i, Candidate candidate, Workbench& bench) {
   count_[i] = 0;
 }
 
-void Frontier::settle(int64_t i, Workbench& bench) {
+void Candidates::settle(int64_t i, Workbench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
   const int64_t count = keep_within_limit(i, waiting, count_[i]), ahead = std::min(count, k_);
   if (ahead < count)
@@ -48,7 +48,7 @@ void Frontier::settle(int64_t i, Workbench& bench) {
   count_[i] = uint32_t(left);
 }
 
-void Frontier::finish(int64_t i, Workbench& bench) {
+void Candidates::finish(int64_t i, Workbench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
   if (best(i)[k_ - 1] == NO_KEY || count_[i] > 4 * k_) settle(i, bench);  // else the limit is true already
   measure(i, waiting, keep_within_limit(i, waiting, count_[i]), bench);
@@ -56,7 +56,7 @@ void Frontier::finish(int64_t i, Workbench& bench) {
 }
 
 // The k-th smallest upper bound among all that is known becomes the limit; who cannot be below it goes.
-void Frontier::tighten(int64_t i, Workbench& bench) {
+void Candidates::tighten(int64_t i, Workbench& bench) {
   Candidate* const waiting = waiting_.get() + i * capacity_;
   const float* const error = reference_.codes->error.data();
   const float own = queries_.codes->error[i];
@@ -71,14 +71,14 @@ void Frontier::tighten(int64_t i, Workbench& bench) {
   count_[i] = uint32_t(keep_within_limit(i, waiting, count_[i]));
 }
 
-int64_t Frontier::keep_within_limit(int64_t i, Candidate* from, int64_t count) const {
+int64_t Candidates::keep_within_limit(int64_t i, Candidate* from, int64_t count) const {
   const float* const error = reference_.codes->error.data();
   const float reach = limit(i) + queries_.codes->error[i];
   return std::remove_if(from, from + count,
                         [&](const Candidate& c) { return c.delta - error[c.position] > reach; }) - from;
 }
 
-void Frontier::measure(int64_t i, Candidate* from, int64_t count, Workbench& bench) {
+void Candidates::measure(int64_t i, Candidate* from, int64_t count, Workbench& bench) {
   if (count == 0) return;
   const Source& source = *reference_.source;
   const Kernel& kernel = *reference_.codes->kernel;

@@ -4,19 +4,19 @@
 #include <span>
 #include <vector>
 
-#include "frontier.h"
 #include "knn.h"
+#include "refine.h"
 
 // Keys [k] -> distances and row numbers, counted from `first`.
 void write_keys(const Key* keys, int64_t k, int64_t first, float* distance, int64_t* index);
 
 // Row -> the first row equal to it.
-std::vector<uint32_t> first_rows(const KnnTask& task, const Source& rows);
+std::vector<uint32_t> find_copies(const KnnTask& task, const Source& rows);
 
 // Rows by equality: a position is a different row, and has all its copies as members.
 class Copies {
  public:
-  Copies(const KnnTask& task, const Source& rows) : Copies(first_rows(task, rows)) {}
+  Copies(const KnnTask& task, const Source& rows) : Copies(find_copies(task, rows)) {}
   explicit Copies(std::span<const uint32_t> first_of);
 
   int64_t n() const { return rows_ - spare_; }
