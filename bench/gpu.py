@@ -253,7 +253,8 @@ def profile() -> dict[str, Case]:
     def case() -> Iterator[Row]:
         plan, module = KernelPlan(n=100_000), cuda._module()
         x = clustered(plan.n, plan.d).cpu().numpy()
-        timing = module.Timing(module.Device(0), [x], *codebook.fit([as_rows(x)]), plan.k, plan.room, cores())
+        book = codebook.fit([as_rows(x)])
+        timing = module.Timing(module.Device(0), [x], *book, plan.k, plan.capacity, cores())
         distance = limit_for(timing, plan, plan.k)
         for backend in BACKENDS:
             kind, _, name = backend.partition("-")

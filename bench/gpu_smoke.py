@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 
 # n, d, k: tiles half full; every processor at work, many rounds
 SMALL, LARGE = (300, 70, 5), (20_000, 512, 16)
-ROOM = 512  # candidates that a row can hold
+CAPACITY = 512  # candidates that a row can hold
 
 
 LEFT_OUT = 3  # exit code
@@ -88,7 +88,7 @@ def filter_alone(name: str, n: int, d: int, k: int) -> None:
     n = min(n, 1500)  # the definition looks at all pairs
     x = clustered(n, d)
     book = codebook.fit([as_rows(x)])
-    timing = cuda._module().Timing(cuda._module().Device(0), [x], *book, k, ROOM, cores())
+    timing = cuda._module().Timing(cuda._module().Device(0), [x], *book, k, CAPACITY, cores())
     codes, error = reference.encode(x, book)
     wide = codes.astype(np.float64)  # exact: sums of squares stay below 2^53
     norm = (wide**2).sum(axis=1)
@@ -103,9 +103,9 @@ def filter_alone(name: str, n: int, d: int, k: int) -> None:
     for both in (True, False):
         timing.filter(name == "wgmma", *steps(n, name, both), both, limit / reference.factor(book), 0, 1)
         count, waiting = timing.found()
-        check(count <= ROOM, "rows overflow, which this limit rules out")
+        check(count <= CAPACITY, "rows overflow, which this limit rules out")
         other, far = (waiting & 0xFFFFFFFF).astype(np.int64), waiting >> np.uint64(32)
-        row, slot = np.nonzero(np.arange(ROOM) < count[:, None])
+        row, slot = np.nonzero(np.arange(CAPACITY) < count[:, None])
         other, far = other[row, slot], far[row, slot]
         check(other < n, "candidates that are no rows")
         met = np.zeros((n, n), np.int64)

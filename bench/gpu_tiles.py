@@ -75,7 +75,7 @@ def measure_tiles(plan: KernelPlan) -> Iterator[dict[str, Any]]:
     device = module.Device(plan.device)
     major, minor = device.capability
     x = clustered(plan.n, plan.d)
-    timing = module.Timing(device, [x], *codebook.fit([as_rows(x)]), plan.k, plan.room, cores())
+    timing = module.Timing(device, [x], *codebook.fit([as_rows(x)]), plan.k, plan.capacity, cores())
     distance = limit_for(timing, plan, plan.k)
     timing.filter(False, *steps(plan.n, "mma", True), True, distance, 0, 1)
     right = timing.passed()

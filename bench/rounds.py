@@ -1,6 +1,6 @@
-"""What the rounds of a GPU search bring to a row, without a GPU: candidates, measurements, lost ones.
+"""What the rounds of a GPU search bring to a row, without a GPU: candidates, measurements, overflows.
 
-    python bench/rounds.py --n 100000 --k 16 --room 512
+    python bench/rounds.py --n 100000 --k 16 --capacity 512
 
 Follows a sample of rows through the schedule of csrc/gpu/search.cpp with the true codes and the rules of
 kernels/cuda/refine.cu, in NumPy. docs/gpu.md quotes it; the sizes in search.cpp were chosen by it.
@@ -33,20 +33,20 @@ class Row:
     limit: float = np.inf
     passed: int = 0
     measured: int = 0
-    spilled: bool = False
+    overflowed: bool = False
 
-    def meet(self, begin: int, end: int, k: int, room: int, settle: bool) -> None:
+    def meet(self, begin: int, end: int, k: int, capacity: int, settle: bool) -> None:
         columns = np.flatnonzero((self.steps >= begin) & (self.steps < end))
         new = columns[self.lower[columns] <= self.limit]
         self.passed += len(new)
-        self.spilled |= len(self.waiting) + len(new) > room
+        self.overflowed |= len(self.waiting) + len(new) > capacity
         self.waiting = np.concatenate([self.waiting, new])
         if len(self.waiting) >= k:
             self.limit = min(self.limit, np.partition(self.upper[self.waiting], k - 1)[k - 1])
         self.forget()
-        if settle or len(self.waiting) > room // 2:
+        if settle or len(self.waiting) > capacity // 2:
             self.measure(k, k)
-        if len(self.waiting) > room // 2:
+        if len(self.waiting) > capacity // 2:
             self.measure(len(self.waiting), k)
 
     def measure(self, count: int, k: int) -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         ("n", 100_000),
         ("d", 512),
         ("k", 16),
-        ("room", 512),
+        ("capacity", 512),
         ("tile", 256),
         ("rows", 150),
     ):
@@ -112,7 +112,7 @@ def main() -> None:
     x = clustered(asked.n, asked.d)
     rows = follow(x, np.random.default_rng(1).choice(asked.n, asked.rows, replace=False), asked.tile)
     steps = -(-asked.n // asked.tile) // 2 + 1
-    print(f"{asked.n} x {asked.d}, k={asked.k}, room for {asked.room}, tiles of {asked.tile}")
+    print(f"{asked.n} x {asked.d}, k={asked.k}, capacity {asked.capacity}, tiles of {asked.tile}")
     print(f"{'columns met':>12} {'new, median':>12} {'most':>6} {'waiting':>8}")
     begin = 0
     while begin < steps:
@@ -122,7 +122,7 @@ def main() -> None:
         )
         before = [row.passed for row in rows]
         for row in rows:
-            row.meet(begin, end, asked.k, asked.room, settle)
+            row.meet(begin, end, asked.k, asked.capacity, settle)
         new = [row.passed - old for row, old in zip(rows, before, strict=True)]
         waiting = np.median([len(row.waiting) for row in rows])
         met = min(asked.n, (2 * end - 1) * asked.tile)
@@ -135,7 +135,7 @@ def main() -> None:
     print(
         f"a row: {np.mean([row.passed for row in rows]):.0f} pairs pass, "
         f"{np.mean([row.measured for row in rows]):.0f} are measured; "
-        f"{np.mean([row.spilled for row in rows]):.1%} of the rows lose candidates and are searched again"
+        f"{np.mean([row.overflowed for row in rows]):.1%} of the rows overflow and are searched again"
     )
 
 

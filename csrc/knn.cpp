@@ -27,7 +27,7 @@ constexpr int64_t OPENING = 1024;           // rows of a reference that give a q
 
 // Candidates that each of `rows` rows at work may keep waiting, from the budget. More than a few times k would
 // only delay the next, tighter limit.
-int64_t waiting_room(const KnnTask& task, int64_t rows) {
+int64_t waiting_capacity(const KnnTask& task, int64_t rows) {
   const int64_t bytes = (task.memory - FIXED_MEMORY) / std::max<int64_t>(1, rows) - ROW_MEMORY;
   return std::clamp<int64_t>(bytes / int64_t(sizeof(Candidate)), MIN_WAITING, 4 * task.k + 64);
 }
@@ -98,7 +98,7 @@ Counts knn_between(const KnnTask& task, const Source& queries, const Source& ref
 
     std::vector<Key> best((end - begin) * k);
     const Side side{&queries, &own, nullptr, begin}, other{&reference, &codes, nullptr, 0};
-    Candidates candidates(side, other, units, end - begin, k, waiting_room(task, rows * task.threads), best.data());
+    Candidates candidates(side, other, units, end - begin, k, waiting_capacity(task, rows * task.threads), best.data());
     Workbench bench(reference.d);
     struct {
       const Identities& identities;
@@ -204,7 +204,7 @@ Counts knn_within(const KnnTask& task, const Source& rows, float* distance, int6
 
   // The answer's own memory holds the best so far: keys where indices will be.
   Key* const best = reinterpret_cast<Key*>(index);
-  Candidates candidates(side, side, units, n, k, waiting_room(task, n), best);
+  Candidates candidates(side, side, units, n, k, waiting_capacity(task, n), best);
   Shared shared(candidates, codes.panel_count(), nr);
   for (int64_t p = 0; p < n; ++p) {
     const uint32_t before = layout.order[p];

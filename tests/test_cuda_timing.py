@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("device")  # of conftest.py
 
 @pytest.fixture
 def timing(device):
-    def load(n, d, k=4, room=256):
+    def load(n, d, k=4, capacity=256):
         x = bench.clustered(n, d)
-        return device.Timing(device.Device(0), [x], *codebook.fit([as_rows(x)]), k, room, 1)
+        return device.Timing(device.Device(0), [x], *codebook.fit([as_rows(x)]), k, capacity, 1)
 
     return load
 

@@ -240,7 +240,7 @@ def test_rows_of_equal_hash_are_compared(engine, monkeypatch):
 
 @pytest.fixture
 def losses(monkeypatch):
-    """Walks that were repeated because rows had no room: (the side's rows, those of them, the steps)."""
+    """Walks that were repeated because rows overflowed: (the side's rows, those of them, the steps)."""
     search, seen = kernels("search"), []
     plain = search.Search.visit_again
 

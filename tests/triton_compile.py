@@ -52,8 +52,8 @@ def compile_only(run):
 
 
 def launch_all(sizes):
-    """What searches launch: among rows, between two sides, rows on the host, and again for rows that lost
-    candidates.
+    """What searches launch: among rows, between two sides, rows on the host, and again for rows that
+    overflowed.
     """
     search, engine = door._kernels("search"), door._kernels("engine").Engine
     x = as_rows(np.random.default_rng(0).standard_normal((320, 3 * sizes.depth)).astype(np.float16))

@@ -64,7 +64,7 @@ class KernelPlan:
             raise InputError(f"back-end 'cuda' {reason}")
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Candidates that a row can hold, as csrc/gpu/search.cpp gives it where memory is plenty."""
         return min(4096, max(256, 32 * self.k))
 
@@ -104,7 +104,7 @@ def measure_kernels(plan: KernelPlan, say: Callable[[str], None]) -> Iterator[Ro
     x = clustered(plan.n, plan.d)
     book = codebook.fit([as_rows(x)])
     try:
-        timing = module.Timing(device, [x], *book, plan.k, plan.room, cores())
+        timing = module.Timing(device, [x], *book, plan.k, plan.capacity, cores())
         for run in kernel_runs(timing, plan, device.capability[0] == 9):
             say(f"{run.kernel}: {np.median(run.milliseconds):.3f} ms")
             yield facts | row_of(run, plan.n, peaks)

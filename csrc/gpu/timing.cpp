@@ -15,13 +15,13 @@ using Milliseconds = std::vector<float>;
 
 class Timing {
  public:
-  // host: arrays of rows, which move to the device. Each row has `room` candidates and k neighbours.
+  // host: arrays of rows, which move to the device. Each row has `capacity` candidates and k neighbours.
   Timing(const DevicePtr& device, const py::list& host, const Array<float>& centre, const Array<float>& sign, float gain, int k,
-         int room, int threads)
+         int capacity, int threads)
       : keep_(host), device_(device), book_(as_book(centre, sign, gain)), threads_(threads), rows_(load()),
-        n_(rows_->n()), limit_(device, n_), count_(device, 2 * n_), waiting_(device, n_ * room), best_(device, n_ * k),
+        n_(rows_->n()), limit_(device, n_), count_(device, 2 * n_), waiting_(device, n_ * capacity), best_(device, n_ * k),
         lists_(device, 2 * n_), counters_(device, 2), totals_(device, 2) {
-    state_ = {limit_.data(), count_.data(), count_.data() + n_, waiting_.data(), best_.data(), 0, n_, room, k};
+    state_ = {limit_.data(), count_.data(), count_.data() + n_, waiting_.data(), best_.data(), 0, n_, capacity, k};
     start(0);
   }
 
@@ -74,7 +74,7 @@ class Timing {
     return {reinterpret_cast<const char*>(&it), sizeof it};
   }
 
-  // Candidates that the last filter found, those without room included.
+  // Candidates that the last filter found, those beyond the capacity included.
   int64_t passed() const {
     use(device_->number);
     int64_t sum = 0;
@@ -82,10 +82,10 @@ class Timing {
     return sum;
   }
 
-  // Those candidates: how many of each row [n], and the first `room` of them [n, room] as kernels.h, State has them.
+  // Those candidates: how many of each row [n], and the first `capacity` of them [n, capacity] as kernels.h, State has them.
   py::tuple found() const {
     Array<uint32_t> count(n_);
-    Array<uint64_t> waiting({py::ssize_t(n_), py::ssize_t(state_.room)});
+    Array<uint64_t> waiting({py::ssize_t(n_), py::ssize_t(state_.capacity)});
     use(device_->number);
     count_.download(count.mutable_data(), n_);
     waiting_.download(waiting.mutable_data(), waiting_.size());
@@ -121,7 +121,7 @@ class Timing {
       const StopFlag stop{false};
       Counts counts;
       const Range all{0, n_};
-      const int64_t memory = n_ * 8 * (state_.room + 2 * state_.k + 4);
+      const int64_t memory = n_ * 8 * (state_.capacity + 2 * state_.k + 4);
       table_ = search_pairs({state_.k, memory, threads_, &stop, false}, *rows_, all, all, nullptr, nullptr, counts).first;
     }
     Buffer<double> out(device_, 8 * n_);
@@ -195,7 +195,7 @@ void bind_timing(py::module_& m) {
   py::class_<Timing>(m, "Timing", py::module_local())
       .def(py::init<const DevicePtr&, const py::list&, const Array<float>&, const Array<float>&, float, int, int, int>(),
            py::arg("device"), py::arg("host"), py::arg("centre"), py::arg("sign"), py::arg("gain"), py::arg("k"),
-           py::arg("room"), py::arg("threads"))
+           py::arg("capacity"), py::arg("threads"))
       .def("encode", &Timing::encode, py::arg("warm"), py::arg("rounds"), alone)
       .def("find_copies", &Timing::find_copies, py::arg("warm"), py::arg("rounds"), alone)
       .def("start", &Timing::start, py::arg("distance"), alone)

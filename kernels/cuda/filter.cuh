@@ -79,7 +79,7 @@ __device__ inline float tile_error(const Codes& codes, int64_t row, int rows) {
 __device__ inline void note(const State& state, int64_t position, int64_t other, uint32_t squared) {
   const int64_t i = position - state.first;
   const uint32_t slot = atomic_add(state.count + i, 1u);
-  if (slot < uint32_t(state.room)) state.waiting[i * state.room + slot] = uint64_t(squared) << 32 | uint32_t(other);
+  if (slot < uint32_t(state.capacity)) state.waiting[i * state.capacity + slot] = uint64_t(squared) << 32 | uint32_t(other);
 }
 
 // values[index]. Registers have no address: every index is compared.

@@ -89,12 +89,12 @@ void hash_rows(const Rows& rows, int64_t n, uint64_t* hash, Stream stream);  // 
 // State of the queries at work. Row i of the state is position first + i of its set.
 struct State {
   float* limit;       // [n] no neighbour is farther, in code units; only falls
-  uint32_t* count;    // [n] candidates appended, those included that found no room
+  uint32_t* count;    // [n] candidates appended, those beyond `capacity` included
   uint32_t* kept;     // [n] of them known to the last refine
-  uint64_t* waiting;  // [n, room] |q_i - q_j|^2 << 32 | position of j
+  uint64_t* waiting;  // [n, capacity] |q_i - q_j|^2 << 32 | position of j
   uint64_t* best;     // [n, k] keys, ascending
   int64_t first, n;
-  int room, k;
+  int capacity, k;
 };
 
 // Tiles of `tile` rows against tiles of columns. Row tile i meets the column tiles begin_step <= s < end_step after its
@@ -133,7 +133,7 @@ struct RefineTask {
   const float *query_error, *reference_error;  // by position
   const uint32_t* list;       // rows of the state to look at; null: all
   int64_t count;              // how many
-  uint32_t *spilled, *spilled_count;           // rows that lost candidates
+  uint32_t *overflowed, *overflowed_count;     // rows that met more candidates than their capacity
   uint32_t *full, *full_count;                 // rows to be measured by the host
   unsigned long long *passed, *measured;       // pairs, added up
 };

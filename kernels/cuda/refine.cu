@@ -105,15 +105,15 @@ __global__ void refine_kernel(RefineTask t) {
   GPU_SHARED_MEMORY(memory);
   float* const scratch = reinterpret_cast<float*>(memory);              // [32]
   uint32_t* const counter = reinterpret_cast<uint32_t*>(scratch + 32);  // [2]
-  uint64_t* const waiting = reinterpret_cast<uint64_t*>(counter + 2);   // [room]
-  uint64_t* const key = waiting + t.state.room;                       // [room + k]
+  uint64_t* const waiting = reinterpret_cast<uint64_t*>(counter + 2);  // [capacity]
+  uint64_t* const key = waiting + t.state.capacity;                   // [capacity + k]
   const State& s = t.state;
   const int64_t i = t.list ? t.list[blockIdx.x] : blockIdx.x, position = s.first + i;
   const uint32_t appended = s.count[i], known = s.kept[i];
   if (t.mode == Refine::tighten && appended == known) return;  // nothing new
-  const bool spilled = appended > uint32_t(s.room);
-  const int count = spilled ? s.room : int(appended), k = s.k;
-  uint64_t* const stored = s.waiting + i * s.room;
+  const bool overflowed = appended > uint32_t(s.capacity);
+  const int count = overflowed ? s.capacity : int(appended), k = s.k;
+  uint64_t* const stored = s.waiting + i * s.capacity;
   uint64_t* const best = s.best + i * k;
   const float own = t.query_error[position];
   float limit = s.limit[i];
@@ -128,18 +128,18 @@ __global__ void refine_kernel(RefineTask t) {
   upper = add_rn(block_max(upper, scratch), own);
   if (count >= k) limit = fminf(limit, add_up(mul_up(upper, t.units.bound_scale), t.units.bound_add));
 
-  if (spilled) {  // what came since the last refine is incomplete and will come again; what was known before is still there
+  if (overflowed) {  // what came since the last refine is incomplete and will come again; what was known before is still there
     sync_block();
     for (int c = threadIdx.x; c < int(known); c += blockDim.x) waiting[c] = stored[c];
     sort(waiting, int(known));
-    if (threadIdx.x == 0) t.spilled[atomic_add(t.spilled_count, 1u)] = uint32_t(i);
+    if (threadIdx.x == 0) t.overflowed[atomic_add(t.overflowed_count, 1u)] = uint32_t(i);
   }
-  int left = keep(t, waiting, spilled ? int(known) : count, add_up(limit, own), counter);
+  int left = keep(t, waiting, overflowed ? int(known) : count, add_up(limit, own), counter);
 
   // Measure: all to finish, some where too many wait, the k that look nearest to settle. These come first in any case: their
   // distances make the limit true, and fewer are left to be measured.
   int done = 0;
-  for (bool nearest = true; left && (t.mode == Refine::finish || left > s.room / 2 || (t.mode == Refine::settle && nearest));
+  for (bool nearest = true; left && (t.mode == Refine::finish || left > s.capacity / 2 || (t.mode == Refine::settle && nearest));
        nearest = false) {
     if (!t.measures) {
       if (threadIdx.x == 0) t.full[atomic_add(t.full_count, 1u)] = uint32_t(i);
@@ -196,8 +196,8 @@ __global__ void write_kernel(State s, int64_t origin, float* distance, int64_t* 
 }  // namespace
 
 void refine(const RefineTask& task, Stream stream) {
-  const int threads = task.state.room <= 512 ? 32 : task.state.room <= 1024 ? 64 : 256;
-  launch("refine", refine_kernel, task.count, threads, 34 * 4 + (2 * task.state.room + task.state.k) * 8, stream, 1, task);
+  const int threads = task.state.capacity <= 512 ? 32 : task.state.capacity <= 1024 ? 64 : 256;
+  launch("refine", refine_kernel, task.count, threads, 34 * 4 + (2 * task.state.capacity + task.state.k) * 8, stream, 1, task);
 }
 
 void reset(const State& state, const float* distance, const Units& units, Stream stream) {

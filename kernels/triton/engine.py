@@ -112,9 +112,9 @@ class Engine:
     ) -> tuple[Table, Table | None]:  # fmt: skip
         """See clipscan/engine/protocol.py. Limits may be None: nothing is known."""
         own, other = (end - begin for begin, end in (a, b))
-        room = search.room_for(own if a == b else own + other, k, memory, self.sizes.tile)
-        first = search.begin(held, a, k, limit_a, room)
-        second = first if a == b else search.begin(held, b, k, limit_b, room)
+        capacity = search.capacity_for(own if a == b else own + other, k, memory, self.sizes.tile)
+        first = search.begin(held, a, k, limit_a, capacity)
+        second = first if a == b else search.begin(held, b, k, limit_b, capacity)
         ordered = (first, second) if own <= other else (second, first)
         if own and other:
             work = search.Search(*ordered, (None, None), counts)
@@ -131,11 +131,11 @@ class Engine:
         own_id, other_id = (
             None if i is None else to_device(i, self.device) for i in (query_id, reference_id)
         )
-        room = search.room_for(rows[1] - rows[0], k, memory, self.sizes.tile)
+        capacity = search.capacity_for(rows[1] - rows[0], k, memory, self.sizes.tile)
         tables, origin, done = [], None, 0
         for begin, end in spans:
             if begin != origin:
-                side, origin, done = search.begin(queries, rows, k, None, room), begin, begin
+                side, origin, done = search.begin(queries, rows, k, None, capacity), begin, begin
             if done < end:
                 work = search.Search(
                     side, search.only_met(reference, (done, end)), (own_id, other_id), counts

@@ -87,23 +87,25 @@ def along(line, AXIS: tl.constexpr):
 
 
 @triton.jit
-def append(state, room, line, squared, position, keep, slot):
-    """Candidates into the slots of their rows; what finds no room is lost, and `count` shows it."""
-    at = state.waiting + line.to(tl.int64) * room + slot
-    tl.store(at, (squared.to(tl.int64) << 32) | position, mask=keep & (slot < room))
+def append(state, capacity, line, squared, position, keep, slot):
+    """Candidates into the slots of their rows; beyond the capacity they are dropped; `count` shows it."""
+    at = state.waiting + line.to(tl.int64) * capacity + slot
+    tl.store(at, (squared.to(tl.int64) << 32) | position, mask=keep & (slot < capacity))
 
 
 @triton.jit
-def note_one(state, room, line, limit, own, odd, position, error, sum, there):
+def note_one(state, capacity, line, limit, own, odd, position, error, sum, there):
     """One pair of each line, if its own errors leave it within the limit; odd: how many of its norms are."""
     squared = odd - 2 * sum
     keep = there & (limit >= 0) & (tl.sqrt(squared.to(tl.float32)) - own - error <= limit)
     slot = tl.atomic_add(state.count + line, 1, mask=keep, sem="relaxed")
-    append(state, room, line, squared, position, keep, slot)
+    append(state, capacity, line, squared, position, keep, slot)
 
 
 @triton.jit
-def note_all(sums, near, state, room, line, limit, own, odd, position, error, other_odd, AXIS: tl.constexpr):
+def note_all(
+    sums, near, state, capacity, line, limit, own, odd, position, error, other_odd, AXIS: tl.constexpr
+):
     """The pairs of `near`. line, limit, own error and odd (norm & 1): one for each line, a row (AXIS 1) or a
     column (AXIS 0); position, error and other_odd: one for each of the others.
     """
@@ -113,7 +115,7 @@ def note_all(sums, near, state, room, line, limit, own, odd, position, error, ot
     found = tl.sum(keep.to(tl.int32), axis=AXIS)
     first = tl.atomic_add(state.count + line, found, mask=found > 0, sem="relaxed")
     slot = along(first, AXIS) + tl.cumsum(keep.to(tl.int32), axis=AXIS) - 1
-    append(state, room, along(line, AXIS), squared, along(position, 1 - AXIS), keep, slot)
+    append(state, capacity, along(line, AXIS), squared, along(position, 1 - AXIS), keep, slot)
 
 
 NUMBERS = [
@@ -124,7 +126,7 @@ NUMBERS = [
 
 @triton.jit(do_not_specialize=NUMBERS)  # or rounds would be compiled each for itself
 def filter_tiles(
-    rows, columns, row, column, row_id, column_id, row_first, row_n, column_first, column_n, room,
+    rows, columns, row, column, row_id, column_id, row_first, row_n, column_first, column_n, capacity,
     tiles, listed, begin, steps, reached, period, stride, half, crowded, crowds,
     WIDTH: tl.constexpr, TILE: tl.constexpr, SIDE: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
     SELF: tl.constexpr, FORWARD: tl.constexpr, CROWDED: tl.constexpr,
@@ -179,12 +181,15 @@ def filter_tiles(
             meet = meet & (own_id[:, None] != other_id[None, :])
         odd, column_odd = row_norm & 1, column_norm & 1
         near = meet & (sums >= row_floor[:, None])
-        note_all(sums, near, row, room, i, row_limit, row_error, odd, column_at, column_error, column_odd, 1)
+        note_all(
+            sums, near, row, capacity, i, row_limit, row_error, odd, column_at, column_error, column_odd, 1
+        )
         if column.limit is not None:
             near = meet & (sums >= column_floor[None, :])
             note_all(
-                sums, near, column, room, j, column_limit, column_error, column_odd, row_at, row_error, odd, 0
-            )
+                sums, near, column, capacity, j,
+                column_limit, column_error, column_odd, row_at, row_error, odd, 0,
+            )  # fmt: skip
     else:
         most = tl.max(tl.sum((sums >= lowest).to(tl.int32), axis=1), axis=0)
         if most > FEW:
@@ -205,12 +210,14 @@ def filter_tiles(
             if row_id is not None:
                 own_id = tl.load(row_id + row_at, mask=there, other=0)
                 there = there & (own_id != tl.load(column_id + other_at, mask=there, other=0))
-            note_one(row, room, i, row_limit, row_error, odd, other_at, error, sum, there)
+            note_one(row, capacity, i, row_limit, row_error, odd, other_at, error, sum, there)
             if column.limit is not None:
                 limit = tl.load(column.limit + first_column + pick, mask=there, other=-1.0)
                 if SELF:
                     limit = tl.where(own == other, -1.0, limit)
-                note_one(column, room, first_column + pick, limit, error, odd, row_at, row_error, sum, there)
+                note_one(
+                    column, capacity, first_column + pick, limit, error, odd, row_at, row_error, sum, there
+                )
 
 
 def filter(
@@ -231,7 +238,7 @@ def filter(
         tiles = some.listed * some.steps
         crowded = torch.empty(tiles, dtype=torch.int32, device=device)
         crowds = torch.zeros(1, dtype=torch.int32, device=device)
-        arguments = (*codes, rows.state, columns.state, *ids, *spans, rows.room, *some, crowded, crowds)
+        arguments = (*codes, rows.state, columns.state, *ids, *spans, rows.capacity, *some, crowded, crowds)
         filter_tiles[(tiles,)](*arguments, SIDE=sizes.tile, CROWDED=False, num_warps=sizes.warps, **fixed)
         waiting.rest(device)
         parts = crowds.item() * (sizes.tile // sizes.part) ** 2

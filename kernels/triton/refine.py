@@ -17,7 +17,7 @@ import triton.language as tl
 from .sizes import Sizes
 from .state import ALL, NO_KEY, NONE, Side
 
-TIGHTEN, SETTLE, FINISH = 0, 1, 2  # measure only where room gets short; the k that look nearest; all
+TIGHTEN, SETTLE, FINISH = 0, 1, 2  # measure where a buffer is half full; the k that look nearest; all
 LARGEST = tl.constexpr(1 << 30)  # no squared distance of codes is above
 MEASURED = tl.constexpr(-(1 << 63))  # the sign bit: a key among the candidates
 UNKNOWN = tl.constexpr(NO_KEY)
@@ -51,17 +51,17 @@ def halved(low, high, middle, within, k):
 
 @triton.jit(do_not_specialize=["first", "k", "count"])
 def tighten(
-    state, first, room, k, lines, count, query_error, other_error, units,
+    state, first, capacity, k, lines, count, query_error, other_error, units,
     SETTLED: tl.constexpr, ALL_OF_THEM: tl.constexpr, LINES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Limits from candidates, and who is beyond leaves; `bar`, `wanted` and `lost` say what comes next."""
+    """Limits from candidates, and who is beyond leaves; `bar`, `wanted`, `overflowed` say what comes next."""
     line, there = own_lines(lines, count, LINES)
     appended = tl.load(state.count + line, mask=there, other=0)
     kept = tl.load(state.kept + line, mask=there, other=0)
     limit = tl.load(state.limit + line, mask=there, other=0.0)
     own = tl.load(query_error + first + line, mask=there, other=0.0)
-    held = tl.minimum(appended, room)
-    waiting = state.waiting + line.to(tl.int64)[:, None] * room
+    held = tl.minimum(appended, capacity)
+    waiting = state.waiting + line.to(tl.int64)[:, None] * capacity
     most = tl.max(held, axis=0)
 
     # The k nearest: `high` ends where k candidates are within it, or more if some are as far as the k-th.
@@ -101,9 +101,9 @@ def tighten(
     proven = (upper + own) * units.bound_scale + units.bound_add
     limit = tl.where(enough, tl.minimum(limit, proven), limit)
 
-    # What came since the last refine is incomplete where some found no room: it will come again.
-    lost = appended > room
-    held = tl.where(lost, kept, held)
+    # What came since the last refine is incomplete where the row overflowed: it will come again.
+    overflowed = appended > capacity
+    held = tl.where(overflowed, kept, held)
     nearest = tl.where(enough, high, ALL)
     left, wanted = tl.zeros_like(held), tl.zeros_like(held)
     begin = 0
@@ -120,7 +120,7 @@ def tighten(
         wanted += tl.sum((keep & (squared <= nearest[:, None])).to(tl.int32), axis=1)
         begin += BLOCK
 
-    full = left > room // 2
+    full = left > capacity // 2
     if ALL_OF_THEM:
         full = left >= 0
     bar = tl.where(full, ALL, NONE)
@@ -132,12 +132,12 @@ def tighten(
     tl.store(state.kept + line, left, mask=there)
     tl.store(state.bar + line, bar, mask=there)
     tl.store(state.wanted + line, wanted, mask=there)
-    tl.store(state.lost + line, lost.to(tl.int32), mask=there)
+    tl.store(state.overflowed + line, overflowed.to(tl.int32), mask=there)
 
 
 @triton.jit(do_not_specialize=["first", "count", "reach"])
 def measure(
-    state, first, room, lines, count, reach, x, y, own_place, place, D: tl.constexpr, PAIRS: tl.constexpr
+    state, first, capacity, lines, count, reach, x, y, own_place, place, D: tl.constexpr, PAIRS: tl.constexpr
 ):  # fmt: skip
     """Candidates up to their row's bar become keys. The first `reach` slots of each row are looked at.
 
@@ -153,7 +153,7 @@ def measure(
     if lines is not None:
         line = tl.load(lines + number, mask=there, other=0)
     there = there & (slot < tl.load(state.count + line, mask=there, other=0))
-    at = state.waiting + line.to(tl.int64) * room + slot
+    at = state.waiting + line.to(tl.int64) * capacity + slot
     item = tl.load(at, mask=there, other=0)
     there = there & ((item >> 32).to(tl.int32) <= tl.load(state.bar + line, mask=there, other=-1))
     if tl.max(there.to(tl.int32), axis=0) == 0:
@@ -189,7 +189,7 @@ def measure(
 
 @triton.jit(do_not_specialize=["first", "k", "count"])
 def merge(
-    state, first, room, k, lines, count, query_error, other_error, units,
+    state, first, capacity, k, lines, count, query_error, other_error, units,
     LINES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Measured candidates leave; the k smallest keys of theirs and of `best` are the new `best`."""
@@ -201,7 +201,7 @@ def merge(
     known = tl.load(state.known + line, mask=there, other=0)
     limit = tl.load(state.limit + line, mask=there, other=0.0)
     own = tl.load(query_error + first + line, mask=there, other=0.0)
-    waiting = state.waiting + line.to(tl.int64)[:, None] * room
+    waiting = state.waiting + line.to(tl.int64)[:, None] * capacity
     best = state.best + line.to(tl.int64)[:, None] * k
     most, most_known = tl.max(held, axis=0), tl.max(known, axis=0)
 
@@ -287,8 +287,9 @@ def launch_tighten(side: Side, other: Any, lines: Any, mode: int, sizes: Sizes) 
     """For the rows `lines` of a side, None: all; `other` holds those that they met."""
     count = side.n if lines is None else len(lines)
     tighten[(triton.cdiv(count, sizes.lines),)](
-        side.state, side.first, side.room, side.k, lines, count, side.loaded.codes.error, other.codes.error,
-        side.loaded.units, SETTLED=mode == SETTLE, ALL_OF_THEM=mode == FINISH,
+        side.state, side.first, side.capacity, side.k, lines, count,
+        side.loaded.codes.error, other.codes.error, side.loaded.units,
+        SETTLED=mode == SETTLE, ALL_OF_THEM=mode == FINISH,
         LINES=sizes.lines, BLOCK=sizes.block, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip
 
@@ -299,7 +300,7 @@ def launch_measure(
 ) -> None:  # fmt: skip
     count = side.n if lines is None else len(lines)
     measure[(triton.cdiv(count * reach, sizes.pairs),)](
-        side.state, side.first, side.room, lines, count, reach, x, y, own_place, place,
+        side.state, side.first, side.capacity, lines, count, reach, x, y, own_place, place,
         D=side.loaded.d, PAIRS=sizes.pairs, enable_fp_fusion=False,
     )  # fmt: skip
 
@@ -307,6 +308,7 @@ def launch_measure(
 def launch_merge(side: Side, other: Any, lines: Any, sizes: Sizes) -> None:
     count = side.n if lines is None else len(lines)
     merge[(triton.cdiv(count, sizes.lines),)](
-        side.state, side.first, side.room, side.k, lines, count, side.loaded.codes.error, other.codes.error,
-        side.loaded.units, LINES=sizes.lines, BLOCK=sizes.block, num_warps=1, enable_fp_fusion=False,
+        side.state, side.first, side.capacity, side.k, lines, count,
+        side.loaded.codes.error, other.codes.error, side.loaded.units,
+        LINES=sizes.lines, BLOCK=sizes.block, num_warps=1, enable_fp_fusion=False,
     )  # fmt: skip

@@ -1,10 +1,10 @@
 """A search walks over tile pairs in rounds, each as long as all before it: limits keep up with what has been
 seen.
 
-After a round every row's candidates prove a tighter limit. A row that found more than it had room for is
-walked again through that round, alone and with the limit that this many candidates proved; if they are still
-too many, in halves. One pair of tiles always fits: a row has room for two tiles, and at most half of it is
-taken between rounds.
+After a round every row's candidates prove a tighter limit. A row that found more than its capacity has
+overflowed: it is walked again through that round, alone and with the limit that this many candidates proved;
+if they are still too many, in halves. One pair of tiles always fits: a row has room for two tiles, and at
+most half of it is taken between rounds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Piece(NamedTuple):
         return self._replace(end=middle), self._replace(begin=middle)
 
 
-def room_for(rows: int, k: int, memory: int, tile: int) -> int:
+def capacity_for(rows: int, k: int, memory: int, tile: int) -> int:
     """Candidates that each row may hold: of clustered rows up to 25 k come in a round (bench/rounds.py)."""
     spare = (memory - FIXED_MEMORY) // max(1, rows) - row_bytes(0, k)
     return int(np.clip(spare // 8 // 64 * 64, 2 * tile, -(-32 * k // 64) * 64 + 2 * tile))
@@ -53,13 +53,13 @@ def least_memory(rows: int, k: int, tile: int) -> int:
     return FIXED_MEMORY + rows * row_bytes(2 * tile, k)
 
 
-def begin(loaded: Loaded, span: tuple[int, int], k: int, distance: Array | None, room: int) -> Side:
+def begin(loaded: Loaded, span: tuple[int, int], k: int, distance: Array | None, capacity: int) -> Side:
     """Rows [span) of a set, of which no neighbour beyond `distance` [rows] is wanted."""
     n, units = span[1] - span[0], loaded.units
     limit = torch.full((n,), np.inf, dtype=torch.float32)
     if distance is not None:
         limit = torch.from_numpy(distance.astype(np.float32)) * units.distance_scale + units.distance_add
-    return Side(loaded, span[0], n, room, k, start(limit.to(loaded.codes.norm.device), room, k))
+    return Side(loaded, span[0], n, capacity, k, start(limit.to(loaded.codes.norm.device), capacity, k))
 
 
 def only_met(loaded: Loaded, span: tuple[int, int]) -> Side:
@@ -92,9 +92,9 @@ class Search:
             end = min(self.steps, begin + max(1, seen + begin))
             self.visit(begin, end)
             for side in self._takers:
-                lost = self.refine(side, TIGHTEN)
-                for piece in self._pieces(side, begin, end) if len(lost) else ():
-                    self.visit_again(side, lost, piece)
+                overflowed = self.refine(side, TIGHTEN)
+                for piece in self._pieces(side, begin, end) if len(overflowed) else ():
+                    self.visit_again(side, overflowed, piece)
             due = end < self.steps and (seen + begin) * SETTLE_AT < total <= (seen + end) * SETTLE_AT
             for side in self._takers if due and self._resident else ():
                 self.refine(side, SETTLE)
@@ -121,10 +121,10 @@ class Search:
         other = self._other(side)
         met = replace(other, state=other.state._replace(limit=None))
         self._filter(takers, met, torch.unique(lines // self._sizes.tile), piece, -1)
-        lost = self.refine(side, TIGHTEN, lines)
-        if len(lost):
+        overflowed = self.refine(side, TIGHTEN, lines)
+        if len(overflowed):
             for half in piece.halves():
-                self.visit_again(side, lost, half)
+                self.visit_again(side, overflowed, half)
 
     def _pieces(self, side: Side, begin: int, end: int) -> Iterator[Piece]:
         """What a row of the side met in these steps, seen from the row."""
@@ -151,23 +151,23 @@ class Search:
     # ---- candidates
 
     def refine(self, side: Side, mode: int, lines: Any = None) -> Any:
-        """The rows that lost candidates, of all or of `lines`."""
+        """The rows that overflowed, of all or of `lines`."""
         state, other = side.state, self._other(side).loaded
         listed = (lambda column: column) if lines is None else (lambda column: column[lines])
         before = listed(state.count).sum() - listed(state.kept).sum()
         refine.launch_tighten(side, other, lines, mode, self._sizes)
-        wanted, lost = listed(state.wanted), listed(state.lost)
-        numbers = [before, wanted.sum(), (listed(state.count) * (wanted > 0)).max(), lost.sum()]
+        wanted, overflowed = listed(state.wanted), listed(state.overflowed)
+        numbers = [before, wanted.sum(), (listed(state.count) * (wanted > 0)).max(), overflowed.sum()]
         waiting.rest(self._device)
-        passed, measured, reach, losers = torch.stack(numbers).tolist()
+        passed, measured, reach, many = torch.stack(numbers).tolist()
         self._counts.passed += passed
         self._counts.measured += measured
         if measured:
             self._measure(side, other, lines, wanted, reach)
             refine.launch_merge(side, other, lines, self._sizes)
-        if not losers:
+        if not many:
             return ()
-        rows = torch.nonzero(lost)[:, 0].to(torch.int32)
+        rows = torch.nonzero(overflowed)[:, 0].to(torch.int32)
         return rows if lines is None else lines[rows]
 
     def _measure(self, side: Side, other: Loaded, lines: Any, wanted: Any, reach: int) -> None:

@@ -30,12 +30,12 @@ class State(NamedTuple):
     """What is known of n rows at work. limit None: they are only met, and take nothing."""
 
     limit: Any = None  # [n] float32: no neighbour is farther, in code units; only falls
-    count: Any = None  # [n] int32: candidates appended, those that found no room too
+    count: Any = None  # [n] int32: candidates appended, those beyond the capacity too
     kept: Any = None  # [n] int32: how many of them the last refine left
-    waiting: Any = None  # [n, room] int64: candidates
+    waiting: Any = None  # [n, capacity] int64: candidates
     bar: Any = None  # [n] int32: candidates up to this squared distance are to be measured
     wanted: Any = None  # [n] int32: how many those are
-    lost: Any = None  # [n] int32: 1 where candidates found no room
+    overflowed: Any = None  # [n] int32: 1 where candidates were beyond the capacity
     best: Any = None  # [n, k] int64: keys, in any order
     known: Any = None  # [n] int32: how many of them are real, the first ones
 
@@ -49,7 +49,7 @@ class Side:
     loaded: Any
     first: int
     n: int
-    room: int = 0  # candidates that a row can hold
+    capacity: int = 0  # candidates that a row can hold
     k: int = 0
     state: State = field(default_factory=State)
 
@@ -63,17 +63,17 @@ class Units(NamedTuple):
     distance_add: float
 
 
-def row_bytes(room: int, k: int) -> int:
+def row_bytes(capacity: int, k: int) -> int:
     """What `start` takes for a row."""
-    return 8 * room + 8 * k + 28
+    return 8 * capacity + 8 * k + 28
 
 
-def start(limit: Any, room: int, k: int) -> State:
+def start(limit: Any, capacity: int, k: int) -> State:
     """Nothing found yet; limit [n] float32 in code units."""
     n, device = len(limit), limit.device
-    count, kept, bar, wanted, lost, known = (
+    count, kept, bar, wanted, overflowed, known = (
         torch.zeros(n, dtype=torch.int32, device=device) for _ in range(6)
     )
-    waiting = torch.empty((n, room), dtype=torch.int64, device=device)
+    waiting = torch.empty((n, capacity), dtype=torch.int64, device=device)
     best = torch.full((n, k), NO_KEY, dtype=torch.int64, device=device)
-    return State(limit, count, kept, waiting, bar, wanted, lost, best, known)
+    return State(limit, count, kept, waiting, bar, wanted, overflowed, best, known)
