@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
+from .lines import halved, how_many, load_block, load_keys, load_squared, own_lines, pack, widened
 from .sizes import Sizes
-from .state import ALL, NO_KEY, NONE, Side
+from .state import ALL, MEASURED, NO_KEY, NONE, Side
 
 TIGHTEN, SETTLE, FINISH = 0, 1, 2  # measure where a buffer is half full; the k that look nearest; all
 LARGEST = tl.constexpr(1 << 30)  # no squared distance of codes is above
-MEASURED = tl.constexpr(-(1 << 63))  # the sign bit: a key among the candidates
 UNKNOWN = tl.constexpr(NO_KEY)
-POSITION = tl.constexpr(0xFFFFFFFF)
+POSITION = tl.constexpr(0xFFFFFFFF)  # of a candidate or a key
 
 
 class Originals(NamedTuple):
@@ -30,23 +30,6 @@ class Originals(NamedTuple):
     data: Any  # [rows, d] of any float type, the numbers of a row side by side
     stride: int
     which: Any = None
-
-
-@triton.jit
-def own_lines(lines, count, LINES: tl.constexpr):
-    """The rows of this program, and which of them are there. lines None: all rows, else those listed."""
-    line = tl.program_id(0) * LINES + tl.arange(0, LINES)
-    there = line < count
-    if lines is not None:
-        line = tl.load(lines + line, mask=there, other=0)
-    return tl.where(there, line, 0), there
-
-
-@triton.jit
-def halved(low, high, middle, within, k):
-    """The interval of the k-th smallest, when `within` are at most `middle`; of length 0 once k are."""
-    lower = tl.where(within > k, low, tl.where(within == k, middle, middle + 1))
-    return tl.where(low < high, lower, low), tl.where(within >= k, tl.minimum(high, middle), high)
 
 
 @triton.jit(do_not_specialize=["first", "k", "count"])
@@ -66,38 +49,26 @@ def tighten(
 
     # The k nearest: `high` ends where k candidates are within it, or more if some are as far as the k-th.
     low, high = tl.zeros_like(held) + LARGEST, tl.zeros_like(held)
-    begin = 0
-    while begin < most:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        squared = (tl.load(waiting + at, mask=at < held[:, None], other=0) >> 32).to(tl.int32)
-        low = tl.minimum(low, tl.min(tl.where(at < held[:, None], squared, LARGEST), axis=1))
-        high = tl.maximum(high, tl.max(squared, axis=1))
-        begin += BLOCK
+    for begin in range(0, most, BLOCK):
+        _, squared, here = load_squared(waiting, held, begin, BLOCK)
+        low, high = widened(low, high, squared, here)
     enough = there & (held >= k)
     low, high = tl.where(enough, low, 0), tl.where(enough, high, 0)
     while tl.max(high - low, axis=0) > 0:
         middle = low + (high - low) // 2
         within = tl.zeros_like(held)
-        begin = 0
-        while begin < most:
-            at = begin + tl.arange(0, BLOCK)[None, :]
-            squared = (tl.load(waiting + at, mask=at < held[:, None], other=0) >> 32).to(tl.int32)
-            within += tl.sum(((at < held[:, None]) & (squared <= middle[:, None])).to(tl.int32), axis=1)
-            begin += BLOCK
+        for begin in range(0, most, BLOCK):
+            _, squared, here = load_squared(waiting, held, begin, BLOCK)
+            within += how_many(here & (squared <= middle[:, None]))
         low, high = halved(low, high, middle, within, k)
 
     upper = tl.zeros_like(own)
-    begin = 0
-    while begin < most:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
-        squared = (item >> 32).to(tl.int32)
-        near = (at < held[:, None]) & (squared <= high[:, None]) & enough[:, None]
+    for begin in range(0, most, BLOCK):
+        item, squared, here = load_squared(waiting, held, begin, BLOCK)
+        near = here & (squared <= high[:, None]) & enough[:, None]
         error = tl.load(other_error + (item & POSITION), mask=near, other=0.0)
-        upper = tl.maximum(
-            upper, tl.max(tl.where(near, tl.sqrt_rn(squared.to(tl.float32)) + error, 0.0), axis=1)
-        )
-        begin += BLOCK
+        bound = tl.where(near, tl.sqrt_rn(squared.to(tl.float32)) + error, 0.0)
+        upper = tl.maximum(upper, tl.max(bound, axis=1))
     proven = (upper + own) * units.bound_scale + units.bound_add
     limit = tl.where(enough, tl.minimum(limit, proven), limit)
 
@@ -106,19 +77,12 @@ def tighten(
     held = tl.where(overflowed, kept, held)
     nearest = tl.where(enough, high, ALL)
     left, wanted = tl.zeros_like(held), tl.zeros_like(held)
-    begin = 0
-    while begin < most:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
-        squared = (item >> 32).to(tl.int32)
-        error = tl.load(other_error + (item & POSITION), mask=at < held[:, None], other=0.0)
-        keep = tl.sqrt_rn(squared.to(tl.float32)) - error <= (limit + own)[:, None]
-        keep = keep & (at < held[:, None])
-        # A slot is at most `at`: nothing unread is overwritten.
-        tl.store(waiting + left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, item, mask=keep)
-        left += tl.sum(keep.to(tl.int32), axis=1)
-        wanted += tl.sum((keep & (squared <= nearest[:, None])).to(tl.int32), axis=1)
-        begin += BLOCK
+    for begin in range(0, most, BLOCK):
+        item, squared, here = load_squared(waiting, held, begin, BLOCK)
+        error = tl.load(other_error + (item & POSITION), mask=here, other=0.0)
+        keep = here & (tl.sqrt_rn(squared.to(tl.float32)) - error <= (limit + own)[:, None])
+        left = pack(waiting, left, item, keep)
+        wanted += how_many(keep & (squared <= nearest[:, None]))
 
     full = left > capacity // 2
     if ALL_OF_THEM:
@@ -208,75 +172,49 @@ def merge(
     # The k smallest: keys differ, so `high` ends where exactly k are within it. Fewer are all taken.
     full = known + wanted >= k
     low, high = tl.zeros_like(line).to(tl.int64) + UNKNOWN, tl.zeros_like(line).to(tl.int64)
-    begin = 0
-    while begin < most_known:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        key = tl.load(best + at, mask=at < known[:, None], other=UNKNOWN)
-        low = tl.minimum(low, tl.min(key, axis=1))
-        high = tl.maximum(high, tl.max(tl.where(at < known[:, None], key, 0), axis=1))
-        begin += BLOCK
-    begin = 0
-    while begin < most:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
-        low = tl.minimum(low, tl.min(tl.where(item < 0, item ^ MEASURED, UNKNOWN), axis=1))
-        high = tl.maximum(high, tl.max(tl.where(item < 0, item ^ MEASURED, 0), axis=1))
-        begin += BLOCK
+    for begin in range(0, most_known, BLOCK):
+        key, here = load_keys(best, known, begin, False, BLOCK)
+        low, high = widened(low, high, key, here)
+    for begin in range(0, most, BLOCK):
+        key, here = load_keys(waiting, held, begin, True, BLOCK)
+        low, high = widened(low, high, key, here)
     more = known + wanted > k
     low, high = tl.where(more, low, 0), tl.where(more, high, 0)
     while tl.max(high - low, axis=0) > 0:
         middle = low + (high - low) // 2
         within = tl.zeros_like(held)
-        begin = 0
-        while begin < most_known:
-            at = begin + tl.arange(0, BLOCK)[None, :]
-            key = tl.load(best + at, mask=at < known[:, None], other=UNKNOWN)
-            within += tl.sum(((at < known[:, None]) & (key <= middle[:, None])).to(tl.int32), axis=1)
-            begin += BLOCK
-        begin = 0
-        while begin < most:
-            at = begin + tl.arange(0, BLOCK)[None, :]
-            item = tl.load(waiting + at, mask=at < held[:, None], other=0)
-            within += tl.sum(((item < 0) & ((item ^ MEASURED) <= middle[:, None])).to(tl.int32), axis=1)
-            begin += BLOCK
+        for begin in range(0, most_known, BLOCK):
+            key, here = load_keys(best, known, begin, False, BLOCK)
+            within += how_many(here & (key <= middle[:, None]))
+        for begin in range(0, most, BLOCK):
+            key, here = load_keys(waiting, held, begin, True, BLOCK)
+            within += how_many(here & (key <= middle[:, None]))
         low, high = halved(low, high, middle, within, k)
     high = tl.where(more, high, UNKNOWN)
 
-    # Those of `best` close ranks, the new ones follow. Slots are never ahead of what is still to be read.
+    # Those of `best` close ranks, the new ones follow.
     filled, largest = tl.zeros_like(held), tl.zeros_like(high)
-    begin = 0
-    while begin < most_known:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        key = tl.load(best + at, mask=at < known[:, None], other=UNKNOWN)
-        keep = (at < known[:, None]) & (key <= high[:, None])
-        tl.store(best + filled[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, key, mask=keep)
-        filled += tl.sum(keep.to(tl.int32), axis=1)
+    for begin in range(0, most_known, BLOCK):
+        key, here = load_keys(best, known, begin, False, BLOCK)
+        keep = here & (key <= high[:, None])
+        filled = pack(best, filled, key, keep)
         largest = tl.maximum(largest, tl.max(tl.where(keep, key, 0), axis=1))
-        begin += BLOCK
-    begin = 0
-    while begin < most:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        item = tl.load(waiting + at, mask=at < held[:, None], other=0)
-        key = item ^ MEASURED
-        keep = (item < 0) & (key <= high[:, None])
-        tl.store(best + filled[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, key, mask=keep)
-        filled += tl.sum(keep.to(tl.int32), axis=1)
+    for begin in range(0, most, BLOCK):
+        key, here = load_keys(waiting, held, begin, True, BLOCK)
+        keep = here & (key <= high[:, None])
+        filled = pack(best, filled, key, keep)
         largest = tl.maximum(largest, tl.max(tl.where(keep, key, 0), axis=1))
-        begin += BLOCK
     farthest = (largest >> 32).to(tl.int32).to(tl.float32, bitcast=True)
     limit = tl.where(full, tl.minimum(limit, farthest * units.distance_scale + units.distance_add), limit)
 
     left = tl.zeros_like(held)
-    begin = 0
-    while begin < most:
-        at = begin + tl.arange(0, BLOCK)[None, :]
-        item = tl.load(waiting + at, mask=at < held[:, None], other=MEASURED)
-        error = tl.load(other_error + (item & POSITION), mask=item >= 0, other=0.0)
+    for begin in range(0, most, BLOCK):
+        item, here = load_block(waiting, held, begin, BLOCK)
+        here = here & (item >= 0)
+        error = tl.load(other_error + (item & POSITION), mask=here, other=0.0)
         squared = (tl.maximum(item, 0) >> 32).to(tl.float32)
-        keep = (item >= 0) & (tl.sqrt_rn(squared) - error <= (limit + own)[:, None])
-        tl.store(waiting + left[:, None] + tl.cumsum(keep.to(tl.int32), axis=1) - 1, item, mask=keep)
-        left += tl.sum(keep.to(tl.int32), axis=1)
-        begin += BLOCK
+        keep = here & (tl.sqrt_rn(squared) - error <= (limit + own)[:, None])
+        left = pack(waiting, left, item, keep)
     tl.store(state.known + line, filled, mask=there)
     tl.store(state.limit + line, limit, mask=there)
     tl.store(state.count + line, left, mask=there)

@@ -15,6 +15,7 @@ import torch
 import triton.language as tl
 
 NO_KEY = 0x7F800000FFFFFFFF  # nobody: infinitely far, no row
+MEASURED = tl.constexpr(-(1 << 63))  # the sign bit
 NONE, ALL = tl.constexpr(-1), tl.constexpr(0x7FFFFFFF)  # values of `bar`
 
 
