@@ -1,4 +1,4 @@
-// What the two filter kernels share: which tiles a block visits, what a pair must reach, where it is noted down.
+// What the two filter kernels share: which tiles a block visits, what a pair must reach, how sums start and who is noted down.
 //
 // With h = norm >> 1 a tile's sums start from -h_i - h_j, so that a sum ends at q_i.q_j - h_i - h_j, which is
 // -|q_i - q_j|^2 / 2 (halves rounded down). The pair concerns row i where that is at least -reach_i, and column j where it
@@ -101,6 +101,68 @@ __device__ inline void take(const FilterTask& t, int64_t row, int64_t column, in
   const int32_t squared = -2 * sum + norms;  // norms: how many of the two are odd
   if (sum >= -row_reach) note(t.row, i, column, squared);
   if (sum >= -column_reach) note(t.column, column, i, squared);
+}
+
+// A warp's sums are DOWN x ACROSS blocks of 16 x 8, one row of blocks after the other. Of each a thread has four, as the matrix
+// units leave them: rows lane / 4 and 8 more, columns lane % 4 * 2 and 1 more. sum(b, e) is number e of block b; `rows` and
+// `columns` are the limits from the first row and column of the blocks on.
+
+template <int DOWN, int ACROSS, class Sum>
+__device__ inline void start_sums(Sum sum, const Limits& rows, const Limits& columns) {
+  const int i0 = threadIdx.x % 32 / 4, j0 = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int m = 0; m < DOWN; ++m) {
+    const int32_t upper = rows.norm[m * 16 + i0] >> 1, lower = rows.norm[m * 16 + i0 + 8] >> 1;
+#pragma unroll
+    for (int n = 0; n < ACROSS; ++n) {
+      const int2 norms = *reinterpret_cast<const int2*>(columns.norm + n * 8 + j0);
+      const int32_t left = norms.x >> 1, right = norms.y >> 1;
+      const int b = m * ACROSS + n;
+      sum(b, 0) = -upper - left, sum(b, 1) = -upper - right;
+      sum(b, 2) = -lower - left, sum(b, 3) = -lower - right;
+    }
+  }
+}
+
+// Whether a pair may concern anybody: one comparison a sum, with the loosest of a thread's reaches. Most tiles end here.
+template <int DOWN, int ACROSS, class Sum>
+__device__ inline bool any_hit(Sum sum, const Limits& rows, const Limits& columns) {
+  const int i0 = threadIdx.x % 32 / 4, j0 = threadIdx.x % 4 * 2;
+  int32_t most = INT32_MIN, loosest = -2;
+#pragma unroll
+  for (int m = 0; m < DOWN; ++m) loosest = max(loosest, max(rows.reach[m * 16 + i0], rows.reach[m * 16 + i0 + 8]));
+#pragma unroll
+  for (int n = 0; n < ACROSS; ++n) {
+    const int2 reaches = *reinterpret_cast<const int2*>(columns.reach + n * 8 + j0);
+    loosest = max(loosest, max(reaches.x, reaches.y));
+  }
+#pragma unroll
+  for (int b = 0; b < DOWN * ACROSS; ++b)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) most = max(most, sum(b, e));
+  return ballot(most >= -loosest);
+}
+
+// Notes down the pairs; the first row and column of the blocks are `row` and `column`.
+template <int DOWN, int ACROSS, class Sum>
+__device__ inline void note_hits(const FilterTask& t, Sum sum, const Limits& rows, const Limits& columns, int64_t row,
+                                 int64_t column) {
+  constexpr int BLOCKS = DOWN * ACROSS;
+  static_assert(BLOCKS <= 32, "a hit is a bit");
+  const int i0 = threadIdx.x % 32 / 4, j0 = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    const int i1 = i0 + e / 2 * 8, j1 = j0 + e % 2;
+    uint32_t hits = 0;
+#pragma unroll
+    for (int b = 0; b < BLOCKS; ++b)
+      hits |= uint32_t(sum(b, e) >= -max(rows.reach[b / ACROSS * 16 + i1], columns.reach[b % ACROSS * 8 + j1])) << b;
+    for (; hits; hits &= hits - 1) {
+      const int b = first_bit(hits), i = b / ACROSS * 16 + i1, j = b % ACROSS * 8 + j1;
+      const int32_t value = pick<BLOCKS>([&](int b) { return sum(b, e); }, b);
+      take(t, row + i, column + j, value, rows.reach[i], columns.reach[j], (rows.norm[i] & 1) + (columns.norm[j] & 1));
+    }
+  }
 }
 
 }  // namespace gpu

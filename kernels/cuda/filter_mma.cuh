@@ -78,22 +78,11 @@ filter_mma_kernel(FilterTask t) {
 
   int q = 0;
   for (int step = run.begin; step < last; ++step) {
-    const int32_t* const at = limits_of(step);
-    const int32_t *row_norm = at + warp_row, *row_reach = row_norm + ROWS;
-    const int32_t *column_norm = at + 2 * ROWS + warp_column, *column_reach = column_norm + COLUMNS;
-
-    // sum[m][n] is the 16 x 8 block (m, n) of the warp's part: rows lane / 4 and 8 more, columns lane % 4 * 2 and 1 more.
+    int32_t *const row_norm = limits_of(step) + warp_row, *const column_norm = limits_of(step) + 2 * ROWS + warp_column;
+    const Limits its_rows{row_norm, row_norm + ROWS}, its_columns{column_norm, column_norm + COLUMNS};  // of this warp
     int32_t sum[4][8][4];
-#pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      const int32_t upper = row_norm[m * 16 + lane / 4] >> 1, lower = row_norm[m * 16 + lane / 4 + 8] >> 1;
-#pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        const int32_t left = column_norm[n * 8 + lane % 4 * 2] >> 1, right = column_norm[n * 8 + lane % 4 * 2 + 1] >> 1;
-        sum[m][n][0] = -upper - left, sum[m][n][1] = -upper - right;
-        sum[m][n][2] = -lower - left, sum[m][n][3] = -lower - right;
-      }
-    }
+    const auto sums = [&](int b, int e) -> int32_t& { return sum[b / 8][b % 8][e]; };
+    start_sums<4, 8>(sums, its_rows, its_columns);
 
     for (int chunk = 0; chunk < chunks; ++chunk, ++q) {
       copy_wait<STAGES - 2>();
@@ -119,34 +108,9 @@ filter_mma_kernel(FilterTask t) {
 
     if (chunks == 1) sync_block();  // for the limits just prepared
 
-    // One comparison a sum, with the loosest of this thread's reaches; most tiles end here.
-    int32_t most = INT32_MIN, loosest = -2;
-#pragma unroll
-    for (int m = 0; m < 4; ++m) {
-      loosest = max(loosest, max(row_reach[m * 16 + lane / 4], row_reach[m * 16 + lane / 4 + 8]));
-#pragma unroll
-      for (int n = 0; n < 8; ++n) {
-        if (m == 0) loosest = max(loosest, max(column_reach[n * 8 + lane % 4 * 2], column_reach[n * 8 + lane % 4 * 2 + 1]));
-#pragma unroll
-        for (int e = 0; e < 4; ++e) most = max(most, sum[m][n][e]);
-      }
-    }
-    if (!ballot(most >= -loosest)) continue;
-    const int64_t column0 = column_of<ROWS, COLUMNS>(t, run.row_tile, step);
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int i0 = lane / 4 + e / 2 * 8, j0 = lane % 4 * 2 + e % 2;
-      uint32_t hits = 0;
-#pragma unroll
-      for (int b = 0; b < 32; ++b)
-        hits |= uint32_t(sum[b / 8][b % 8][e] >= -max(row_reach[b / 8 * 16 + i0], column_reach[b % 8 * 8 + j0])) << b;
-      for (; hits; hits &= hits - 1) {
-        const int b = first_bit(hits), i = b / 8 * 16 + i0, j = b % 8 * 8 + j0;
-        const int32_t value = pick<32>([&](int b) { return sum[b / 8][b % 8][e]; }, b);
-        take(t, row0 + warp_row + i, column0 + warp_column + j, value, row_reach[i], column_reach[j],
-             (row_norm[i] & 1) + (column_norm[j] & 1));
-      }
-    }
+    if (!any_hit<4, 8>(sums, its_rows, its_columns)) continue;
+    note_hits<4, 8>(t, sums, its_rows, its_columns, row0 + warp_row,
+                    column_of<ROWS, COLUMNS>(t, run.row_tile, step) + warp_column);
   }
 }
 

@@ -131,37 +131,30 @@ __device__ void free_stage(const Block& b, int stage) {
   for (int rank = 0; rank < CLUSTER; ++rank) barrier_arrive_at(b.empty + stage, rank);
 }
 
-// A warpgroup: 64 rows against every tile of the run. sum[4 n + e]: as in filter_mma.cu, block n of 8 columns.
+// A warpgroup: 64 rows against every tile of the run, 16 of them a warp.
 __device__ void work(const Block& b, int group) {
   const FilterTask& t = b.t;
-  const int lane = threadIdx.x % 32, first = group * 64 + threadIdx.x / 32 % 4 * 16 + lane / 4;  // this thread's rows: first, first + 8
+  const int first = group * 64 + threadIdx.x / 32 % 4 * 16;  // row of this warp
   const bool speaker = threadIdx.x % 128 == 0;
   Turn turn;
   if (b.plan.resident) barrier_wait(b.rows_here, 0);
   for (int step = b.run.begin; step < b.run.end; ++step) {
     const int which = (step - b.run.begin) % 2;
-    const int32_t *row_norm = b.limits + which * LIMITS, *row_reach = row_norm + ROWS;
-    const int32_t *column_norm = row_reach + ROWS + lane % 4 * 2, *column_reach = column_norm + COLUMNS;
+    int32_t *const row_norm = b.limits + which * LIMITS + first, *const column_norm = b.limits + which * LIMITS + 2 * ROWS;
+    const Limits rows{row_norm, row_norm + ROWS}, columns{column_norm, column_norm + COLUMNS};
     barrier_wait(b.limits_full + which, uint32_t(step - b.run.begin) / 2 % 2);
 
     int32_t sum[COLUMNS / 2];
-    const int32_t upper = row_norm[first] >> 1, lower = row_norm[first + 8] >> 1;
-#pragma unroll
-    for (int n = 0; n < COLUMNS / 8; ++n) {
-      const int2 norms = *reinterpret_cast<const int2*>(column_norm + n * 8);
-      const int32_t left = norms.x >> 1, right = norms.y >> 1;
-      sum[4 * n] = -upper - left, sum[4 * n + 1] = -upper - right;
-      sum[4 * n + 2] = -lower - left, sum[4 * n + 3] = -lower - right;
-    }
+    const auto sums = [&](int n, int e) -> int32_t& { return sum[4 * n + e]; };
+    start_sums<1, COLUMNS / 8>(sums, rows, columns);
     // The first group is LAG chunks ahead, and at most a tile (limits wait for both): two barriers in turn.
     if (group == 1) named_wait(1 + which, 256);
     int before = -1;  // the buffer of the chunk before
 #pragma unroll 1
     for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
       barrier_wait(b.full + turn.stage, turn.round);
-      const unsigned char* const rows =
-          b.rows + (b.plan.resident ? c : turn.stage) * ROW_BYTES + group * 64 * CHUNK;
-      const uint64_t a = matrix_descriptor(rows), k = matrix_descriptor(b.columns + turn.stage * COLUMN_BYTES);
+      const unsigned char* const codes = b.rows + (b.plan.resident ? c : turn.stage) * ROW_BYTES + group * 64 * CHUNK;
+      const uint64_t a = matrix_descriptor(codes), k = matrix_descriptor(b.columns + turn.stage * COLUMN_BYTES);
       multiply_fence();
       multiply_64x256(sum, a, k);
       multiply_64x256(sum, a + 2, k + 2);  // 32 codes on: addresses count in units of 16 bytes
@@ -174,31 +167,8 @@ __device__ void work(const Block& b, int group) {
     multiply_finish(sum);
     if (speaker) free_stage(b, before);
 
-    // One comparison a sum, with the loosest of this thread's reaches; most tiles end here.
-    const int32_t upper_reach = row_reach[first], lower_reach = row_reach[first + 8];
-    int32_t most = INT32_MIN, loosest = max(upper_reach, lower_reach);
-#pragma unroll
-    for (int n = 0; n < COLUMNS / 8; ++n) {
-      const int2 reaches = *reinterpret_cast<const int2*>(column_reach + n * 8);
-      loosest = max(loosest, max(reaches.x, reaches.y));
-#pragma unroll
-      for (int e = 0; e < 4; ++e) most = max(most, sum[4 * n + e]);
-    }
-    if (ballot(most >= -loosest)) {
-      const int64_t row = b.row0 + first, column = b.column0(step) + lane % 4 * 2;
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int32_t own = e < 2 ? upper_reach : lower_reach;
-        uint32_t hits = 0;
-#pragma unroll
-        for (int n = 0; n < COLUMNS / 8; ++n) hits |= uint32_t(sum[4 * n + e] >= -max(own, column_reach[n * 8 + e % 2])) << n;
-        for (; hits; hits &= hits - 1) {
-          const int n = first_bit(hits), j = n * 8 + e % 2;
-          const int32_t value = pick<COLUMNS / 8>([&](int n) { return sum[4 * n + e]; }, n);
-          take(t, row + e / 2 * 8, column + j, value, own, column_reach[j], (row_norm[first + e / 2 * 8] & 1) + (column_norm[j] & 1));
-        }
-      }
-    }
+    if (any_hit<1, COLUMNS / 8>(sums, rows, columns))
+      note_hits<1, COLUMNS / 8>(t, sums, rows, columns, b.row0 + first, b.column0(step));
     barrier_arrive(b.limits_empty + which);
   }
 }
