@@ -87,3 +87,13 @@ def test_only_the_command_line_knows_typer():
     for path, room in rooms():
         if room != "cli":
             assert "typer" not in {n.split(".")[0] for n in imports(path)}, path
+
+
+def test_a_package_hands_names_on_and_holds_no_bodies():
+    for path, room in rooms():
+        if path.name != "__init__.py" or room in ("__init__", "cli"):
+            continue  # names found on first use; the command itself
+        for node in ast.parse(path.read_text()).body:
+            named = isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["__all__"]
+            handed = isinstance(node, ast.Expr | ast.Import | ast.ImportFrom) or named
+            assert handed, f"{path.relative_to(ROOT)} line {node.lineno}"

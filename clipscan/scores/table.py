@@ -169,6 +169,7 @@ METHODS = tuple(name for name in SCORES if name not in ELSEWHERE)  # of embeddin
 OF_GRAPH = tuple(name for name, one in SCORES.items() if "graph" in one.needs)
 SEARCHED = tuple(name for name in METHODS if SCORES[name].drawn and SCORES[name].uses_k)
 LOCAL = tuple(name for name in SEARCHED if SCORES[name].family == "density")  # of the neighbour table alone
+FROM_GRAPH = (*LOCAL, *OF_GRAPH)  # all that a table given instead of embeddings is enough for
 CROSS = tuple(name for name in SEARCHED if "text" in SCORES[name].needs)  # of the neighbours of both towers
 JOINT = tuple(name for name in METHODS if SCORES[name].reference == "own")  # of all rows together
 NEED_TEXT = tuple(name for name in METHODS if "text" in SCORES[name].needs)
