@@ -53,7 +53,7 @@ json=$out/$stem.json log=$out/$stem.log
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root" || exit 1
-tar --exclude='*.so' --exclude=__pycache__ -cf - CMakeLists.txt pyproject.toml csrc kernels clipscan tests bench/{gpu*,nvrtc.py} |
+tar --exclude='*.so' --exclude=__pycache__ -cf - CMakeLists.txt pyproject.toml csrc kernels clipscan tests bench/gpu{,.sh} |
   tar -C "$work" -xf - || exit 1
 cd "$work" || exit 1
 
@@ -150,7 +150,7 @@ checks=(encode copies density filter-mma tables-mma)
 [[ $architecture == 90a ]] && checks+=(filter-wgmma tables-wgmma)
 checks+=(triton)
 for check in "${checks[@]}"; do
-  timeout --kill-after=5 60 "$python" bench/gpu_smoke.py "$check" >"smoke-$check" 2>&1 &
+  timeout --kill-after=5 60 "$python" bench/gpu/smoke.py "$check" >"smoke-$check" 2>&1 &
   pids+=($!)
 done
 right=" "
@@ -228,7 +228,7 @@ gpu() {  # NAME SECONDS
     say "$1: left out, $why"
     note steps "$1" "left out: $why"
   else
-    step "$1" "$2" "$python" bench/gpu.py "$1" --json "$json"
+    step "$1" "$2" "$python" bench/gpu/steps.py "$1" --json "$json"
   fi
 }
 [[ $BACKENDS == *cuda* ]] && step kernels 60 "$python" -m clipscan bench kernels --json "$json"
@@ -250,7 +250,7 @@ if ! command -v ncu >/dev/null; then
   note steps profile "left out: ncu is not installed"
 elif [[ $BACKENDS == *cuda* ]]; then
   step profile 60 ncu --clock-control none --set full --profile-from-start off --kernel-name 'regex:filter_' \
-    --log-file "$out/$stem-ncu.txt" "$python" bench/gpu.py profile --json "$json"
+    --log-file "$out/$stem-ncu.txt" "$python" bench/gpu/steps.py profile --json "$json"
 fi
 if ! command -v compute-sanitizer >/dev/null; then
   note steps sanitize "left out: compute-sanitizer is not installed"
@@ -258,11 +258,11 @@ elif [[ $BACKENDS == *cuda* ]]; then
   read -ra checks <<<"${right/ triton / }"  # torch's own kernels are not ours to check
   for tool in memcheck racecheck; do
     step "sanitize-$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      "$python" bench/gpu_smoke.py --small "${checks[@]}"
+      "$python" bench/gpu/smoke.py --small "${checks[@]}"
   done
 fi
 
-"$python" bench/gpu_table.py "$json"
+"$python" bench/gpu/table.py "$json"
 echo "results: $json"
 echo "all that was said: $log"
 exit $((failures > 0))

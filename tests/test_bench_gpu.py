@@ -20,22 +20,22 @@ from clipscan.engine.limits import Counts
 BENCH = Path(__file__).parents[1] / "bench"
 if not BENCH.is_dir():
     pytest.skip("bench/: run from a checkout", allow_module_level=True)
-sys.path.append(str(BENCH))
-import gpu_smoke  # noqa: E402
-import gpu_table  # noqa: E402
+sys.path.append(str(BENCH / "gpu"))
+import smoke  # noqa: E402
+from table import page  # noqa: E402
 
-KERNELS = [name for name in gpu_smoke.CHECKS if name != "triton"]
+KERNELS = [name for name in smoke.CHECKS if name != "triton"]
 
 
 # ---- the smoke
 
 
 @pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("size", [gpu_smoke.SMALL, (650, 130, 9)])
+@pytest.mark.parametrize("size", [smoke.SMALL, (650, 130, 9)])
 def test_right_kernels_pass(device, capsys, name, size):
     if "wgmma" in name and device.capability(0)[0] != 9:
         pytest.skip("the wgmma kernel needs a device of compute capability 9.0")
-    assert gpu_smoke.run(name, [size]) == 0, capsys.readouterr().out
+    assert smoke.run(name, [size]) == 0, capsys.readouterr().out
 
 
 def planted(monkeypatch, name):
@@ -55,7 +55,7 @@ def planted(monkeypatch, name):
         exact = cpu.within
         monkeypatch.setattr(cpu, "within", lambda *given: (exact(*given)[0], off(exact(*given)[1])))
     else:
-        monkeypatch.setattr(gpu_smoke.reference, "encode", coarser(reference.encode))
+        monkeypatch.setattr(smoke.reference, "encode", coarser(reference.encode))
 
 
 def off(column):
@@ -77,13 +77,13 @@ def test_a_planted_error_is_noticed_by_name(device, monkeypatch, capsys, name):
     if "wgmma" in name and device.capability(0)[0] != 9:
         pytest.skip("the wgmma kernel needs a device of compute capability 9.0")
     planted(monkeypatch, name)
-    assert gpu_smoke.run(name, [gpu_smoke.SMALL]) == 1
-    assert capsys.readouterr().out.startswith(f"{name}: WRONG at {gpu_smoke.SMALL}: Wrong: ")
+    assert smoke.run(name, [smoke.SMALL]) == 1
+    assert capsys.readouterr().out.startswith(f"{name}: WRONG at {smoke.SMALL}: Wrong: ")
 
 
 def test_a_library_that_is_not_there_is_left_out(monkeypatch, capsys):
-    monkeypatch.setattr(gpu_smoke.triton, "available", lambda: "needs triton")
-    assert gpu_smoke.run("triton", [gpu_smoke.SMALL]) == gpu_smoke.LEFT_OUT
+    monkeypatch.setattr(smoke.triton, "available", lambda: "needs triton")
+    assert smoke.run("triton", [smoke.SMALL]) == smoke.LEFT_OUT
     assert capsys.readouterr().out == "triton: left out: back-end 'triton' needs triton\n"
 
 
@@ -109,13 +109,13 @@ def test_the_script_says_that_there_is_no_gpu(tmp_path):
 
 def test_recall_on_the_device_is_that_of_the_direct_form():
     pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
-    import gpu
     import torch
+    from steps import recall
 
     x = bench.clustered(700, 24)
     _, index = cpu.within(as_rows(x), 6, 1, 1 << 30, Counts())
     rows, table = torch.from_numpy(x), torch.from_numpy(index)
-    assert gpu.recall(rows, table, 6) == gpu.recall(rows, table.flip(1), 6) == 1
+    assert recall(rows, table, 6) == recall(rows, table.flip(1), 6) == 1
     some = np.random.default_rng(1).choice(700, 500, replace=False)
     for wrong in (
         some[0],
@@ -124,7 +124,7 @@ def test_recall_on_the_device_is_that_of_the_direct_form():
         index[some[1], 5],
     ):  # itself, nobody, twice, somebody else's
         table[some[0], 0] = int(wrong)
-        found = gpu.recall(rows, table, 6)
+        found = recall(rows, table, 6)
         assert found < 1
         assert found == pytest.approx(bench.recall(x, table.numpy(), some, bench.exact_kth(x, some, 6)))
         table[some[0], 0] = int(index[some[0], 0])
@@ -132,11 +132,11 @@ def test_recall_on_the_device_is_that_of_the_direct_form():
 
 def test_a_row_is_taken_out_of_its_own_neighbours():
     pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
-    import gpu_peers
     import torch
+    from peers import without_self
 
     index = torch.tensor([[0, 3, 2], [2, 1, 0], [3, 0, 1], [1, 0, 3]])  # row 2: copies took its place
-    assert gpu_peers.without_self(index).tolist() == [[3, 2], [2, 0], [3, 0], [1, 0]]
+    assert without_self(index).tolist() == [[3, 2], [2, 0], [3, 0], [1, 0]]
 
 
 # ---- the file, and what is printed of it
@@ -169,7 +169,7 @@ def test_the_table_of_a_whole_run_is_short_and_loud_about_what_failed():
     found = {
         "facts": {str(n): "known" for n in range(20)},
         "steps": {"build": "done, 9 s", "tests": "STOPPED at its limit"},
-        "smoke": dict.fromkeys(gpu_smoke.CHECKS, "ok, 1 s") | {"copies": "WRONG: hangs"},
+        "smoke": dict.fromkeys(smoke.CHECKS, "ok, 1 s") | {"copies": "WRONG: hangs"},
         "tests": {"cuda": "70 passed in 9 s", "triton": "1 failed, 60 passed in 9 s"},
         "kernels": [kernel] * 20,
         "end-to-end": [search] * 4,
@@ -178,7 +178,7 @@ def test_the_table_of_a_whole_run_is_short_and_loud_about_what_failed():
         "scaling": [{"devices": n, "speedup": 1.9} for n in (2, 4, 8)],
         "tiles": [{"tile": "128 x 128", "ms_median": 1.0}] * 9,
     }
-    lines = gpu_table.page(found).splitlines()
+    lines = page(found).splitlines()
     assert len(lines) < 100
     for alone in (
         "  copies: WRONG: hangs",
@@ -188,4 +188,4 @@ def test_the_table_of_a_whole_run_is_short_and_loud_about_what_failed():
         assert alone in lines
     assert "  triton: 1 failed, 60 passed in 9 s" in lines and "  left out: cuvs, not installed" in lines
     assert sum("0.9" in line for line in lines) == 6  # the lowest recall of each peer
-    assert gpu_table.page({"facts": {"device": "H200"}})  # a run that was cut short
+    assert page({"facts": {"device": "H200"}})  # a run that was cut short

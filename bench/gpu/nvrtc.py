@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-KERNELS = Path(__file__).parent.parent / "kernels" / "cuda"
+KERNELS = Path(__file__).parents[2] / "kernels" / "cuda"
 REGISTERS, LOCAL_BYTES, SHARED_BYTES = (
     4,
     3,

@@ -1,6 +1,6 @@
 """Each kernel by itself against the definition: the first thing to know of a GPU that nobody has tried.
 
-    python bench/gpu_smoke.py NAME...   [--small]    names: see CHECKS; --small: for compute-sanitizer
+    python bench/gpu/smoke.py NAME...   [--small]    names: see CHECKS; --small: for compute-sanitizer
 
 A line for each name: "ok", or what is wrong with it. The exit code is 1 where anything is, 3 where something
 could not be tried for want of a library. One that builds on another (tables on the filter) tells something

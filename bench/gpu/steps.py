@@ -1,6 +1,6 @@
 """The engine on a GPU, beside others and at several sizes: the steps of bench/gpu.sh that need torch.
 
-    python bench/gpu.py STEP --json FILE       STEP: end-to-end, peers, sweep, scaling, tiles, profile
+    python bench/gpu/steps.py STEP --json FILE       STEP: end-to-end, peers, sweep, scaling, tiles, profile
 
 Each row is added to the file's section STEP as soon as it is measured. BACKENDS in the environment names
 those to take, best first: cuda-wgmma, cuda-mma, triton. A case that fails is noted, and the next one begins
@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gpu_peers
-import gpu_tiles
 import numpy as np
 import torch
+from peers import interleaved
+from tiles import measure_tiles
 
 import clipscan
 from clipscan.bench import records
@@ -192,7 +192,7 @@ def peers() -> dict[str, Case]:
     def case(d: int, k: int) -> Iterator[Row]:
         x = clustered(PEERS_N, d)
         calls = {name: functools.partial(knn, Devices([engine_of(name)])) for name in BACKENDS}
-        yield from gpu_peers.interleaved(calls, x, k, functools.partial(recall, x, k=k), seconds)
+        yield from interleaved(calls, x, k, functools.partial(recall, x, k=k), seconds)
 
     sizes = itertools.product((512, 1024), (16, 32, 64))
     return {f"d={d} k={k}": functools.partial(case, d, k) for d, k in sizes}
@@ -244,7 +244,7 @@ def scaling() -> dict[str, Case]:
 
 
 def tiles() -> dict[str, Case]:
-    return {"tiles": lambda: gpu_tiles.measure_tiles(KernelPlan(rounds=7))}
+    return {"tiles": lambda: measure_tiles(KernelPlan(rounds=7))}
 
 
 def profile() -> dict[str, Case]:
@@ -290,9 +290,9 @@ def main() -> None:
     parser.add_argument("--begin", type=int, default=0, help=argparse.SUPPRESS)  # number of the first case
     a = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit("bench/gpu.py: torch sees no GPU here")
+        sys.exit("bench/gpu/steps.py: torch sees no GPU here")
     if not BACKENDS:
-        sys.exit("bench/gpu.py: no back-end is right on this GPU, so there is nothing to measure")
+        sys.exit("bench/gpu/steps.py: no back-end is right on this GPU, so there is nothing to measure")
     if "cuda-wgmma" not in BACKENDS:  # what clipscan.score makes for itself
         cuda.Engine = functools.partial(cuda.Engine, filter="mma")  # type: ignore[misc, assignment]
 

@@ -1,4 +1,4 @@
-"""python bench/gpu_table.py FILE: what bench/gpu.sh has measured so far, in fewer than a hundred lines."""
+"""python bench/gpu/table.py FILE: what bench/gpu.sh has measured so far, in fewer than a hundred lines."""
 
 from __future__ import annotations
 
