@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from clipscan.engine.limits import FEW_ROWS, Counts, Limits
 from clipscan.engine.protocol import Span, Table
 from clipscan.engine.threads import cores
 from clipscan.errors import BackendError, DeviceLost, InputError
+
+if TYPE_CHECKING:  # not built everywhere
+    from clipscan import _cuda
 
 LIMITS = Limits(max_k=1024, max_d=1 << 14)  # as in kernels/cuda/kernels.h
 SHARE = 0.4  # of the free memory: to work in where nobody says; as much again holds the original rows
@@ -79,27 +82,27 @@ class Engine:
     def __init__(self, number: int = 0, filter: str = "auto"):
         self._cuda = _module()
         self.name = f"cuda:{number}"
-        self._device = self._call(lambda: self._cuda.Device(number))
+        self._device: _cuda.Device = self._call(lambda: self._cuda.Device(number))
         newest = self._device.capability[0] == 9
         if filter == "wgmma" and not newest:
             raise InputError(f"the wgmma kernel is for compute capability 9.0, not {self._device.capability}")
         self._wgmma = newest if filter == "auto" else filter == "wgmma"
         self.default_memory = self.room_for_rows = int(SHARE * self._free())
 
-    def load(self, rows: Rows, book: Codebook) -> Any:
+    def load(self, rows: Rows, book: Codebook) -> _cuda.Loaded:
         host, capsules = self._parts(rows)
         room = min(self.room_for_rows, int(SHARE * self._free()))
-        return self._call(lambda: self._cuda.load(self._device, host, capsules, *book, room, cores()))
+        return self._call(lambda: self._cuda.load(self._device, host, capsules, *book, room, cores()))  # type: ignore[no-any-return]
 
     def hash_rows(self, rows: Rows) -> Array:
         """As _core.hash_rows, of rows on this device."""
         _, capsules = self._parts(rows)
         return self._call(lambda: self._cuda.hash_rows(self._device, capsules, rows.d))  # type: ignore[no-any-return]
 
-    def first_of(self, loaded: Any) -> Array | None:
-        return self._call(lambda: loaded.first_of(cores()))  # type: ignore[no-any-return]
+    def first_of(self, loaded: _cuda.Loaded) -> Array | None:
+        return self._call(lambda: loaded.first_of(cores()))
 
-    def select(self, loaded: Any, positions: Array) -> Any:
+    def select(self, loaded: _cuda.Loaded, positions: Array) -> _cuda.Loaded:
         return self._call(lambda: loaded.select(positions.astype(np.uint32)))
 
     def least_memory(self, rows: int, k: int) -> int:
@@ -107,7 +110,7 @@ class Engine:
 
     def pairs(
         self,
-        loaded: Any,
+        loaded: _cuda.Loaded,
         a: Span,
         b: Span,
         k: int,
@@ -125,8 +128,8 @@ class Engine:
 
     def between(
         self,
-        queries: Any,
-        reference: Any,
+        queries: _cuda.Loaded,
+        reference: _cuda.Loaded,
         rows: Span,
         k: int,
         query_id: Array | None,
@@ -173,7 +176,7 @@ class Engine:
         return [], [part.__dlpack__(stream=self._device.stream) for part in here]
 
     def _free(self) -> int:
-        return self._call(self._device.free_memory)  # type: ignore[no-any-return]
+        return self._call(self._device.free_memory)
 
     def _with_less(self, search: Callable[[int], T], memory: int) -> T:
         """Once more with half the memory where the device has not as much as it promised."""
