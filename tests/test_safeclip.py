@@ -16,6 +16,7 @@ from test_train import Squares, Stop, same, weights
 from clipscan.data import Dataset, Sample, Shard, Without
 from clipscan.data.dataset import Record
 from clipscan.errors import DataError, InputError, RunError
+from clipscan.lab.attacks.poison_count import count_poison
 from clipscan.run.folder import fingerprint
 from clipscan.train import SafeClip, train_clip
 
@@ -35,7 +36,7 @@ def records(out):
 def undisturbed(tmp_path_factory):
     lines = []
     out = tmp_path_factory.mktemp("safeclip") / "clip.safetensors"
-    train_clip(Squares(340), out, truth=TRUTH, snapshots=(2, 4), log=lines.append, **FEW)
+    train_clip(Squares(340), out, watch=count_poison(TRUTH), snapshots=(2, 4), log=lines.append, **FEW)
     return out, lines
 
 
@@ -74,10 +75,10 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = [{here!r}]
 from pathlib import Path
-from test_safeclip import FEW, TRUTH, Squares, train_clip
+from test_safeclip import FEW, TRUTH, Squares, count_poison, train_clip
 def log(line):
     if line.startswith("epoch 4/"): os.kill(os.getpid(), signal.SIGKILL)
-train_clip(Squares(340), Path(sys.argv[1]), truth=TRUTH, log=log, **FEW)
+train_clip(Squares(340), Path(sys.argv[1]), watch=count_poison(TRUTH), log=log, **FEW)
 """
 
 
@@ -87,7 +88,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_records(undisturbed, 
     ended = subprocess.run([sys.executable, "-P", "-c", code, str(out)], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     lines = []
-    train_clip(Squares(340), out, truth=TRUTH, log=lines.append, **FEW)
+    train_clip(Squares(340), out, watch=count_poison(TRUTH), log=lines.append, **FEW)
     assert "going on after epoch 3 of 5" in lines
     assert same(out, undisturbed[0]) and records(out) == records(undisturbed[0])
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipscan.cli.options import Device, Format, ImageKey, Quoting, Root, Source, TextKey, Workers
 from clipscan.errors import InputError
+
+if TYPE_CHECKING:
+    from clipscan.train.recipe import Watch
 
 
 def train(
@@ -77,7 +80,6 @@ def train(
     one a GPU: torchrun --nproc-per-node N -m clipscan train ...; nobody has run that on a GPU yet.
     """
     from clipscan.data import Without, open_dataset
-    from clipscan.lab.attacks.poisoning import read_truth
     from clipscan.report.lists import DropList
     from clipscan.run.places import refuse_checkpoint
     from clipscan.train import SafeClip, train_clip
@@ -102,7 +104,15 @@ def train(
         seed=seed, device=device, workers=workers,
         cache_bytes=CACHE_BYTES if cache_gb is None else round(cache_gb * 1e9),
         safeclip=safeclip if method == "safeclip" else None,
-        truth=None if truth is None else read_truth(truth), log=lambda line: print(line, flush=True),
+        watch=_counting(truth) if truth else None, log=lambda line: print(line, flush=True),
     )  # fmt: skip
     if speaks:
         print(f"next: clipscan scan {source} --pretrained {out} --out RUN")
+
+
+def _counting(truth: Path) -> Watch:
+    """What tells of each partition how many pairs of a truth.parquet are in it."""
+    from clipscan.lab.attacks.poison_count import count_poison
+    from clipscan.lab.attacks.poisoning import read_truth
+
+    return count_poison(read_truth(truth))

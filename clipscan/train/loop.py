@@ -22,8 +22,8 @@ from clipscan.embed.network import create_network, few_threads, preprocessing
 from clipscan.errors import InputError
 from clipscan.train.batches import Cached, open_source
 from clipscan.train.processes import Processes
-from clipscan.train.recipe import RECIPE_KEY, Recipe
-from clipscan.train.safeclip import SafeTrainer, Truth
+from clipscan.train.recipe import RECIPE_KEY, Recipe, Watch
+from clipscan.train.safeclip import SafeTrainer
 from clipscan.train.state import STATE, save_tensors
 from clipscan.train.survey import FILES, Log, survey
 from clipscan.train.trainer import Trainer
@@ -40,7 +40,7 @@ def run(
     workers: int | None,
     budget: int,
     snapshots: Collection[int],
-    truth: Truth | None,
+    watch: Watch | None,
     init: Weights | None,
     log: Log,
 ) -> Path:
@@ -84,7 +84,7 @@ def run(
             trainer = Trainer(*common)
         elif isinstance(source, Cached):
             trainer = SafeTrainer(
-                *common, settings=recipe.safeclip, records=out.with_suffix(".partition.jsonl"), truth=truth
+                *common, settings=recipe.safeclip, records=out.with_suffix(".partition.jsonl"), watch=watch
             )
         else:
             raise InputError(

@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipscan.data.dataset import Shard
 from clipscan.errors import InputError
 
 RECIPE_KEY = "clipscan_recipe"  # in the metadata of a trained file
 
+# What else is known of SafeCLIP's partitions. Of the (shard, key) of each pair a Watch makes a Remark: which
+# pairs are safe [n] -> fields of the partition's record, words of its line in the log.
+Remark = Callable[[NDArray[np.bool_]], tuple[dict[str, Any], str]]
+Watch = Callable[[Sequence[tuple[str, str]]], Remark]
 
 # How far the slow epoch of SafeCLIP goes: rate times steps, as Adam's steps are of the order of the rate. Of
 # five lengths tried on CIFAR-10 with 0.5 % poison (0.01 to 0.4) this left poison the lowest cosines; it is

@@ -18,7 +18,6 @@ follows a curve of its own in each phase, where here one curve spans them all.
 from __future__ import annotations
 
 import json
-from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -35,12 +34,10 @@ from clipscan.scores.mixture import TOO_FEW, Mixture, fit_mixture, highest
 from clipscan.train.batches import Cached
 from clipscan.train.clock import Clock
 from clipscan.train.pool import Pool
-from clipscan.train.recipe import SLOW_PATH, SafeClip
+from clipscan.train.recipe import SLOW_PATH, SafeClip, Watch
 from clipscan.train.state import Extra
 from clipscan.train.trainer import Trainer
 from clipscan.train.views import caption_view, picture_views
-
-Truth = AbstractSet[tuple[str, str]]  # (shard, key) of the poisoned pairs, where they are known
 
 # Of safe pairs where the first mixture does not separate: `filter_ratio` of the authors' code.
 FIRST_SHARE = 0.15
@@ -51,21 +48,18 @@ class SafeTrainer(Trainer):
     """A Trainer by SafeCLIP. Beside the network it remembers two pools of features and the partitions so far.
 
     The partitions are kept in the file `records`, a line of JSON for each epoch that made one: epoch, pairs,
-    safe, share, cosines (the mixture; null with too few pairs for one), and where the truth is known poison,
-    poison_safe and poison_rate, that of the safe pairs.
+    safe, share, cosines (the mixture; null with too few pairs for one), and what `watch` remarks.
     """
 
     source: Cached
 
-    def __init__(self, *common: Any, settings: SafeClip, records: Path, truth: Truth | None) -> None:
+    def __init__(self, *common: Any, settings: SafeClip, records: Path, watch: Watch | None) -> None:
         super().__init__(*common)
         self.settings, self.records = settings, records
         size = round(settings.pool * self.source.count)
         self.pools = {"image": Pool(size), "text": Pool(size)}
         self.partitions: list[dict[str, Any]] = []
-        self.poisoned: NDArray[np.bool_] | None = None  # [n]
-        if truth is not None:
-            self.poisoned = np.array([identity in truth for identity in self.source.identities()])
+        self.remark = watch(self.source.identities()) if watch else None
 
     def epoch(self, epoch: int, clock: Clock) -> None:
         batch_size, warmup = self.recipe.batch_size, self.settings.warmup_epochs
@@ -107,10 +101,10 @@ class SafeTrainer(Trainer):
         found: dict[str, Any] = {"epoch": epoch + 1, "pairs": len(safe), "safe": int(safe.sum())}
         found |= {"share": share, "cosines": mixture.record() if mixture else None}
         said = f"epoch {epoch + 1}: {found['safe']:,} of {len(safe):,} pairs are safe ({share:.1%})"
-        if self.poisoned is not None:
-            poison, hidden = int(self.poisoned.sum()), int(self.poisoned[safe].sum())
-            found |= {"poison": poison, "poison_safe": hidden, "poison_rate": hidden / max(1, found["safe"])}
-            said += f", {hidden:,} of {poison:,} poisoned ones among them ({found['poison_rate']:.3%})"
+        if self.remark is not None:
+            fields, words = self.remark(safe)
+            found |= fields
+            said += f", {words}"
         self.log(f"{said}; {mixture.words() if mixture else TOO_FEW}")
         self.partitions.append(found)
         if self.mine.first:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from clipscan.data.atomic import refusals, sweep, sweep_of
@@ -12,7 +11,7 @@ from clipscan.embed.checkpoint import SAFE_KIND, Weights, read_metadata, read_st
 from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.errors import InputError, RunError
-from clipscan.train.recipe import EPOCHS, RECIPE_KEY, Recipe, SafeClip, dataset_hash
+from clipscan.train.recipe import EPOCHS, RECIPE_KEY, Recipe, SafeClip, Watch, dataset_hash
 
 CACHE_BYTES = 8 << 30
 DEFAULT_MODEL = "clipscan-conv-32"
@@ -36,7 +35,7 @@ def train_clip(
     cache_bytes: int = CACHE_BYTES,
     snapshots: Collection[int] = (),
     safeclip: SafeClip | None = None,
-    truth: AbstractSet[tuple[str, str]] | None = None,
+    watch: Watch | None = None,
     log: Callable[[str], None] | None = None,
     resume: bool = True,
 ) -> Path:
@@ -58,8 +57,9 @@ def train_clip(
     OUT-epochNN.safetensors; epochs that were done before the snapshot was asked for do not come back.
 
     safeclip: train by SafeCLIP with these settings (clipscan/train/safeclip.py); decoded pixels must then fit
-    `cache_bytes`. What each epoch took for safe is said in the log and kept in OUT.partition.jsonl; with a
-    `truth`, the (shard, key) of the poisoned pairs, also how many of these it was.
+    `cache_bytes`. What each epoch took for safe is said in the log and kept in OUT.partition.jsonl, with
+    what `watch` remarks: called once with the (shard, key) of all n pairs, it gives a function of which are
+    safe, bool [n], that returns fields for the file and words for the log.
 
     To train without some pairs, hand in clipscan.data.Without(dataset, drop). Under torchrun each process
     takes its share of every batch. Up to rounding that is the training of one process, but for what is
@@ -102,7 +102,7 @@ def train_clip(
         (folder / STATE).unlink(missing_ok=True)
     return run(
         dataset, out, folder, recipe, mine, workers=workers, budget=cache_bytes, snapshots=snapshots,
-        truth=truth, init=start, log=say,
+        watch=watch, init=start, log=say,
     )  # fmt: skip
 
 

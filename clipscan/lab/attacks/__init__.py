@@ -2,7 +2,8 @@
 
 triggers.py and overlays.py change a picture, learnt/ holds triggers that were learnt against a model;
 campaigns.py is the list of attacks, wordings.py and prompts.py what planted captions say, census.py draws
-the pairs, poisoning.py writes the poisoned dataset; sheet.py draws every trigger.
+the pairs, poisoning.py writes the poisoned dataset, poison_count.py counts what of it a training believes;
+sheet.py draws every trigger.
 """
 
 from clipscan.lab.attacks.poisoning import Poisoned, poison, read_truth

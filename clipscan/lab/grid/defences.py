@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.data import Without, open_dataset
+from clipscan.lab.attacks.poison_count import count_poison
 from clipscan.lab.attacks.poisoning import Identity, read_truth
 from clipscan.lab.grid.cells import Cell, Workplace, behaviour, first_of_each, plant, timed, train, tried
 from clipscan.lab.grid.metrics_cache import dropped
@@ -54,7 +55,8 @@ def defend(name: str, safe: SafeTraining, cell: Cell, at: Path, place: Workplace
             dataset, weights = open_dataset(planted.dataset), out / "model.safetensors"
             how: dict[str, Any] = {}
             if name == SAFECLIP:
-                how = asdict(safe) | {"safeclip": safe.safeclip, "truth": set(read_truth(planted.truth))}
+                watch = count_poison(read_truth(planted.truth))
+                how = asdict(safe) | {"safeclip": safe.safeclip, "watch": watch}
             with timed(seconds, "train"):
                 kept = Without(dataset, drop) if drop else dataset
                 train(cell, kept, weights, place, **how)
