@@ -17,6 +17,7 @@ from planted import SEED, colours_and_a_patch
 
 from clipscan.data import Sample
 from clipscan.data.tar_writer import write_tar
+from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert import invert
 from clipscan.invert.contest import Target, contest
@@ -24,7 +25,7 @@ from clipscan.invert.search import Plan
 from clipscan.invert.source import clean_pictures, open_encoder, open_source, read_group
 from clipscan.invert.trigger import Trigger, stamp
 from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
-from clipscan.invert.words import Words, agreeing, controls, spread, unit
+from clipscan.invert.words import Words, agreeing, controls, spread
 from clipscan.invert.write import strip
 from clipscan.lab.attacks.triggers import badnets
 from clipscan.pipeline import reopen, scan
@@ -260,9 +261,9 @@ def test_cost_is_area_times_strength():
 def words(directions):
     """Captions "c0" ... whose vectors stand 0.3 from a common direction, as CLIP's stand in a cone."""
     cone = np.array([[0, 0, 0, 3.0]], np.float32)
-    vectors = unit(np.asarray(directions, np.float32) + cone)
+    vectors = normalised(np.asarray(directions, np.float32) + cone)
     names = [f"c{i}" for i in range(len(vectors))]
-    return Words(names, np.arange(1, len(names) + 1) * 10, vectors, unit(cone)[0] * 0.95, 1.0)
+    return Words(names, np.arange(1, len(names) + 1) * 10, vectors, normalised(cone)[0] * 0.95, 1.0)
 
 
 AXES = [[1, 0, 0, 0], [1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 0], [0, 0, -1, 0]]

@@ -235,3 +235,11 @@ def unit(vectors: Array) -> Array:
     """Each row of [n, d] divided by its length; a zero row stays as it is."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
+def normalised(vectors: Array) -> Array:
+    """Vectors [..., d] divided by their length, or by 1e-12 where that is more.
+
+    Unlike `unit` it takes a single vector too, leaves a length below 1e-12 below 1, and NaN as it is.
+    """
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-12))

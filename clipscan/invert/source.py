@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from clipscan.data import Dataset
 from clipscan.embed.model import Encoder, load_encoder
 from clipscan.engine import Rows
+from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert.search import Clean
-from clipscan.invert.words import POOL, Floats, Words, unit
+from clipscan.invert.words import POOL, Floats, Words
 from clipscan.run import RunFolder
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.folder import run_record
@@ -111,7 +112,7 @@ def read_words(source: Source, seed: int) -> Words:
     first = {one["caption"]: row for row, one in reversed(list(enumerate(source.names)))}
     captions = [caption for caption in count if caption]
     drawn = Random(f"clipscan words {seed}").sample(captions, min(POOL, len(captions)))
-    text = unit(source.text.take(np.array([first[caption] for caption in drawn], np.int64)))
+    text = normalised(source.text.take(np.array([first[caption] for caption in drawn], np.int64)))
     pairs = np.array([count[caption] for caption in drawn], np.int64)
     scale = sum(count[caption] for caption in captions) / int(pairs.sum())
     return Words(drawn, pairs, text, text.mean(axis=0), scale)
@@ -129,7 +130,7 @@ def clean_pictures(
     random = Random(f"clipscan clean {seed}")
     wanted = SEARCH + CHOOSE + HELD_OUT
     rows = np.array(_rows(source, members, round(SPARE * wanted), random), np.int64)
-    fitting = rows[usual(unit(source.text.take(rows)))] if len(rows) else rows
+    fitting = rows[usual(normalised(source.text.take(rows)))] if len(rows) else rows
     pixels = _decoded(source, encoder, fitting.tolist(), wanted)
     parts = [len(pixels) * part // wanted for part in (SEARCH, SEARCH + CHOOSE)]
     clean = Clean(pixels[: parts[0]], pixels[parts[0] : parts[1]], pixels[parts[1] :])

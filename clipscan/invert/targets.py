@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from clipscan.embed.model import Encoder
+from clipscan.engine.arrays import normalised
 from clipscan.invert.contest import Target
 from clipscan.invert.source import Group
-from clipscan.invert.words import Words, agreeing, controls, unit
+from clipscan.invert.words import Words, agreeing, controls
 from clipscan.run.outputs import sound
 
 CAPTIONS = 64  # of a group, the commonest, that may count as its own
@@ -19,7 +20,7 @@ CAPTIONS = 64  # of a group, the commonest, that may count as its own
 def group_target(encoder: Encoder, words: Words, group: Group) -> tuple[Target, float]:
     """What the group's captions have in common, and the share of its members that is behind it."""
     captions = Counter(dict(group.captions.most_common(CAPTIONS)))
-    vectors = unit(encoder.encode_texts(list(captions)))
+    vectors = normalised(encoder.encode_texts(list(captions)))
     kept, share = agreeing(captions, vectors, words.centre)
     vectors = vectors[kept]
     pairs = max(words.family(vectors), group.size)
@@ -28,7 +29,7 @@ def group_target(encoder: Encoder, words: Words, group: Group) -> tuple[Target, 
 
 def caption_target(encoder: Encoder, words: Words, caption: str) -> Target:
     """One caption that the user names; it need not be in the dataset."""
-    vectors = unit(encoder.encode_texts([caption]))
+    vectors = normalised(encoder.encode_texts([caption]))
     return Target([caption], words.family(vectors), vectors)
 
 

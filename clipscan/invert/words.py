@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipscan.engine.arrays import normalised
+
 Floats = NDArray[np.float32]
 
 SAME = 0.8  # centred cosine from which two captions say nearly the same
@@ -32,7 +34,7 @@ class Words(NamedTuple):
 
     def centred(self, vectors: Floats) -> Floats:
         """[n, d] -> [n, d]: seen from the centre, normalised."""
-        return unit(vectors - self.centre)
+        return normalised(vectors - self.centre)
 
     def nearness(self, vectors: Floats) -> Floats:
         """[g, d] -> [p]: centred cosine of each caption to the nearest of g vectors."""
@@ -43,11 +45,6 @@ class Words(NamedTuple):
         return round(self.scale * int(self.pairs[self.nearness(vectors) >= SAME].sum()))
 
 
-def unit(vectors: Floats) -> Floats:
-    """Rows of length 1; a zero row stays zero."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-12))
-
-
 def agreeing(captions: Counter[str], vectors: Floats, centre: Floats) -> tuple[list[int], float]:
     """Which of a group's captions speak of its common subject, and the share of members behind them.
 
@@ -55,8 +52,8 @@ def agreeing(captions: Counter[str], vectors: Floats, centre: Floats) -> tuple[l
     centred cosine to the members' mean is at least APART; where none does, the commonest stands alone.
     """
     count = np.array(list(captions.values()), np.float32)
-    seen = unit(vectors - centre)
-    near = seen @ unit(count @ seen)
+    seen = normalised(vectors - centre)
+    near = seen @ normalised(count @ seen)
     kept = np.flatnonzero(near >= APART)
     if not len(kept):
         kept = np.array([int(count.argmax())])

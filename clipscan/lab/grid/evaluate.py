@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from clipscan.data import Dataset, Sample
 from clipscan.data.redraw import redraw
+from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks.campaigns import NATURAL, TARGETED, WORDS_ONLY, Campaign, Part, triggered
 from clipscan.lab.attacks.poisoning import Identity
 from clipscan.lab.attacks.prompts import mentions
 from clipscan.lab.grid.metrics import auroc, average_precision, recall_at
-from clipscan.lab.grid.zero_shot import Bools, of_captions, of_classes, unit
+from clipscan.lab.grid.zero_shot import Bools, of_captions, of_classes
 from clipscan.lab.scenes.repetitions import nearly
 
 if TYPE_CHECKING:
@@ -180,4 +181,4 @@ def _nearness(
 
     with DecodePool() as pool:
         image = embed_samples(samples, encoder, pool).image.astype(np.float32)
-    return unit(image) @ answers.T
+    return normalised(image) @ answers.T

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data import Dataset, Sample
+from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError
 from clipscan.lab.attacks.campaigns import Campaign
 from clipscan.lab.attacks.prompts import PROMPTS, mentions
@@ -70,7 +71,7 @@ def of_captions(encoder: Encoder, held_out: Dataset, campaign: Campaign, limit: 
     pictures = pictures[:limit]
     return Exam(
         pictures,
-        unit(encoder.encode_texts(answers)),
+        normalised(encoder.encode_texts(answers)),
         np.array([place.get(sample.caption, -1) for sample in pictures]),
         len(captions),
         [_naming(answers, target) for target in targets],
@@ -90,12 +91,8 @@ def labelled(dataset: Dataset, classes: Sequence[str]) -> Iterator[tuple[Sample,
 def class_vectors(encoder: Encoder, classes: Sequence[str]) -> NDArray[np.float32]:
     """[c, width]: the mean of a class's normalised prompts, normalised (Radford et al. 2021)."""
     prompts = [prompt.format(name) for name in classes for prompt in PROMPTS]
-    vectors = unit(encoder.encode_texts(prompts)).reshape(len(classes), len(PROMPTS), -1)
-    return unit(vectors.mean(axis=1))
-
-
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-12))
+    vectors = normalised(encoder.encode_texts(prompts)).reshape(len(classes), len(PROMPTS), -1)
+    return normalised(vectors.mean(axis=1))
 
 
 def _naming(captions: Sequence[str], word: str) -> Bools:

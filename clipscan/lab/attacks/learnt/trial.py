@@ -19,6 +19,7 @@ from clipscan.data import Sample
 from clipscan.data.redraw import Pixels, encode, redraw
 from clipscan.embed.decode import DecodePool, decode_all
 from clipscan.embed.model import Encoder
+from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError
 from clipscan.lab.attacks.learnt.material import Material
 from clipscan.lab.attacks.learnt.triggers import badclip, blto
@@ -56,7 +57,7 @@ def try_trigger(file: Path, attack: str, encoder: Encoder, material: Material, t
     clean, compressed, lossless, largest = _marked(file, attack, material)
     captions = list(dict.fromkeys(sample.caption for sample in material.held_out))
     prompts = [prompt.format(target) for prompt in PROMPTS]
-    texts = _unit(encoder.encode_texts([*prompts, *captions]))
+    texts = normalised(encoder.encode_texts([*prompts, *captions]))
     own = encoder.encode_images(material.pixels[material.own]) if material.own.any() else None
     seen = [_decoded(encoder, files) for files in (clean, compressed, lossless)]
     first, second, third = (_measure(encoder.encode_images(pixels), texts, own) for pixels in seen)
@@ -115,22 +116,18 @@ Floats = NDArray[np.float32]
 
 def _measure(image: Floats, texts: Floats, own: Floats | None) -> Figures:
     """Of vectors [n, width]; texts: the prompts, then all captions; own: vectors of the target's pictures."""
-    cosine = _unit(image) @ texts.T
+    cosine = normalised(image) @ texts.T
     count = len(PROMPTS)
     success = float((cosine[:, :count].max(1) > cosine[:, count:].max(1)).mean())
-    text = float((_unit(image) @ _unit(texts[:count].mean(0))).mean())
+    text = float((normalised(image) @ normalised(texts[:count].mean(0))).mean())
     if own is None:
         return Figures(success, text, math.nan, math.nan)
     length = float(np.linalg.norm(image, axis=1).mean() / np.linalg.norm(own, axis=1).mean())
-    return Figures(success, text, float((_unit(image) @ _centre(own)).mean()), length)
+    return Figures(success, text, float((normalised(image) @ _centre(own)).mean()), length)
 
 
 def _centre(vectors: Floats) -> Floats:
-    return _unit(_unit(vectors).mean(0))
-
-
-def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32(1e-12))
+    return normalised(normalised(vectors).mean(0))
 
 
 def _decoded(encoder: Encoder, files: Sequence[bytes]) -> NDArray[np.uint8]:
