@@ -1,7 +1,7 @@
 // What the host asks of a device: memory, copies, launches. device.cpp is the CUDA body; tests/sim/ has another.
 // Whatever fails throws Error with the runtime's own words and the sizes that were asked for.
 #pragma once
-#ifdef __CUDACC_RTC__  // compiled while a program runs (bench/nvrtc.py): no standard library, and no host to ask anything
+#ifdef __CUDACC_RTC__  // compiled while a program runs (bench/gpu/nvrtc.py): no standard library, and no host to ask anything
 
 using int8_t = signed char;
 using uint8_t = unsigned char;
