@@ -52,7 +52,7 @@ class Timing:
         sign: NDArray[float32],
         gain: float,
         k: int,
-        room: int,
+        capacity: int,
         threads: int,
     ) -> None: ...
     def encode(self, warm: int, rounds: int) -> list[float]: ...
