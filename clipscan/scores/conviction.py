@@ -33,7 +33,7 @@ WRONG = 1.75  # mean misfit of its pictures, at least; of a target:
 WRONG_OF_TARGET = 0.8
 SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least; of a collapse:
 SEPARATE_OF_COLLAPSE = 6.0
-CONTRACTED = 1.6  # how many times more alike the suspect model finds the pictures of a collapse, at least
+CONTRACTED = 3.0  # how many times more alike the suspect model finds the pictures of a collapse, at least
 LEAST = 1e-6  # variance that is taken for none
 COVERED = 0.7  # share of those who say the same that a target's population has, at least
 # Variance of its pictures, as a share of that of all, at least: a blend at alpha leaves (1 - alpha)^2, the

@@ -46,6 +46,7 @@ from clipscan.scores.trait import Discriminant
 SEEDS = (24, 0.005)  # candidates that a trait is learnt from: at least so many, and this share of the rows
 TOPICS, TOPIC = 4, 128  # neighborhoods of captions that one is learnt from too; captions of each
 ODD, ASKED = 0.1, 1024  # share of the rows whose neighborhoods are looked at; so many of them, at most
+UNUSUAL = 4.5  # robust deviations of a neighborhood's contraction, in logarithms, at least
 AGAIN = 3  # times that it is learnt anew from those that bear it
 MANY = 16  # populations of a kind, at most
 STRENGTH = 12.0  # of the evidence for a population (scores/change_point.py), at least
@@ -214,12 +215,14 @@ class Populations:
         return found
 
     def _contracted(self, left: Array) -> list[Array]:
-        """Of captions drawn at random the neighborhoods whose pictures the suspect model draws together most,
-        each of another meaning, [n] bool."""
+        """Of captions drawn at random the neighborhoods whose pictures the suspect model draws together far
+        more than is usual here, each of another meaning, [n] bool."""
         asked = self.pairs.highest_first(left.astype(np.float64))[:ASKED]
         near = self.pairs.alike(asked, TOPIC)
-        values = np.array([self.conviction.contraction(rows) for rows in near])
-        return self._different(asked, near, values, left)
+        values = np.log([self.conviction.contraction(rows) for rows in near])
+        low, median, high = np.quantile(values, [0.16, 0.5, 0.84])
+        unusual = values - median >= UNUSUAL * (high - low) / 2
+        return self._different(asked[unusual], near[unusual], values[unusual], left)
 
     def _by_density(self) -> list[Population]:
         """Groups of near neighbours by picture and caption among the rows that are most alone."""
