@@ -14,8 +14,9 @@ steps.
 
 consensus of a pair in no population is the larger of its cross-modal evidence, misfit joined, and of its
 density less LONELY nats, as there are always some who are alone: 0 (without captions -LONELY) to about ln
-2n. Pairs of a population come before all others, in steps of ten: LOOK, where they may belong to it, DROP,
-SURE. How it was chosen and what it misses: docs/results.
+2n. Those who are most alone count by their neighbours' density too (Populations.lonely). Pairs of a
+population come before all others, in steps of ten: LOOK, where they may belong to it, DROP, SURE. How it was
+chosen and what it misses: docs/results.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from clipscan.scores.witness import Witness
 
 DENSITY, CROSS_MODAL = ("kdist", "dao", "lof", "slof"), ("cross", "cosine")
 SIZES = {8: 8, 32: 4, 128: 2}  # reference rows, in units of k, and draws of each: large ones vary less
-LONELY = 2.0
+LONELY = 1.5
 LOOK, DROP, SURE = 30.0, 40.0, 50.0  # ln 2n stays below the first
 WITHIN = 9.5  # what the order within a step may add
 
@@ -91,10 +92,9 @@ class Consensus:
         pairs = Pairs(
             self.image, self.text, self.pictures or self.image, self.identity, self.engine, self.seed
         )
-        self.populations = Populations(
-            pairs, features, density, cross_modal, misfit, shown, self.pictures is not None
-        ).found()
-        evidence = density - LONELY
+        judged = Populations(pairs, features, density, cross_modal, misfit, shown, self.pictures is not None)
+        self.populations = judged.found()
+        evidence = judged.lonely() - LONELY
         if self.text is not None:
             evidence = np.maximum(evidence, neg_log_tail(cross_modal + misfit / 2))
         self.score = ranked(evidence, self.populations)

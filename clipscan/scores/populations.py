@@ -52,6 +52,7 @@ MANY = 16  # populations of a kind, at most
 STRENGTH = 12.0  # of the evidence for a population (scores/change_point.py), at least
 COPIES = 8  # times as many rows are looked through, so that copies of one picture do not fill the seeds
 BEYOND = 4  # times as many rows as a population has are looked through for near-copies
+COMPANY = 2.0  # weight of the density of neighbours beside the own one
 CANDIDATES = 0.02  # of the rows, by density; and at most MOST
 ROUNDS = 8  # of growing
 ALONE = 0.45  # of a group that is a candidate
@@ -226,13 +227,9 @@ class Populations:
 
     def _by_density(self) -> list[Population]:
         """Groups of near neighbours by picture and caption among the rows that are most alone."""
-        count = min(MOST, max(FEWEST, round(2 * CANDIDATES * self.n)))
-        rows = np.sort(self.pairs.highest_first(self.density)[:count])
-        index = self.pairs.near(rows)
-        company = self.density[index].mean(axis=1)
-        chosen = np.lexsort((self.pairs.identity.code[rows], -(self.density[rows] + 2 * company)))[
-            : count // 2
-        ]
+        rows, index, company = self._alone
+        chosen = np.lexsort((self.pairs.identity.code[rows], -(self.density[rows] + COMPANY * company)))
+        chosen = chosen[: len(rows) // 2]
         candidate = np.zeros(self.n, bool)
         candidate[rows[chosen]] = True
         label = components(self.n, *_mutual(rows[chosen], index[chosen], candidate))
@@ -246,6 +243,27 @@ class Populations:
             alone /= 1 - np.log(len(group) / self.n)  # what it is if no other row is as alone as these
             if alone >= ALONE and self.conviction.of_group(group, alone):
                 found.append(self._grown(group))
+        return found
+
+    @cached_property
+    def _alone(self) -> tuple[Array, Array, Array]:
+        """The rows that are most alone, [m]; their neighbours by picture and caption, [m, k]; and how alone
+        these are on average."""
+        count = min(MOST, max(FEWEST, round(2 * CANDIDATES * self.n)))
+        rows = np.sort(self.pairs.highest_first(self.density)[:count])
+        index = self.pairs.near(rows)
+        return rows, index, self.density[index].mean(axis=1)
+
+    def lonely(self) -> Array:
+        """Density [n]; of the rows that are most alone by how alone they and their neighbours are, as an odd
+        picture has usual neighbours, and planted ones have one another."""
+        rows, _, company = self._alone
+        others = np.delete(self.density, rows)
+        above = self.density[rows] > others.max(initial=-np.inf)  # equal rows stay equal
+        rows, company = rows[above], company[above]
+        found = self.density.copy()
+        share = len(rows) / self.n
+        found[rows] = neg_log_tail(self.density[rows] + COMPANY * company) - np.log(share or 1.0)
         return found
 
     def _grown(self, group: Array) -> Population:
