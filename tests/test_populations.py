@@ -159,6 +159,23 @@ def test_a_word_that_is_mostly_said_of_pictures_without_the_trait_is_none():
     assert asked._one_by_one(partial(asked._by_target, asked.misfit)) == []
 
 
+@pytest.mark.parametrize(("wordings", "wrong", "count"), [(None, 4, 1), (None, 0.5, 0), (1, 4, 0)])
+def test_words_that_nobody_else_says_are_convicted_where_they_are_wrong(wordings, wrong, count):
+    """On pictures without a trait that can be seen, such as warped ones; one wording may be boilerplate."""
+    world = World(SEED)
+    word = world.draw.normal(size=D)
+    world.text -= np.outer(world.text @ word, word) / (word @ word)
+    rows = world.some(90)
+    world.say(rows, 2 * word, wordings, noise=0.1)
+    planted = np.isin(np.arange(N), rows)
+    asked = judged_by(world, world.draw.normal(size=N) + wrong * planted)
+    asked.density = neg_log_tail(world.draw.normal(size=N) + 2 * planted)  # so that it is looked at
+    found = asked._one_by_one(partial(asked._by_target, neg_log_tail(asked.misfit + asked.density)))
+    assert [one.kind for one in found] == count * ["captions"]
+    for one in found:
+        assert min(precision_and_recall(np.isin(np.arange(N), one.rows), planted)) >= 0.95
+
+
 def test_coverage_is_the_share_of_those_who_say_the_same():
     words = np.array([9.0, 8, 7, 6, 6, 5, 0, 0])
     assert conviction.coverage(np.array([0, 1, 2, 3]), words) == 1.0  # three in four: from 6.75 on

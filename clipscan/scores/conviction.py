@@ -33,6 +33,7 @@ WRONG = 1.75  # mean misfit of its pictures, at least; of a target:
 WRONG_OF_TARGET = 0.8
 SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least; of a collapse:
 SEPARATE_OF_COLLAPSE = 6.0
+SEPARATE_WORDS = 4.0  # the same of words that are convicted by themselves
 CONTRACTED = 3.0  # how many times more alike the suspect model finds the pictures of a collapse, at least
 LEAST = 1e-6  # variance that is taken for none
 COVERED = 0.7  # share of those who say the same that a target's population has, at least
@@ -73,6 +74,14 @@ class Conviction:
         wrong = misfit.mean() >= WRONG_OF_TARGET and null_share(against) <= NULL_SHARE
         return bool(wrong and coverage(rows, words) >= COVERED and self.diversity(rows) >= DIVERSE)
 
+    def of_word(self, rows: Array, words: Array) -> bool:
+        """Of all rows that say the same, words [n]: captions are wrong there, in many wordings, and nobody
+        else says anything like it."""
+        misfit = self._by_picture(rows)
+        wrong = misfit.mean() >= WRONG and null_share(misfit) <= NULL_SHARE_OF_GROUP
+        apart = wrong and self.separation(rows, words) >= SEPARATE_WORDS
+        return bool(apart and self.diversity(rows) >= DIVERSE and not self.one_wording(rows))
+
     def of_collapse(self, rows: Array, trait: Array) -> bool:
         """Of the rows that bear a trait [n] most."""
         apart = self.separation(rows, trait) >= SEPARATE_OF_COLLAPSE
@@ -102,8 +111,12 @@ class Conviction:
 
     def boilerplate(self, rows: Array, caption: Array) -> bool:
         """Whether these rows have one wording, mostly, on pictures of all kinds; caption [n]."""
-        one_wording = np.bincount(caption[rows]).max() >= ONE_WORDING * len(rows)
-        return bool(one_wording) and self.diversity(rows) >= DIVERSE
+        return _one_wording(caption[rows]) and self.diversity(rows) >= DIVERSE
+
+    def one_wording(self, rows: Array) -> bool:
+        """Whether the captions of these rows are mostly one."""
+        said = self.pairs.said.take(rows)
+        return _one_wording(np.unique(said, axis=0, return_inverse=True)[1].ravel())
 
     def separation(self, rows: Array, trait: Array) -> float:
         """How far the pictures of these rows bear a trait, in median, by how far those do that come after as
@@ -145,3 +158,7 @@ def _median_variance(shown: Array) -> float:
 def _variance(rows: Array) -> float:
     """Total variance of the directions of these rows: 1 less the square of their mean."""
     return max(LEAST, 1 - float(np.square(unit(rows).mean(axis=0, dtype=np.float64)).sum()))
+
+
+def _one_wording(caption: Array) -> bool:
+    return bool(np.bincount(caption).max() >= ONE_WORDING * len(caption))

@@ -16,7 +16,8 @@ collapse    captions that say the same, whose pictures the suspect model draws t
 density     rows that are nearest to one another by picture and caption, all of them far from everybody else.
             An honest rare topic is such a group as well.
 captions    captions that say the same, most of them on pictures that they do not fit; of one wording only
-            where these are of one kind, as boilerplate is on pictures of all.
+            where these are of one kind, as boilerplate is on pictures of all. Or those of a target whose
+            pictures share no trait that can be seen, such as a warp.
 
 Where a population ends: scores/change_point.py, of pictures in the order of their trait. Around a dense group
 evidence is density, and whoever bears the trait is more alone in any case: there the first end is taken that
@@ -151,7 +152,7 @@ class Populations:
         return found
 
     def _by_target(self, evidence: Array, left: Array) -> list[tuple[Population, float]]:
-        """Captions that say the same, on pictures that share a trait."""
+        """Captions that say the same, on pictures that share a trait or that they do not fit."""
         chosen = self._topics(np.where(left, evidence, 0.0), evidence, left)
         if not chosen:
             return []
@@ -161,10 +162,15 @@ class Populations:
             if again < AGAIN:
                 chosen = [self._top(np.where(left, one + evidence, 0.0)) for one in both]
         found = []
-        for bearing, said in zip(both, words, strict=True):
+        for seeds, bearing, said in zip(chosen, both, words, strict=True):
             one = self._up_to_change("target", bearing, evidence)
             if one and self.conviction.of_target(one.rows[: one.number], evidence, said):
                 found.append((one, float(bearing[one.rows[: one.number]].sum())))
+            rows = self.pairs.highest_first(said, np.flatnonzero(left & _bearing(said, seeds)))
+            if self.pictures.count(rows) >= FEWEST and self.conviction.of_word(rows, said):
+                number = len(rows)
+                one = self._of("captions", rows, number, number, number, self.misfit, bearing)
+                found.append((one, float(bearing[rows].sum())))
         return found
 
     @cached_property
