@@ -10,6 +10,7 @@ target   captions that say so are hardly ever found on other pictures: whoever p
          part. So less needs to be wrong.
 collapse the suspect model tells these pictures apart far less than what they show would have it, and they
          bear the trait far more than all others.
+captions all who say what nobody else says are wrong, in several wordings: one wording may be boilerplate.
 density  captions are wrong beside those of groups of neighbours elsewhere; or, without pictures to ask about,
          members are as alone as rows can be.
 """
