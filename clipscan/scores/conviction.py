@@ -81,7 +81,7 @@ class Conviction:
         misfit = self._by_picture(rows)
         wrong = misfit.mean() >= WRONG and null_share(misfit) <= NULL_SHARE_OF_GROUP
         apart = wrong and self.separation(rows, words) >= SEPARATE_WORDS
-        return bool(apart and self.diversity(rows) >= DIVERSE and not self.one_wording(rows))
+        return bool(apart and self.diversity(rows) >= DIVERSE and not self._one_wording(rows))
 
     def of_collapse(self, rows: Array, trait: Array) -> bool:
         """Of the rows that bear a trait [n] most."""
@@ -110,14 +110,12 @@ class Conviction:
             return True
         return not self.independent and alone >= ALONE and bool(share <= ACQUITTED)
 
-    def boilerplate(self, rows: Array, caption: Array) -> bool:
-        """Whether these rows have one wording, mostly, on pictures of all kinds; caption [n]."""
-        return _one_wording(caption[rows]) and self.diversity(rows) >= DIVERSE
+    def boilerplate(self, rows: Array) -> bool:
+        """Whether these rows have one wording, mostly, on pictures of all kinds."""
+        return self._one_wording(rows) and self.diversity(rows) >= DIVERSE
 
-    def one_wording(self, rows: Array) -> bool:
-        """Whether the captions of these rows are mostly one."""
-        said = self.pairs.said.take(rows)
-        return _one_wording(np.unique(said, axis=0, return_inverse=True)[1].ravel())
+    def _one_wording(self, rows: Array) -> bool:
+        return bool(np.bincount(self.pairs.wording[rows]).max() >= ONE_WORDING * len(rows))
 
     def separation(self, rows: Array, trait: Array) -> float:
         """How far the pictures of these rows bear a trait, in median, by how far those do that come after as
@@ -159,7 +157,3 @@ def _median_variance(shown: Array) -> float:
 def _variance(rows: Array) -> float:
     """Total variance of the directions of these rows: 1 less the square of their mean."""
     return max(LEAST, 1 - float(np.square(unit(rows).mean(axis=0, dtype=np.float64)).sum()))
-
-
-def _one_wording(caption: Array) -> bool:
-    return bool(np.bincount(caption).max() >= ONE_WORDING * len(caption))

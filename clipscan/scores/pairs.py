@@ -12,7 +12,7 @@ from clipscan.engine.arrays import Array, unit
 from clipscan.scores.groups import SAME, typical_distance
 from clipscan.scores.local import Engine
 from clipscan.scores.pictures import Pictures
-from clipscan.scores.references import Identity, Scale
+from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scaled import in_steps
 
 NEIGHBORS = 16
@@ -62,6 +62,12 @@ class Pairs:
         turn, said = self._by_lot
         engine = self.engine.with_k(min(k, self.n - 1))
         return turn[engine.between(as_rows(self.said.take(rows)), said, rows, turn).index]  # type: ignore[no-any-return]
+
+    @cached_property
+    def wording(self) -> Array:
+        """Which caption each row has, [n] int64: 0, 1, ..., equal for equal ones."""
+        assert self.text is not None
+        return identify(self.text, threads=self.engine.threads).content
 
     @cached_property
     def said(self) -> Rows:

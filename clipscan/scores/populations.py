@@ -32,14 +32,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clipscan.engine import Rows, as_rows
+from clipscan.engine import as_rows
 from clipscan.engine.arrays import Array
 from clipscan.scores.change_point import FEWEST, Shown, ends, likelihoods, null_share, strength
 from clipscan.scores.conviction import Conviction
 from clipscan.scores.groups import components
 from clipscan.scores.pairs import NEIGHBORS, Pairs
 from clipscan.scores.pictures import MOST, mean_by
-from clipscan.scores.references import identify
 from clipscan.scores.scaled import Scaled, in_steps
 from clipscan.scores.tail import neg_log_tail, neg_log_tails
 from clipscan.scores.trait import Discriminant
@@ -122,7 +121,7 @@ class Populations:
             *self._one_by_one(partial(self._by_target, neg_log_tail(evidence))),
             *self._one_by_one(self._by_collapse),
             *self._by_density(),
-            *self._by_captions(self.pairs.text, neg_log_tail(mismatch)),
+            *self._by_captions(neg_log_tail(mismatch)),
         ])  # fmt: skip
 
     def _one_by_one(self, find: Callable[[Array], list[tuple[Population, float]]]) -> list[Population]:
@@ -296,11 +295,11 @@ class Populations:
         number = len(group) + len(added)
         return self._of("density", rows, len(group), number, len(rows), self.misfit, trait)
 
-    def _by_captions(self, text: Rows, mismatch: Array) -> list[Population]:
+    def _by_captions(self, mismatch: Array) -> list[Population]:
         """Captions that say the same, on pictures that they do not fit."""
         candidate = np.zeros(self.n, bool)
         candidate[self.pairs.highest_first(mismatch)[: max(FEWEST, round(CANDIDATES * self.n))]] = True
-        caption = identify(text, threads=self.pairs.engine.threads).content
+        caption = self.pairs.wording
         first = np.unique(caption, return_index=True)[1]
         hits, rows = np.bincount(caption, candidate), np.bincount(caption)
         asked = np.flatnonzero(hits)  # captions of candidates
@@ -322,7 +321,7 @@ class Populations:
         for one in np.unique(label[dense]):
             members = np.flatnonzero(np.isin(caption, np.flatnonzero((label == one) & dense)))
             if self.pictures.count(members) >= FEWEST:
-                if self.conviction.boilerplate(members, caption):
+                if self.conviction.boilerplate(members):
                     continue
                 members = self.pairs.highest_first(mismatch, members)
                 sure = int(candidate[members].sum())
