@@ -3,7 +3,7 @@
     python bench/rounds.py --n 100000 --k 16 --capacity 512
 
 Follows a sample of rows through the schedule of csrc/gpu/search.cpp with the true codes and the rules of
-kernels/cuda/refine.cu, in NumPy. docs/gpu.md quotes it; the sizes in search.cpp were chosen by it.
+kernels/cuda/refine.cu, in NumPy. docs/gpu.md quotes it; the sizes in csrc/gpu/side.cpp were chosen by it.
 """
 
 from __future__ import annotations

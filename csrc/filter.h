@@ -1,11 +1,12 @@
 // Step 2 of the search: a block of query rows against panels of the reference; products, comparison, and what passes.
+// What passes by which limits is filter.cpp.
 #pragma once
 #include <algorithm>
 #include <array>
 #include <climits>
 #include <cmath>
 #include <cstdint>
-#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "encode.h"
@@ -14,7 +15,6 @@
 
 class Filter {
   static constexpr int64_t PATIENCE = 4;  // panels that rows pass with the limits they had
-  static constexpr int64_t TRIAL = 256;   // tiles by which the stops are judged
 
  public:
   Filter(const Codes& reference, int64_t block_rows, int64_t opening)
@@ -24,30 +24,7 @@ class Filter {
         value_(opening * mr_ * nr_), column_reach_(nr_), column_limit_(nr_), hit_(mr_), taken_(rows_, INT_MAX) {}
 
   // Takes rows [first, first + count) of `queries`.
-  void load(const Codes& queries, int64_t first, int64_t count) {
-    first_ = first, count_ = count;
-    tiles_ = (count + mr_ - 1) / mr_;
-    std::fill(error_.begin(), error_.end(), 0.0f);
-    for (int64_t t = 0; t < tiles_; ++t) {
-      queries.pack(first + t * mr_, words_.data() + t * mr_ * reference_.groups);
-      tile_error_[t] = 0;
-      for (int64_t s = t * mr_; s < (t + 1) * mr_; ++s) {
-        const bool here = s < count;
-        for (int stop = 0; stop < STOPS; ++stop) {
-          base_[stop * rows_ + s] = here ? queries.base[stop][first + s] : ABSENT;
-          row_limit_[stop * rows_ + s] = ABSENT;
-        }
-        if (!here) continue;
-        norm_[s] = queries.norm[LAST][first + s], error_[s] = queries.error[first + s];
-        tile_error_[t] = std::max(tile_error_[t], error_[s]);
-      }
-    }
-    // Most tiles share one error, so that most limits are computed once.
-    const float usual = usual_error(tile_error_.data(), tiles_);
-    for (int64_t t = 0; t < tiles_; ++t) tile_error_[t] = std::max(tile_error_[t], usual);
-    limits_error_ = -1, age_ = 0;
-    stops_ = reference_.groups < 4 * STOPS ? 0 : (1u << LAST) - 1;
-  }
+  void load(const Codes& queries, int64_t first, int64_t count);
 
   // First look at `columns` (at most as many as `opening`). The k that look nearest go to the sink, and
   // settle(i) turns them into a true limit; then follows what else is within that. selves(i) says how
@@ -126,94 +103,27 @@ class Filter {
   int32_t& full(std::vector<int32_t>& of, int64_t s) const { return of[LAST * rows_ + s]; }  // at the last stop
 
   // A look costs about an eighth of a quarter of the products; a stop that saves less is passed by from here on.
-  void review_stops() {
-    const int64_t seen = std::accumulate(ended_.begin(), ended_.end(), int64_t(0));
-    if (seen < TRIAL) return;
-    int64_t reached = seen;
-    for (int stop = 0; stop < LAST; ++stop) {
-      if (stops_ >> stop & 1 && ended_[stop] * (LAST - stop) * 8 < reached) stops_ &= ~(1u << stop);
-      reached -= ended_[stop];
-    }
-    ended_.fill(0);
-  }
+  void review_stops();
 
   // Values of one tile of rows and several panels.
-  void multiply(int64_t t, const std::vector<Columns>& columns) {
-    for (int64_t c = 0; c < int64_t(columns.size()); ++c) {
-      if (t == 0) reference_.starts(columns[c], start_.data() + c * STOPS * nr_);
-      kernel_.multiply(tile(t, columns[c].panel, start_.data() + c * STOPS * nr_, value_.data() + c * mr_ * nr_, false));
-    }
-  }
+  void multiply(int64_t t, const std::vector<Columns>& columns);
 
-  std::pair<int64_t, int32_t> nearest(const std::vector<Columns>& columns, int64_t s) const {
-    int32_t most = INT_MIN;
-    int64_t column = 0;
-    for (int64_t c = 0; c < int64_t(columns.size()); ++c) {
-      const int32_t* value = value_.data() + c * mr_ * nr_ + (s % mr_) * nr_;
-      const int32_t* top = std::max_element(value, value + nr_);  // padding loses to every true column
-      if (*top > most) most = *top, column = columns[c].panel * nr_ + (top - value);
-    }
-    return {column, most};
-  }
-
-  // Half of a squared reach, rounded up: |q_i - q_j|^2 / 2 of a pair within reach does not exceed it.
-  static int32_t half_square(float reach) {
-    return int32_t(std::min(reach * reach * (0.5f + 1e-6f) + 2.0f, float(ALWAYS)));
-  }
+  // The column that looks nearest to row s, and its value.
+  std::pair<int64_t, int32_t> nearest(const std::vector<Columns>& columns, int64_t s) const;
 
   // Limits of rows against columns whose errors do not exceed `error`.
-  void set_row_limits(int64_t from_tile, int64_t to_tile, const Candidates& candidates, float error) {
-    for (int64_t s = from_tile * mr_; s < std::min(count_, to_tile * mr_); ++s) {
-      reach_[s] = candidates.limit(first_ + s) + error_[s];
-      const int32_t reach = half_square(reach_[s] + error);
-      for (int64_t at = s; at < STOPS * rows_; at += rows_) row_limit_[at] = base_[at] - reach;
-    }
-  }
+  void set_row_limits(int64_t from_tile, int64_t to_tile, const Candidates& candidates, float error);
 
-  void set_columns(int64_t panel, const Candidates& candidates) {
-    const int64_t first = panel * nr_, last = std::min(first + nr_, reference_.n);
-    for (int64_t j = 0; j < nr_; ++j)
-      column_limit_[j] = first + j < last ? candidates.limit(first + j) + reference_.error[first + j] : 0.0f;
-    set_column_reach(tile_error_[0]);
-  }
-
-  void set_column_reach(float error) {
-    for (int64_t j = 0; j < nr_; ++j) column_reach_[j] = half_square(column_limit_[j] + error);
-    column_reach_error_ = error;
-  }
+  // The reach of a panel's rows, and that of rows and columns whose errors do not exceed `error`.
+  void set_columns(int64_t panel, const Candidates& candidates);
+  void set_column_reach(float error);
 
   // The k-th best value among the maxima of disjoint groups of columns belongs to the k-th of k different
   // rows or better, so its distance bounds the k-th neighbour's. Rows with large errors are left out.
-  int32_t kth_value(const std::vector<Columns>& columns, int64_t s, int64_t k, int64_t own) {
-    const float ordinary = ordinary_error(reference_.width);
-    const int64_t count = columns.size(), fold = std::min<int64_t>(count, (2 * k + nr_ - 1) / nr_);
-    group_.assign(fold * nr_, INT_MIN);
-    for (int64_t c = 0; c < count; ++c) {
-      const int32_t* value = value_.data() + c * mr_ * nr_ + (s % mr_) * nr_;
-      int32_t* group = group_.data() + (c % fold) * nr_;
-      const int64_t first = columns[c].panel * nr_, end = first + nr_;
-      if (columns[c].begin <= first && end <= columns[c].end && reference_.panel_error[columns[c].panel] <= ordinary &&
-          (own < first || own >= end)) {
-        for (int64_t j = 0; j < nr_; ++j) group[j] = std::max(group[j], value[j]);
-        continue;
-      }
-      for (int64_t j = std::max(columns[c].begin, first) - first; j < std::min(columns[c].end, end) - first; ++j)
-        if (reference_.error[first + j] <= ordinary && first + j != own) group[j] = std::max(group[j], value[j]);
-    }
-    if (int64_t(group_.size()) < k) return INT_MIN;
-    std::nth_element(group_.begin(), group_.begin() + (k - 1), group_.end(), std::greater<int32_t>());
-    return group_[k - 1];
-  }
+  int32_t kth_value(const std::vector<Columns>& columns, int64_t s, int64_t k, int64_t own);
 
   // The limit that a k-th value proves.
-  float bound(const std::vector<Columns>& columns, int64_t s, int32_t kth, const Units& units) {
-    if (kth == INT_MIN) return NOBODY;
-    float error = 0;
-    for (const Columns& it : columns) error = std::max(error, reference_.panel_error[it.panel]);
-    error = std::min(error, ordinary_error(reference_.width));
-    const float squared = 2.0f * float(int64_t(full(base_, s)) - kth) + 2.0f;
-    return units.limit_of_bound(std::sqrt(std::max(squared, 0.0f)) + error_[s] + error);
-  }
+  float bound(const std::vector<Columns>& columns, int64_t s, int32_t kth, const Units& units);
 
   template <class Sink>
   void compare(int64_t t, const Columns& columns, size_t c, Sink& sink) {

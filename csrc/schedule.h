@@ -1,14 +1,20 @@
-// What both schedules and the layout share: how rows are cut into blocks, encoded, and stopped.
+// What both schedules and the layout share: how rows are cut into blocks, encoded, and stopped; what a search may hold
+// and what it counts.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "encode.h"
 #include "knn.h"
 #include "parallel.h"
+#include "refine.h"
 
 constexpr int64_t BLOCK_BYTES = 192 << 10;  // packed codes of a block: they stay in L2 while panels pass by
 constexpr int64_t MAX_BLOCK = 4 * BLOCK_UNIT;
+constexpr int64_t MIN_WAITING = 8;          // candidates a row can hold, however small the budget
+constexpr int64_t ROW_MEMORY = 100;         // bytes of all else that is kept for a row
+constexpr int64_t FIXED_MEMORY = 32 << 20;  // bytes of what does not grow with the rows
 
 inline void check(const KnnTask& task) {
   if (task.stop->load(std::memory_order_relaxed)) throw Stopped{};
@@ -50,3 +56,20 @@ inline Codes encode_all(const KnnTask& task, const Source& source, const uint32_
   codes.settle_errors();
   return codes;
 }
+
+// Candidates that each of `rows` rows at work may keep waiting, from the budget. More than a few times k would
+// only delay the next, tighter limit.
+inline int64_t waiting_capacity(const KnnTask& task, int64_t rows) {
+  const int64_t bytes = (task.memory - FIXED_MEMORY) / std::max<int64_t>(1, rows) - ROW_MEMORY;
+  return std::clamp<int64_t>(bytes / int64_t(sizeof(Candidate)), MIN_WAITING, 4 * task.k + 64);
+}
+
+// What the threads of a search counted, put together.
+class Total {
+ public:
+  void add(const Workbench& bench) { passed_ += bench.passed, measured_ += bench.measured; }
+  Counts counts() const { return {passed_, measured_}; }
+
+ private:
+  std::atomic<int64_t> passed_{0}, measured_{0};
+};

@@ -12,7 +12,7 @@ from clipscan.engine.neighbors import Array
 from clipscan.errors import InputError
 
 LIMITS = Limits(max_k=1 << 16, max_d=1 << 14)
-# As in csrc/knn.cpp, where the budget is spent: what a row needs with the fewest candidates, and all else.
+# As in csrc/schedule.h, where the budget is spent: what a row needs with the fewest candidates, and all else.
 ROW_MEMORY, FIXED_MEMORY = 164, 32 << 20  # bytes
 
 
