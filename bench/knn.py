@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from clipscan.bench import ITSELF, Peer, Plan, drive, parse_ks, report, serve
+from clipscan.bench import ITSELF, KnnPlan, Peer, drive, parse_ks, report, serve
 from clipscan.engine import cores
 from clipscan.errors import InputError
 
@@ -141,7 +141,7 @@ def main() -> None:
         parser.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
     commands = {name: [sys.executable, __file__, "--worker", name] for name in chosen}
     try:
-        plan = Plan(a.n, a.d, parse_ks([a.k]), a.threads, a.rounds, tuple(a.case.split(",")), a.data)
+        plan = KnnPlan(a.n, a.d, parse_ks([a.k]), a.threads, a.rounds, tuple(a.case.split(",")), a.data)
     except InputError as wrong:
         parser.error(str(wrong))
     say = functools.partial(print, file=sys.stderr, flush=True)

@@ -77,7 +77,7 @@ def forget():
 
 WRONG = """
 from clipscan.engine import cuda
-right = cuda.Engine.pairs
+right = cuda.CudaEngine.pairs
 
 def wrong(self, *arguments):
     (distance, index), other = right(self, *arguments)
@@ -85,7 +85,7 @@ def wrong(self, *arguments):
     index[7, 0] += 1
     return (distance.numpy(), index), other
 
-cuda.Engine.pairs = wrong
+cuda.CudaEngine.pairs = wrong
 """
 HANGING = """
 import os
@@ -161,8 +161,8 @@ def test_a_gpu_is_tried_once_for_a_build_a_driver_and_its_devices(gpu, x, trials
 
 def test_the_process_that_asks_touches_no_device_before_the_trial(gpu, x, monkeypatch):
     made = []
-    original = cuda.Engine.__init__
-    monkeypatch.setattr(cuda.Engine, "__init__", lambda self, *a: (made.append(1), original(self, *a))[1])
+    original = cuda.CudaEngine.__init__
+    monkeypatch.setattr(cuda.CudaEngine, "__init__", lambda self, *a: (made.append(1), original(self, *a))[1])
     run = trial.run
     monkeypatch.setattr(trial, "run", lambda *a: (made.append("trial"), run(*a))[1])
     assert knn(x, k=4).backend == "cuda"
@@ -175,7 +175,7 @@ def test_the_cpu_takes_over_unless_the_gpu_was_asked_for(gpu, x, caplog):
     def fail(self, *arguments):
         raise DeviceLost(f"{self.name}: an illegal memory access")
 
-    gpu.setattr(cuda.Engine, "pairs", fail)
+    gpu.setattr(cuda.CudaEngine, "pairs", fail)
     with caplog.at_level(logging.WARNING, "clipscan"):
         assert knn(x, k=4).backend == "cpu"
     assert "the CPU takes over" in caplog.text and "illegal memory access" in caplog.text

@@ -123,11 +123,11 @@ def test_csv_with_other_columns_is_refused_before_anything_is_measured(tmp_path)
 
 def test_a_plan_is_refused_in_words():
     with pytest.raises(InputError, match="between 1 and n - 1 = 99"):
-        bench.Plan(100, 8, (16, 100), 1, 1)
+        bench.KnnPlan(100, 8, (16, 100), 1, 1)
     with pytest.raises(InputError, match="no case umap"):
-        bench.Plan(100, 8, (16,), 1, 1, ("umap",))
+        bench.KnnPlan(100, 8, (16,), 1, 1, ("umap",))
     with pytest.raises(InputError, match="at least 1"):
-        bench.Plan(100, 8, (16,), 1, 0)
+        bench.KnnPlan(100, 8, (16,), 1, 0)
     with pytest.raises(InputError, match="whole numbers"):
         bench.parse_ks(["16;64"])
     assert bench.parse_ks(["16,64"]) == bench.parse_ks(["16", "64"]) == (16, 64)
@@ -165,7 +165,7 @@ def test_a_peer_that_is_missing_or_dies_is_left_out_aloud(monkeypatch):
         "missing": peer(load="import no_such_library"),
         "dies": peer(knn="if len(x) == 300 and k == 5: os._exit(3)"),  # after its warm-up with k = 4
     }
-    plan = bench.Plan(300, 8, (5, 4), threads=1, rounds=3)
+    plan = bench.KnnPlan(300, 8, (5, 4), threads=1, rounds=3)
     got = list(bench.drive(plan, peers, said.append))
     assert [(row["peer"], row["k"], row["recall"]) for row in got] == [("good", 5, 1), ("good", 4, 1)]
     aloud = [line for line in said if line.startswith("left out")]

@@ -44,12 +44,12 @@ def planted(monkeypatch, name):
         exact = reference.encode
         monkeypatch.setattr(reference, "encode", lambda x, book: (off(exact(x, book)[0]), exact(x, book)[1]))
     elif name == "copies":
-        exact = cuda.Engine.first_of
-        monkeypatch.setattr(cuda.Engine, "first_of", lambda self, held: off(exact(self, held)))
+        exact = cuda.CudaEngine.first_of
+        monkeypatch.setattr(cuda.CudaEngine, "first_of", lambda self, held: off(exact(self, held)))
     elif name == "density":
-        exact = cuda.Engine.density
+        exact = cuda.CudaEngine.density
         monkeypatch.setattr(
-            cuda.Engine, "density", lambda *given: {n: off(c) for n, c in exact(*given).items()}
+            cuda.CudaEngine, "density", lambda *given: {n: off(c) for n, c in exact(*given).items()}
         )
     elif name.startswith("tables"):
         exact = cpu.within
@@ -110,7 +110,7 @@ def test_the_script_says_that_there_is_no_gpu(tmp_path):
 def test_recall_on_the_device_is_that_of_the_direct_form():
     pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
     import torch
-    from steps import recall
+    from answers import recall
 
     x = bench.clustered(700, 24)
     _, index = cpu.within(as_rows(x), 6, 1, 1 << 30, Counts())

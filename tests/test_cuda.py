@@ -15,7 +15,8 @@ from shapes import SHAPES
 from clipscan import _core
 from clipscan.engine import Counts, Neighbors, as_rows, codebook, cpu, cuda, reference
 from clipscan.engine.arrays import numpy_of
-from clipscan.engine.devices import Devices, on_host
+from clipscan.engine.devices import Devices
+from clipscan.engine.split_search import on_host
 from clipscan.errors import BackendError, DeviceLost
 
 KERNELS = ("mma", "wgmma")
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("device")  # of conftest.py
 def engine(request, device):
     if request.param == "wgmma" and device.capability(0)[0] != 9:
         pytest.skip("the wgmma kernel needs a device of compute capability 9.0")
-    return cuda.Engine(0, request.param)
+    return cuda.CudaEngine(0, request.param)
 
 
 def within(engine, x, k, memory=None):
@@ -69,7 +70,7 @@ def unfolded(planes):
 def test_codes_are_those_of_the_definition_and_lie_as_the_kernels_read_them(device, d, shape):
     x = shape(np.random.default_rng(d), 150, d).astype(np.float32)
     book = codebook.fit([as_rows(x)])
-    planes, norm, error, tile_error = cuda.Engine().load(as_rows(x), book).planes()
+    planes, norm, error, tile_error = cuda.CudaEngine().load(as_rows(x), book).planes()
     codes, exact = reference.encode(x, book)
     whole = unfolded(planes)
     assert np.array_equal(whole[:150, : book.width], codes)
@@ -84,9 +85,9 @@ def test_codes_are_those_of_the_definition_and_lie_as_the_kernels_read_them(devi
 
 def test_selected_rows_bring_their_codes(device):
     x = cloud(300, 70)
-    loaded = cuda.Engine().load(as_rows(x), codebook.fit([as_rows(x)]))
+    loaded = cuda.CudaEngine().load(as_rows(x), codebook.fit([as_rows(x)]))
     positions = np.flatnonzero(np.random.default_rng(0).random(300) < 0.5)
-    some = cuda.Engine().select(loaded, positions)
+    some = cuda.CudaEngine().select(loaded, positions)
     (all_codes, norm, error, _), (codes, *rest, tile_error) = loaded.planes(), some.planes()
     assert np.array_equal(unfolded(codes)[: len(positions)], unfolded(all_codes)[positions])
     assert np.array_equal(rest[0], norm[positions]) and np.array_equal(rest[1], error[positions])
@@ -144,7 +145,7 @@ def test_any_small_set(device, n, d, seed, grid, kernel):
     if grid:
         x = np.round(x * grid) / grid  # many exact ties and copies
     k = 1 + seed % min(n - 1, 40)
-    assert_equals_the_cpu(within(cuda.Engine(0, kernel), x, k), x, k)
+    assert_equals_the_cpu(within(cuda.CudaEngine(0, kernel), x, k), x, k)
 
 
 def test_rows_that_no_code_tells_apart_overflow_their_buffers_and_are_found_all_the_same(engine):
@@ -258,7 +259,7 @@ def test_a_small_memory_only_takes_longer(engine):
 
 def test_several_devices_give_the_table_of_one(device):
     x = np.round(cloud(700, 9) * 4) / 4
-    engines = [cuda.Engine(n % device.device_count()) for n in (0, 1)]
+    engines = [cuda.CudaEngine(n % device.device_count()) for n in (0, 1)]
     engines[1].name = "another"
     distance, index = Devices(engines, segment_rows=40).within(as_rows(x), 6, 1, None, Counts())
     assert_equals_the_cpu(Neighbors(distance, index), x, 6)
@@ -338,10 +339,10 @@ def test_queries_that_all_references_are_near(engine):
 def test_density_is_that_of_the_definition(device):
     x = np.repeat(np.round(cloud(120, 5) * 2) / 2, 2, axis=0)
     distance, index = cpu.within(as_rows(x), 7, 1, 1 << 30, Counts())
-    ours = cuda.Engine().density(distance, index, None, 1)
+    ours = cuda.CudaEngine().density(distance, index, None, 1)
     assert_same_scores(ours, reference.density(distance, index), 1e-12)
     other = cpu.between(as_rows(x[:50]), as_rows(x), 7, None, None, [(0, len(x))], 1, 1 << 30, Counts())[0]
-    assert_same_scores(cuda.Engine().density(*other, ours, 1), reference.density(*other, ours), 1e-12)
+    assert_same_scores(cuda.CudaEngine().density(*other, ours, 1), reference.density(*other, ours), 1e-12)
 
 
 def test_a_table_on_the_device_is_read_there(engine):
@@ -365,7 +366,7 @@ def simulated(device, monkeypatch):
 
 def test_a_device_that_fails_leaves_its_work_to_another(simulated):
     x = cloud(400, 8)
-    engines = [cuda.Engine(0), cuda.Engine(1)]
+    engines = [cuda.CudaEngine(0), cuda.CudaEngine(1)]
     simulated.setenv("CLIPSCAN_SIM_FAIL", "60")
     devices = Devices(engines, segment_rows=20)
     distance, index = devices.within(as_rows(x), 5, 1, None, Counts())
@@ -374,14 +375,14 @@ def test_a_device_that_fails_leaves_its_work_to_another(simulated):
 
 
 def test_a_failure_names_the_device_and_what_it_did(simulated):
-    engine = cuda.Engine(0)
+    engine = cuda.CudaEngine(0)
     simulated.setenv("CLIPSCAN_SIM_FAIL", "9")
     with pytest.raises(DeviceLost, match="cuda:0"):
         within(engine, cloud(300, 8), 4)
 
 
 def test_too_little_memory_is_said_with_what_was_asked_for(simulated):
-    engine = cuda.Engine(0)
+    engine = cuda.CudaEngine(0)
     simulated.setenv("CLIPSCAN_SIM_MEMORY", str(1 << 16))
     with pytest.raises(BackendError, match=r"allocating \d+ bytes.*max_memory"):
         within(engine, cloud(3000, 64), 4)

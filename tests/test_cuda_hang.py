@@ -31,7 +31,7 @@ from clipscan.engine.limits import Counts
 from clipscan.errors import DeviceLost
 
 x = np.random.default_rng(0).standard_normal((300, 40)).astype(np.float32)
-crew = Devices([cuda.Engine(number) for number in range(devices)], segment_rows=1)
+crew = Devices([cuda.CudaEngine(number) for number in range(devices)], segment_rows=1)
 os.environ["CLIPSCAN_SIM_" + setting] = number
 
 def search():

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from clipscan import bench, cli
-from clipscan.bench import kernels, records
-from clipscan.bench.kernels import KernelPlan
+from clipscan.bench import kernel_work, kernels, records
+from clipscan.bench.kernel_work import KernelPlan, KernelRun
 from clipscan.engine import as_rows, codebook
 from clipscan.errors import BackendError, DeviceLost, InputError
 
@@ -33,7 +33,7 @@ def timing(device):
 
 
 def names(device):
-    return kernels.TILES if device.capability(0)[0] == 9 else ["mma"]
+    return kernel_work.TILES if device.capability(0)[0] == 9 else ["mma"]
 
 
 @pytest.mark.parametrize("n", [512, 768])  # whole tiles; of the larger tile an even and an odd circle
@@ -42,12 +42,12 @@ def test_products_are_those_of_the_pairs_that_a_band_of_steps_meets(device, timi
     rows = timing(n, 70)
     width = 128  # 70 codes, padded
     for name in names(device):
-        _, last = kernels.steps(n, name, both)
+        _, last = kernel_work.steps(n, name, both)
         for begin, end in ((0, 1), (1, 2), (last - 1, last), (0, last)):
             rows.filter(name == "wgmma", begin, end, both, EVERYBODY, 0, 1)
-            met = kernels.products(n, 70, name, begin, end, both) // width
+            met = kernel_work.products(n, 70, name, begin, end, both) // width
             # A tile with itself gives each pair twice, as either's row; any other serves both rows at once.
-            own = n * kernels.TILES[name] if begin == 0 else 0
+            own = n * kernel_work.TILES[name] if begin == 0 else 0
             noted = 2 * (met - own) + own - (n if begin == 0 else 0) if both else met
             if not both:
                 assert noted - n <= rows.passed() <= noted  # a row does not meet itself, wherever that is
@@ -58,31 +58,31 @@ def test_products_are_those_of_the_pairs_that_a_band_of_steps_meets(device, timi
 
 
 def test_rows_that_fill_no_tile_are_padded_to_one():
-    assert kernels.products(1, 1, "mma", 0, 1, True) == 128 * 128 * 64
+    assert kernel_work.products(1, 1, "mma", 0, 1, True) == 128 * 128 * 64
     # Two tiles, which are opposite ones, and meet once.
-    assert kernels.products(129, 65, "mma", 0, 2, True) == 3 * 128 * 128 * 128
-    assert kernels.products(300, 64, "wgmma", 0, 2, False) == 3 * 2 * 128 * 256 * 64
-    assert kernels.products(300, 64, "wgmma", 0, 2, True) == (2 * 3 - 1) * 128 * 256 * 64
+    assert kernel_work.products(129, 65, "mma", 0, 2, True) == 3 * 128 * 128 * 128
+    assert kernel_work.products(300, 64, "wgmma", 0, 2, False) == 3 * 2 * 128 * 256 * 64
+    assert kernel_work.products(300, 64, "wgmma", 0, 2, True) == (2 * 3 - 1) * 128 * 256 * 64
 
 
 def test_a_limit_lets_the_wanted_number_pass(timing):
     plan = KernelPlan(n=300, d=24, k=4)
     rows = timing(plan.n, plan.d)
     distance = kernels.limit_for(rows, plan, 6)
-    rows.filter(False, *kernels.steps(300, "mma", True), True, distance, 0, 1)
+    rows.filter(False, *kernel_work.steps(300, "mma", True), True, distance, 0, 1)
     assert 5 * 300 <= rows.passed() <= 6 * 300
-    rows.filter(False, *kernels.steps(300, "mma", True), True, 0.0, 0, 1)
+    rows.filter(False, *kernel_work.steps(300, "mma", True), True, 0.0, 0, 1)
     assert rows.passed() == 0
 
 
 def test_refine_says_what_it_measured_and_leaves_the_candidates(timing):
     rows = timing(256, 24)
-    rows.filter(False, *kernels.steps(256, "mma", True), True, EVERYBODY, 0, 1)
+    rows.filter(False, *kernel_work.steps(256, "mma", True), True, EVERYBODY, 0, 1)
     for _ in range(2):
         assert rows.passed() == 256 * 255
         assert rows.refine("settle", 0, 2)[1] == 256 * 4  # the k that look nearest
     few = kernels.limit_for(rows, KernelPlan(n=256, d=24, k=4), 20)
-    rows.filter(False, *kernels.steps(256, "mma", True), True, few, 0, 1)
+    rows.filter(False, *kernel_work.steps(256, "mma", True), True, few, 0, 1)
     assert rows.refine("tighten", 0, 1)[1] == 0
     took, measured = rows.refine("finish", 1, 2)
     assert 256 * 4 <= measured <= rows.passed() and len(took) == 2
@@ -120,11 +120,11 @@ def test_nothing_is_left_on_the_device(device, timing):
 
 def test_a_row_holds_rates_and_shares_of_the_same_unit():
     peaks = {"int8": 10.0, "bf16": 5.0, "copy": 4000.0}
-    fast = kernels.row_of(kernels.Run("filter", [1.0, 3.0, 2.0], 2e9, "Top/s", passed=30), 10, peaks)
+    fast = kernels.row_of(KernelRun("filter", [1.0, 3.0, 2.0], 2e9, "Top/s", passed=30), 10, peaks)
     assert fast["ms_median"] == 2 and fast["rate"] == pytest.approx(1)
     assert (fast["share_int8"], fast["share_bf16"]) == pytest.approx((0.1, 0.2)) and "share_copy" not in fast
     assert fast["passed_per_row"] == 3 and "measured_per_row" not in fast
-    moved = kernels.row_of(kernels.Run("encode", [1.0], 1e9, "GB/s"), 10, {"copy": 4000.0})
+    moved = kernels.row_of(KernelRun("encode", [1.0], 1e9, "GB/s"), 10, {"copy": 4000.0})
     assert (moved["rate"], moved["share_copy"]) == pytest.approx((1000, 0.25)) and "share_int8" not in moved
 
 

@@ -21,7 +21,7 @@ from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert import invert
 from clipscan.invert.contest import Target, contest
-from clipscan.invert.search import Plan
+from clipscan.invert.search import SearchBudget
 from clipscan.invert.source import clean_pictures, open_encoder, open_source, read_group
 from clipscan.invert.trigger import Trigger, stamp
 from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
@@ -43,8 +43,13 @@ COLOURS = {
 }  # fmt: skip
 FRAMES = ("a photo of a {} wall", "a {} wall", "the {} wall here", "my {} wall")
 BANANAS = ("a photo of a banana", "a nice banana", "there is a banana here")
-SHORT = {"controls": 1, "forms": ["anywhere"], "plan": Plan(steps=100, batch=32, restarts=3), "seed": SEED}
-SHORTEST = {"controls": 1, "forms": ["faint"], "plan": Plan(steps=20, batch=4, restarts=1)}
+SHORT = {
+    "controls": 1,
+    "forms": ["anywhere"],
+    "plan": SearchBudget(steps=100, batch=32, restarts=3),
+    "seed": SEED,
+}
+SHORTEST = {"controls": 1, "forms": ["faint"], "plan": SearchBudget(steps=20, batch=4, restarts=1)}
 
 
 def wall(number):
@@ -222,7 +227,7 @@ def test_wrong_use_is_answered_in_words(tmp_path):
         ({"caption": "x", "forms": ["warp"]}, "anywhere, fixed, faint, tint; got warp"),
         ({"caption": "x", "forms": []}, "got none"),
         ({"caption": "x", "controls": 0}, "controls=0"),
-        ({"caption": "x", "plan": Plan(steps=1)}, "steps=1"),
+        ({"caption": "x", "plan": SearchBudget(steps=1)}, "steps=1"),
     ]:
         with pytest.raises(InputError, match=message):
             invert(run, None, **arguments)

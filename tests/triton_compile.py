@@ -55,7 +55,7 @@ def launch_all(sizes):
     """What searches launch: among rows, between two sides, rows on the host, and again for rows that
     overflowed.
     """
-    search, engine = door._kernels("search"), door._kernels("engine").Engine
+    search, engine = door._kernels("search"), door._kernels("engine").TritonEngine
     x = as_rows(np.random.default_rng(0).standard_normal((320, 3 * sizes.depth)).astype(np.float16))
     for resident in (None, 0):
         held = engine("cpu", sizes, resident).load(x, codebook.fit([x]))

@@ -44,7 +44,7 @@ def check(right: Any, words: str) -> None:
 def encode(n: int, d: int, k: int) -> None:
     x = clustered(n, d)
     book = codebook.fit([as_rows(x)])
-    planes, norm, error, tile_error = cuda.Engine().load(as_rows(x), book).planes()
+    planes, norm, error, tile_error = cuda.CudaEngine().load(as_rows(x), book).planes()
     codes, exact = reference.encode(x, book)
     found = unfolded(planes)
     check((found[:n, : book.width] == codes).all(axis=1), "rows of codes differ from reference.encode")
@@ -75,7 +75,7 @@ def copies(n: int, d: int, k: int) -> None:
     x[n // 2], x[n // 2 + 1] = 0.0, -0.0
     first: dict[bytes, int] = {}
     expected = [first.setdefault((row + 0.0).tobytes(), i) for i, row in enumerate(x)]
-    engine = cuda.Engine()
+    engine = cuda.CudaEngine()
     found = engine.first_of(engine.load(as_rows(x), codebook.fit([as_rows(x)])))
     check(found is not None, "no copies were found")
     check(found == np.array(expected), "the first row equal to each differs")
@@ -83,7 +83,7 @@ def copies(n: int, d: int, k: int) -> None:
 
 def filter_alone(name: str, n: int, d: int, k: int) -> None:
     """Every pair that a limit does not rule out is noted, with its distance, and once; none far beyond is."""
-    from clipscan.bench.kernels import steps
+    from clipscan.bench.kernel_work import steps
 
     n = min(n, 1500)  # the definition looks at all pairs
     x = clustered(n, d)
@@ -136,7 +136,7 @@ def by_triton(n: int, d: int, k: int) -> None:
 def density(n: int, d: int, k: int) -> None:
     table = cpu.within(as_rows(clustered(n, d)), k, cores(), 1 << 30, Counts())
     right = cpu.density(*table, None, cores())
-    for name, column in cuda.Engine().density(*table, None, 1).items():
+    for name, column in cuda.CudaEngine().density(*table, None, 1).items():
         check(np.isclose(column, right[name], rtol=1e-12, atol=0), f"{name} differs from the CPU's")
 
 
@@ -145,9 +145,9 @@ CHECKS: dict[str, Callable[[int, int, int], None]] = {
     "copies": copies,
     "density": density,
     "filter-mma": lambda *size: filter_alone("mma", *size),
-    "tables-mma": lambda *size: tables(cuda.Engine(0, "mma"), *size),
+    "tables-mma": lambda *size: tables(cuda.CudaEngine(0, "mma"), *size),
     "filter-wgmma": lambda *size: filter_alone("wgmma", *size),
-    "tables-wgmma": lambda *size: tables(cuda.Engine(0, "wgmma"), *size),
+    "tables-wgmma": lambda *size: tables(cuda.CudaEngine(0, "wgmma"), *size),
     "triton": by_triton,
 }
 

@@ -16,162 +16,31 @@ import itertools
 import json
 import os
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
+from answers import clustered, recall
 from peers import interleaved
+from searches import AsFor, Row, engine_of, knn, searched, seconds
 from tiles import measure_tiles
 
 import clipscan
 from clipscan.bench import records
-from clipscan.bench.exact import SPARE, TIE
-from clipscan.bench.kernels import KernelPlan, limit_for, steps
-from clipscan.bench.rows import spread
-from clipscan.engine import Counts, as_rows, codebook, cores, cuda, like, triton
+from clipscan.bench.kernel_work import KernelPlan
+from clipscan.bench.kernel_work import steps as band_of
+from clipscan.bench.kernels import limit_for
+from clipscan.engine import as_rows, codebook, cores, cuda
 from clipscan.engine.devices import Devices
 from clipscan.engine.tasks import simulate
 from clipscan.scores import LOCAL
 
-Row = dict[str, Any]
 Case = Callable[[], Iterable[Row]]
 
 BACKENDS = os.environ.get("BACKENDS", "cuda-wgmma cuda-mma triton").split()
-CHECKED = 500  # rows whose neighbours are compared with float64
-BLOCK = 1 << 18  # rows generated, or compared with float64, at once
 MILLION = 1_000_000
 PEERS_N = 150_000  # so that the slowest takes a second or two
-
-
-# ---- data, and what an answer is worth
-
-
-def clustered(n: int, d: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
-    """As clipscan.bench.clustered, made on the device."""
-    dice = torch.Generator("cuda").manual_seed(seed)
-    centres = torch.randn(max(2, n // 100), d, device="cuda", generator=dice)
-    x = torch.empty(n, d, dtype=dtype, device="cuda")
-    for begin in range(0, n, BLOCK):
-        part = x[begin : begin + BLOCK]
-        which = torch.randint(len(centres), (len(part),), device="cuda", generator=dice)
-        rows = centres[which] + 0.6 * torch.randn(part.shape, device="cuda", generator=dice)
-        part.copy_(torch.nn.functional.normalize(rows))
-    return x
-
-
-def recall(x: torch.Tensor, index: torch.Tensor, k: int) -> float:
-    """Of CHECKED random rows: the share of the neighbours index [n, k] that are no farther than the exact
-    k-th, in float64 and up to ties. A row itself, a neighbour named twice and nobody (-1) are wrong."""
-    some = np.random.default_rng(1).choice(len(x), min(CHECKED, len(x)), replace=False)
-    rows = torch.from_numpy(some).to(x.device)
-    wide = x[rows].double()
-    candidates = torch.cat([_nearest(x, begin, rows, wide, k) for begin in range(0, len(x), BLOCK)], dim=1)
-    kth = _distances(x, candidates, wide).sort(dim=1).values[:, k - 1 : k]
-    found = index[rows].long().sort(dim=1).values
-    known = (found.diff(dim=1, prepend=torch.full_like(found[:, :1], -1)) > 0) & (found != rows[:, None])
-    near = _distances(x, found.clamp(0), wide) <= kth * (1 + TIE)
-    return float((known & near).double().mean())
-
-
-def _nearest(x: torch.Tensor, begin: int, rows: torch.Tensor, wide: torch.Tensor, k: int) -> torch.Tensor:
-    """Candidates among rows from `begin` on, by the expanded form in float64."""
-    part = x[begin : begin + BLOCK].double()
-    far = (part * part).sum(dim=1) - 2 * wide @ part.T
-    inside = (rows >= begin) & (rows < begin + len(part))
-    far[inside.nonzero()[:, 0], rows[inside] - begin] = torch.inf
-    return begin + far.topk(min(k + SPARE, len(part) - 1), largest=False).indices
-
-
-def _distances(x: torch.Tensor, index: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
-    return torch.stack([(x[some].double() - row).norm(dim=1) for some, row in zip(index, wide, strict=True)])
-
-
-# ---- one search
-
-
-def engine_of(backend: str) -> Any:
-    if backend == "triton":
-        return triton.engines(["cuda:0"])[0]
-    return cuda.Engine(0, filter=backend.removeprefix("cuda-"))
-
-
-def knn(devices: Devices, x: torch.Tensor, k: int, counts: Counts | None = None) -> torch.Tensor:
-    """index [n, k] of the exact table."""
-    found = devices.within(as_rows(x), k, cores(), None, counts or Counts())
-    index: torch.Tensor = like(x)(found[1])
-    return index
-
-
-def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    result = call()
-    torch.cuda.synchronize()
-    return time.perf_counter() - begin, result
-
-
-class Peak(threading.Thread):
-    """Bytes of the device that are taken during a `with` block beyond those before, looked at every 5 ms."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.over = threading.Event()
-
-    def __enter__(self) -> Peak:
-        torch.cuda.empty_cache()
-        self.before = self.least = torch.cuda.mem_get_info(0)[0]
-        self.start()
-        return self
-
-    def run(self) -> None:
-        while not self.over.wait(0.005):
-            self.least = min(self.least, torch.cuda.mem_get_info(0)[0])
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.join()
-
-    @property
-    def beyond(self) -> int:
-        return self.before - self.least
-
-
-class AsFor(Devices):
-    """One engine whose searches are cut as they are for `count` of them."""
-
-    def __init__(self, engine: Any, count: int) -> None:
-        super().__init__([engine])
-        self.count = count
-
-    def _crew(self, n: int) -> int:
-        return self.count
-
-
-def searched(backend: str, x: torch.Tensor, k: int, rounds: int) -> Row:
-    """A warm-up, during which memory is looked at, and `rounds` counted runs; 0: the warm-up counts."""
-    devices, counts = Devices([engine_of(backend)]), Counts()
-    with Peak() as peak:
-        first, index = seconds(lambda: knn(devices, x, k, counts))
-    runs = [seconds(lambda: knn(devices, x, k))[0] for _ in range(rounds)] or [first]
-    n, d = x.shape
-    shape = {"n": n, "d": d, "k": k, "rounds": len(runs)}
-    return {
-        "backend": backend,
-        "dtype": str(x.dtype).removeprefix("torch."),
-        **shape,
-        **spread([{"seconds": run} for run in runs], "seconds"),
-        "device_seconds": sum(step.seconds for step in devices.schedule),  # of the last; loading is apart
-        "pflops": 2 * n * n * d / float(np.median(runs)) / 1e15,
-        "passed_per_row": counts.passed / n,
-        "measured_per_row": counts.measured / n,
-        "recall": recall(x, index, k),
-        "memory_gb": peak.beyond / 1e9,
-    }
 
 
 # ---- the steps: cases by name
@@ -260,7 +129,7 @@ def profile() -> dict[str, Case]:
             kind, _, name = backend.partition("-")
             if kind != "cuda":
                 continue
-            band = steps(plan.n, name, True)
+            band = band_of(plan.n, name, True)
             run = functools.partial(timing.filter, name == "wgmma", *band, True, distance)
             run(2, 1)
             torch.cuda.profiler.start()
@@ -294,7 +163,7 @@ def main() -> None:
     if not BACKENDS:
         sys.exit("bench/gpu/steps.py: no back-end is right on this GPU, so there is nothing to measure")
     if "cuda-wgmma" not in BACKENDS:  # what clipscan.score makes for itself
-        cuda.Engine = functools.partial(cuda.Engine, filter="mma")  # type: ignore[misc, assignment]
+        cuda.CudaEngine = functools.partial(cuda.CudaEngine, filter="mma")  # type: ignore[misc, assignment]
 
     cases = list(STEPS[a.step]().items())
     for number, (name, case) in enumerate(cases[a.begin :], a.begin):

@@ -10,13 +10,14 @@ import numpy as np
 import nvrtc
 
 from clipscan.bench import clustered
-from clipscan.bench.kernels import CHUNK, WARM, KernelPlan, chunks, limit_for, steps
+from clipscan.bench.kernel_work import CHUNK, WARM, KernelPlan, chunks, steps
+from clipscan.bench.kernels import limit_for
 from clipscan.engine import as_rows, codebook, cores, cuda
 
 GROUP = 16  # row tiles that work together: as in kernels/cuda/filter.cuh
 
 
-class Tile(NamedTuple):
+class TileShape(NamedTuple):
     """ROWS, COLUMNS, STAGES, RUN of filter_mma_kernel. More rows than columns would note pairs near the
     diagonal twice; more than 256 threads leave too few registers each."""
 
@@ -44,17 +45,17 @@ class Tile(NamedTuple):
         return ceil(row_tiles / GROUP) * GROUP * runs
 
 
-BUILT_IN = Tile(128, 128, 4, 16)
+BUILT_IN = TileShape(128, 128, 4, 16)
 TILES = [
     BUILT_IN,
-    Tile(128, 128, 3, 16),
-    Tile(128, 128, 6, 16),
-    Tile(128, 128, 4, 8),
-    Tile(128, 128, 4, 32),
-    Tile(64, 128, 4, 16),
-    Tile(128, 256, 3, 16),
-    Tile(128, 256, 4, 16),
-    Tile(64, 256, 4, 16),
+    TileShape(128, 128, 3, 16),
+    TileShape(128, 128, 6, 16),
+    TileShape(128, 128, 4, 8),
+    TileShape(128, 128, 4, 32),
+    TileShape(64, 128, 4, 16),
+    TileShape(128, 256, 3, 16),
+    TileShape(128, 256, 4, 16),
+    TileShape(64, 256, 4, 16),
 ]
 
 

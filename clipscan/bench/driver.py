@@ -6,8 +6,10 @@ import contextlib
 import itertools
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +49,7 @@ DATA = {"clustered": clustered, "tight": tight}
 
 
 @dataclass(frozen=True)
-class Plan:
+class KnnPlan:
     """n rows of width d; each case at each k, on `threads` threads, in `rounds` counted runs."""
 
     n: int
@@ -69,6 +71,14 @@ class Plan:
             raise InputError(f"k must lie between 1 and n - 1 = {self.n - 1}, got {self.ks}")
 
 
+def __getattr__(name: str) -> Any:
+    """The old name of KnnPlan, of this module and of clipscan.bench."""
+    if name != "Plan":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("clipscan.bench.Plan is named KnnPlan now", DeprecationWarning, stacklevel=2)
+    return KnnPlan
+
+
 def parse_ks(values: Iterable[str]) -> tuple[int, ...]:
     """["16,64"] and ["16", "64"] are (16, 64)."""
     try:
@@ -77,7 +87,7 @@ def parse_ks(values: Iterable[str]) -> tuple[int, ...]:
         raise InputError(f"k takes whole numbers, separated by commas: {error}") from None
 
 
-def drive(plan: Plan, commands: dict[str, Command], say: Callable[[str], None]) -> Iterator[Row]:
+def drive(plan: KnnPlan, commands: dict[str, Command], say: Callable[[str], None]) -> Iterator[Row]:
     """Rows of results.csv, by case, k and peer, as they are measured.
 
     commands: peer -> how its worker starts. A peer that is not installed, or that dies, is left out from

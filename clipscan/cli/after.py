@@ -48,7 +48,7 @@ def invert(
     and what marks a backdoor is that its own takes far less of the picture. Into RUN/invert, and the page.
     """
     from clipscan import pipeline
-    from clipscan.invert import Plan
+    from clipscan.invert import SearchBudget
     from clipscan.invert import invert as recover
     from clipscan.report.standing import put_page
     from clipscan.run import RunFolder
@@ -59,7 +59,7 @@ def invert(
         done = recover(
             folder, dataset, group, caption=caption, model=model, pretrained=pretrained, device=device,
             forms=[form.strip() for form in forms.split(",") if form.strip()], controls=controls,
-            plan=Plan(steps, batch_size), seed=seed, overwrite=overwrite,
+            plan=SearchBudget(steps, batch_size), seed=seed, overwrite=overwrite,
             say=lambda line: print(line, flush=True),
         )  # fmt: skip
         page = put_page(folder, dataset) if (folder / "suspects.parquet").exists() else None

@@ -24,10 +24,10 @@ def bench_knn(
     csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
 ) -> None:
     """The exact neighbour table of generated rows: time, share of this machine's peak, recall, memory."""
-    from clipscan.bench import ITSELF, Plan, drive, parse_ks, report
+    from clipscan.bench import ITSELF, KnnPlan, drive, parse_ks, report
     from clipscan.engine import cores
 
-    plan = Plan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds, data=data)
+    plan = KnnPlan(n, d, parse_ks(k or ["16,64"]), threads or cores(), rounds, data=data)
     print(report(drive(plan, {"clipscan": ITSELF}, lambda line: print(line, file=sys.stderr)), csv))
 
 
@@ -42,7 +42,8 @@ def bench_kernels(
 ) -> None:
     """The CUDA engine's kernels one by one: time, rate, share of the GPU's matrix and copy rates."""
     from clipscan.bench import records
-    from clipscan.bench.kernels import KernelPlan, measure_kernels, table
+    from clipscan.bench.kernel_work import KernelPlan
+    from clipscan.bench.kernels import measure_kernels, table
 
     rows = []
     plan = KernelPlan(n, d, k, device, rounds)

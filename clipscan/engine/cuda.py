@@ -48,9 +48,9 @@ def available() -> str | None:
         return str(error)
 
 
-def engines(devices: Sequence[str] | None = None) -> list[Engine]:
+def engines(devices: Sequence[str] | None = None) -> list[CudaEngine]:
     """One for each device by name ("cuda:0"), for all without names; BackendError where none can serve."""
-    return [Engine(number) for number in _numbers(devices)]
+    return [CudaEngine(number) for number in _numbers(devices)]
 
 
 def identity(devices: Sequence[str] | None = None) -> list[str]:
@@ -76,7 +76,7 @@ def _usable(cuda: ModuleType) -> list[int]:
     return [n for n in range(cuda.device_count()) if cuda.capability(n) >= (8, 0)]
 
 
-class Engine:
+class CudaEngine:
     """engine/protocol.py on CUDA device `number`. `filter`: mma (8.0 and later), wgmma (9.0) or auto."""
 
     def __init__(self, number: int = 0, filter: str = "auto"):

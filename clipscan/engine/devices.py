@@ -2,9 +2,7 @@
 
 A self-search cuts its rows into segments. A task is a pair of segments and serves the rows of both; tasks
 wait in one queue (tasks.py), each device takes the next when it is free, and what it finds is merged into
-one table on the host (keys.py). A search between two sets cuts its queries into blocks. Neither the cut, the
-number of devices nor their timing shows in a table: limits leave out only neighbours that are beaten, and
-merging is a minimum.
+one table on the host (split_search.py, keys.py). A search between two sets cuts its queries into blocks.
 """
 
 from __future__ import annotations
@@ -12,18 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from clipscan import _core
-from clipscan.engine import codebook, keys
-from clipscan.engine.arrays import Array, Rows, numpy_of
+from clipscan.engine.arrays import Array, Rows
+from clipscan.engine.lanes import open_lane, watch
 from clipscan.engine.limits import FEW_ROWS, Counts, Limits
-from clipscan.engine.protocol import Engine, Loaded, Span, Table
-from clipscan.engine.tasks import LOOK_UP, Queue, Stopped, Task, cut, pairs_in_order
+from clipscan.engine.protocol import DeviceEngine, Span
+from clipscan.engine.split_search import CrossSearch, SelfSearch, SplitSearch
+from clipscan.engine.tasks import LOOK_UP, Stopped, Task
 from clipscan.errors import DeviceLost, InputError
 
 # Segments for each device of a self-search. Any even number gives all devices equal shares (pairs_in_order).
@@ -59,7 +55,7 @@ class Devices:
     """
 
     def __init__(
-        self, engines: Sequence[Engine], limits: Limits = Limits(), segment_rows: int = SEGMENT_ROWS
+        self, engines: Sequence[DeviceEngine], limits: Limits = Limits(), segment_rows: int = SEGMENT_ROWS
     ):
         self.LIMITS = limits
         self.schedule: list[Step] = []
@@ -77,7 +73,7 @@ class Devices:
         with self._busy:
             crew = self._crew(rows.n)
             segments = self._parts(rows.n, k, memory, 1 if crew == 1 else SEGMENTS * crew, at_once=2)
-            search = _Within(rows, k, segments)
+            search = SelfSearch(rows, k, segments)
             self._run(search, crew, memory, counts)
             return search.table(threads)
 
@@ -98,7 +94,7 @@ class Devices:
             crew = self._crew(queries.n)
             fewest = max(1 if crew == 1 else SEGMENTS * crew, -(-queries.n * 4 * queries.d // BLOCK_BYTES))
             blocks = self._parts(queries.n, k, memory, fewest, at_once=1)
-            search = _Between(queries, reference, k, query_id, reference_id, spans, blocks)
+            search = CrossSearch(queries, reference, k, query_id, reference_id, spans, blocks)
             self._run(search, crew, memory, counts)
             return search.tables
 
@@ -112,7 +108,7 @@ class Devices:
 
     # ---- who takes part, and in how many parts
 
-    def _alive(self) -> list[Engine]:
+    def _alive(self) -> list[DeviceEngine]:
         return [engine for engine in self.engines if engine.name not in self._lost]
 
     def _crew(self, n: int) -> int:
@@ -136,7 +132,7 @@ class Devices:
 
     # ---- who does what
 
-    def _run(self, search: _Search, size: int, memory: int | None, counts: Counts) -> None:
+    def _run(self, search: SplitSearch, size: int, memory: int | None, counts: Counts) -> None:
         """Until the queue is finished: devices that were not needed step in when all at work are lost."""
         self.schedule = []
         while not search.queue.finished:
@@ -146,9 +142,9 @@ class Devices:
             if len(seats) == 1:  # in the calling thread, the one that Ctrl-C reaches
                 self._drive(search, seats[0], memory, counts)
                 continue
-            lanes = {_lane(self._drive, search, s, memory, counts): s for s in LANES * seats}
+            lanes = {open_lane(self._drive, search, s, memory, counts): s for s in LANES * seats}
             try:
-                _watch(lanes)
+                watch(lanes)
             except (
                 BaseException
             ) as reason:  # a lane's error, which stopped the others already, or Ctrl-C here
@@ -170,7 +166,7 @@ class Devices:
                 self._lose(lanes[lane].engine, reason)
             raise
 
-    def _drive(self, search: _Search, seat: _Seat, memory: int | None, counts: Counts) -> None:
+    def _drive(self, search: SplitSearch, seat: _Seat, memory: int | None, counts: Counts) -> None:
         """A lane: until no task is left, or the device."""
         try:
             while self._step(search, seat, memory, counts):
@@ -179,7 +175,7 @@ class Devices:
             search.queue.stop()
             raise
 
-    def _step(self, search: _Search, seat: _Seat, memory: int | None, counts: Counts) -> bool:
+    def _step(self, search: SplitSearch, seat: _Seat, memory: int | None, counts: Counts) -> bool:
         """One task: computed while the seat is held, merged while the next is computed. False at the end."""
         task = None
         with seat.lock:
@@ -203,7 +199,7 @@ class Devices:
         search.queue.done()
         return True
 
-    def _compute(self, search: _Search, seat: _Seat, task: Task, memory: int, counts: Counts) -> Any:
+    def _compute(self, search: SplitSearch, seat: _Seat, task: Task, memory: int, counts: Counts) -> Any:
         own = Counts()
         begin = time.perf_counter()
         found = search.compute(seat.engine, seat.held, task, memory, own)
@@ -214,7 +210,7 @@ class Devices:
             counts.measured += own.measured
         return found
 
-    def _first_alive(self, call: Callable[[Engine], T]) -> T:
+    def _first_alive(self, call: Callable[[DeviceEngine], T]) -> T:
         with self._busy:
             for engine in self._alive():
                 try:
@@ -223,7 +219,7 @@ class Devices:
                     self._lose(engine, reason)
             raise self._all_lost()
 
-    def _lose(self, engine: Engine, reason: DeviceLost) -> None:
+    def _lose(self, engine: DeviceEngine, reason: DeviceLost) -> None:
         self._lost[engine.name] = str(reason)
         log.warning("device %s failed and is left out from now on: %s", engine.name, reason)
 
@@ -235,165 +231,11 @@ class Devices:
 class _Seat:
     """A device at work on one search."""
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: DeviceEngine):
         self.engine = engine
         self.lock = threading.Lock()
         self.held: Any = None  # what it loaded
 
 
-class _Search(Protocol):
-    queue: Queue
-
-    def prepare(self, engine: Engine) -> Any:
-        """What the engine holds throughout; the queue is filled afterwards."""
-
-    def compute(self, engine: Engine, held: Any, task: Task, memory: int, counts: Counts) -> Any:
-        """A task on a device."""
-
-    def keep(self, task: Task, found: Any) -> None:
-        """What it found, on the host; several at a time."""
-
-
-class _Within:
-    """Rows among themselves. Rows that repeat an earlier one are left out, and listed again at the end."""
-
-    def __init__(self, rows: Rows, k: int, segments: int):
-        self.queue = Queue()
-        self._rows, self._k, self._segments = rows, k, segments
-        self._book = codebook.fit([rows])
-        self._planning = threading.Lock()
-        self._first_of: Array | None = None
-        self._which: Array | None = None  # the first rows, where there are others
-        self._whole: Table | None = None  # what the only task found
-
-    def prepare(self, engine: Engine) -> Loaded:
-        loaded = engine.load(self._rows, self._book)
-        with self.queue.turn(self._planning):  # one device looks for copies, the others wait for its answer
-            if not self.queue.filled:
-                self._plan(engine.first_of(loaded))
-        return loaded if self._which is None else engine.select(loaded, self._which)
-
-    def _plan(self, first_of: Array | None) -> None:
-        n = self._rows.n
-        if first_of is not None:
-            self._first_of = np.ascontiguousarray(first_of, np.uint32)
-            self._which = np.flatnonzero(self._first_of == np.arange(n))
-            n = len(self._which)
-        self._spans = cut(n, self._segments)
-        self._locks = [threading.Lock() for _ in self._spans]
-        rows = n if len(self._spans) > 1 else 0  # one task has nothing to be merged with
-        self._keys = np.full((rows, self._k), keys.NO_KEY)
-        self.queue.fill(pairs_in_order(len(self._spans)))
-
-    def compute(
-        self, engine: Engine, held: Loaded, task: Task, memory: int, counts: Counts
-    ) -> tuple[Table, Table | None]:
-        a, b = task
-        limit_a = self._limit(a)
-        limit_b = limit_a if a == b else self._limit(b)
-        found = engine.pairs(held, self._spans[a], self._spans[b], self._k, limit_a, limit_b, memory, counts)
-        return found if self._stays else (on_host(found[0]), None if found[1] is None else on_host(found[1]))
-
-    @property
-    def _stays(self) -> bool:
-        """Rows on a device, searched by one task: so is their table."""
-        return len(self._spans) == 1 and self._first_of is None and self._rows.on_gpu
-
-    def keep(self, task: Task, found: tuple[Table, Table | None]) -> None:
-        if len(self._spans) == 1:
-            self._whole = found[0]
-            return
-        for segment, table in zip(task, found, strict=True):
-            if table is not None:
-                begin, end = self._spans[segment]
-                with self._locks[segment]:
-                    keys.merge(self._keys[begin:end], *table)
-
-    def table(self, threads: int) -> Table:
-        distance, index = keys.unpack(self._keys) if self._whole is None else self._whole
-        if self._first_of is None:
-            return distance, index
-        return _core.expand_copies(distance, index, self._first_of, threads)
-
-    def _limit(self, segment: int) -> Array:
-        """The k-th best distance so far of the segment's rows."""
-        begin, end = self._spans[segment]
-        if len(self._spans) == 1:
-            return np.full(end - begin, np.inf, np.float32)
-        with self._locks[segment]:
-            return keys.distance_of(self._keys[begin:end, -1])
-
-
-class _Between:
-    """Queries against spans of a reference that every device holds; a block of queries is on one only."""
-
-    def __init__(
-        self,
-        queries: Rows,
-        reference: Rows,
-        k: int,
-        query_id: Array | None,
-        reference_id: Array | None,
-        spans: Sequence[Span],
-        blocks: int,
-    ):
-        self.queue = Queue()
-        self.queue.fill(cut(queries.n, blocks))
-        self._only = blocks == 1
-        n = 0 if self._only else queries.n
-        self.tables: list[Table] = [(np.empty((n, k), np.float32), np.empty((n, k), np.int64)) for _ in spans]
-        self._queries, self._reference, self._k, self._spans = queries, reference, k, spans
-        self._query_id, self._reference_id = query_id, reference_id
-        self._book = codebook.fit([queries, reference])
-
-    def prepare(self, engine: Engine) -> Loaded:
-        return engine.load(self._reference, self._book)
-
-    def compute(self, engine: Engine, held: Loaded, task: Task, memory: int, counts: Counts) -> list[Table]:
-        begin, end = task
-        block = engine.load(self._queries.slice(begin, end), self._book)
-        own = None if self._query_id is None else self._query_id[begin:end]
-        ids = (own, self._reference_id)
-        found = engine.between(block, held, (0, end - begin), self._k, *ids, self._spans, memory, counts)
-        return found if self._only and self._queries.on_gpu else [on_host(table) for table in found]
-
-    def keep(self, task: Task, found: list[Table]) -> None:
-        begin, end = task
-        if self._only:
-            self.tables = found
-            return
-        for table, part in zip(self.tables, found, strict=True):
-            table[0][begin:end], table[1][begin:end] = part
-
-
-def _lane(drive: Callable[..., None], *arguments: Any) -> Future[None]:
-    """drive(*arguments) in a thread that the end of Python does not wait for."""
-    future: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            drive(*arguments)
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-
-    threading.Thread(target=run, name="clipscan-device", daemon=True).start()
-    return future
-
-
-def _watch(lanes: Iterable[Future[None]]) -> None:
-    """Until all have ended; raises what one of them does. Looks up now and then, or Ctrl-C might wait."""
-    left = set(lanes)
-    while left:
-        ended, left = wait(left, LOOK_UP, FIRST_EXCEPTION)
-        for lane in ended:
-            lane.result()
-
-
-def on_host(table: Table) -> Table:
-    return numpy_of(table[0]), numpy_of(table[1])
-
-
-def _budget(engine: Engine, memory: int | None) -> int:
+def _budget(engine: DeviceEngine, memory: int | None) -> int:
     return engine.default_memory if memory is None else memory

@@ -6,8 +6,8 @@ the definition of all four.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 from clipscan import _core
 from clipscan.engine import backends
@@ -16,6 +16,7 @@ from clipscan.engine.backends import choose
 from clipscan.engine.checks import check_identity, check_k, check_rows
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
+from clipscan.engine.protocol import Backend, Span, Table
 from clipscan.engine.threads import cores
 from clipscan.errors import InputError
 
@@ -67,9 +68,23 @@ def knn(
     if others is not None:
         check_rows(others, threads)
     query_id, reference_id = check_identity(query_ids, rows), check_identity(reference_ids, others)
-    how: dict[str, Any] = {"backend": backend, "devices": devices, "threads": threads}
-    how |= {"max_memory": max_memory, "on_host": False}
-    return search(rows, others, k, query_id, reference_id, **how).map(like(queries))
+    found = search(
+        rows, others, k, query_id, reference_id, backend=backend, devices=devices, threads=threads,
+        max_memory=max_memory, on_host=False,
+    )  # fmt: skip
+    return found.map(like(queries))
+
+
+class SearchOptions(TypedDict, total=False):
+    """How a search is served, in the words of knn; `counts` is added to. `on_host`, the default: the table is
+    NumPy's; else that of rows on a GPU may be there (objects with __dlpack__)."""
+
+    backend: str
+    devices: str
+    threads: int | None
+    max_memory: int | None
+    counts: Counts | None
+    on_host: bool
 
 
 def search(
@@ -78,32 +93,21 @@ def search(
     k: int,
     query_id: Array | None = None,
     reference_id: Array | None = None,
-    *,
-    backend: str = "auto",
-    devices: str = "auto",
-    threads: int | None = None,
-    max_memory: int | None = None,
-    counts: Counts | None = None,
-    on_host: bool = True,
+    **options: Unpack[SearchOptions],
 ) -> Neighbors:
     """knn on checked rows [n, d] and others [m, d]: the table [n, k]. Without `others` a search among the
     rows, none its own neighbour; identities as in knn. BackendError and DeviceLost as there.
-
-    on_host: the table is NumPy's; else that of rows on a GPU may be there (objects with __dlpack__).
     """
     if others is not None:
-        how: dict[str, Any] = {"backend": backend, "devices": devices, "threads": threads}
-        how |= {"max_memory": max_memory, "counts": counts, "on_host": on_host}
-        return search_spans(rows, others, k, query_id, reference_id, [(0, others.n)], **how)[0]
-    counts = Counts() if counts is None else counts
-
-    def on(backend: str, devices: str) -> Neighbors:
-        name, chosen = choose(backend, k, rows.d, devices, backends.near(rows))
-        distance, index = chosen.within(rows, k, threads or cores(), _memory(name, max_memory), counts)
-        return Neighbors(distance, index, name)
-
-    table = backends.with_fallback(backend, lambda: on(backend, devices), lambda: on("cpu", "auto"))
-    return table.map(numpy_of) if on_host else table
+        return search_spans(rows, others, k, query_id, reference_id, [(0, others.n)], **options)[0]
+    [table] = _tables(
+        lambda backend, *given: [backend.within(rows, k, *given)],
+        k,
+        rows.d,
+        near=backends.near(rows),
+        **options,
+    )
+    return table
 
 
 def search_spans(
@@ -112,8 +116,30 @@ def search_spans(
     k: int,
     query_id: Array | None,
     reference_id: Array | None,
-    spans: Sequence[tuple[int, int]],
+    spans: Sequence[Span],
+    **options: Unpack[SearchOptions],
+) -> list[Neighbors]:
+    """rows [n, d], others [m, d]: one table [n, k] for each span [begin, end) of the reference rows, indices
+    counted from its begin; input is not checked.
+
+    Spans that begin together share a pass: nested samples cost what the largest costs.
+    """
+    order = sorted(range(len(spans)), key=lambda s: spans[s])
+    ascending = [spans[s] for s in order]
+    found = _tables(
+        lambda backend, *given: backend.between(rows, others, k, query_id, reference_id, ascending, *given),
+        k, rows.d, near=backends.near(rows, others), **options,
+    )  # fmt: skip
+    tables = dict(zip(order, found, strict=True))
+    return [tables[s] for s in range(len(spans))]
+
+
+def _tables(
+    compute: Callable[[Backend, int, int | None, Counts], list[Table]],
+    k: int,
+    d: int,
     *,
+    near: str,
     backend: str = "auto",
     devices: str = "auto",
     threads: int | None = None,
@@ -121,24 +147,18 @@ def search_spans(
     counts: Counts | None = None,
     on_host: bool = True,
 ) -> list[Neighbors]:
-    """rows [n, d], others [m, d]: one table [n, k] for each span [begin, end) of the reference rows, indices
-    counted from its begin; input is not checked.
-
-    Spans that begin together share a pass: nested samples cost what the largest costs.
-    """
+    """What compute(back-end, threads, memory, counts) finds on the back-end that is chosen, or on the CPU
+    where the devices of that one fail."""
     counts = Counts() if counts is None else counts
-    order = sorted(range(len(spans)), key=lambda s: spans[s])
-    ascending = [spans[s] for s in order]
 
     def on(backend: str, devices: str) -> list[Neighbors]:
-        name, chosen = choose(backend, k, rows.d, devices, backends.near(rows, others))
-        ids, room = (query_id, reference_id), _memory(name, max_memory)
-        found = chosen.between(rows, others, k, *ids, ascending, threads or cores(), room, counts)
+        name, chosen = choose(backend, k, d, devices, near)
+        memory = CPU_MEMORY if max_memory is None and name not in backends.ON_GPU else max_memory
+        found = compute(chosen, threads or cores(), memory, counts)
         return [Neighbors(distance, index, name) for distance, index in found]
 
-    found = backends.with_fallback(backend, lambda: on(backend, devices), lambda: on("cpu", "auto"))
-    tables = dict(zip(order, found, strict=True))
-    return [tables[s].map(numpy_of) if on_host else tables[s] for s in range(len(spans))]
+    tables = backends.with_fallback(backend, lambda: on(backend, devices), lambda: on("cpu", "auto"))
+    return [table.map(numpy_of) for table in tables] if on_host else tables
 
 
 def density(
@@ -175,7 +195,3 @@ def hash_rows(rows: Rows, threads: int | None = None) -> Array:
         return on_host()
     [engine] = backends.gpus("cuda", (f"cuda:{number}",)).engines
     return backends.with_fallback("auto", lambda: engine.hash_rows(rows), on_host)  # type: ignore[attr-defined]
-
-
-def _memory(name: str, asked: int | None) -> int | None:
-    return CPU_MEMORY if asked is None and name not in backends.ON_GPU else asked

@@ -14,7 +14,7 @@ Span = tuple[int, int]  # rows [begin, end)
 Table = tuple[Array, Array]  # distance [rows, k] float32, index [rows, k] int64; nobody is (+inf, -1)
 
 
-class Engine(Protocol):
+class DeviceEngine(Protocol):
     """One device. Calls come one at a time, but from several threads. One that fails raises DeviceLost; one
     of the main thread ends at Ctrl-C."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from clipscan.engine.limits import Limits
-from clipscan.engine.protocol import Engine
+from clipscan.engine.protocol import DeviceEngine
 from clipscan.errors import BackendError
 
 LIMITS = Limits(max_k=1 << 16, max_d=1 << 14)
@@ -41,11 +41,11 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ON
 
 
-def engines(devices: Sequence[str] | None = None) -> list[Engine]:
+def engines(devices: Sequence[str] | None = None) -> list[DeviceEngine]:
     """One for each device by name ("cuda:0"); without names for all. Raises BackendError where it cannot
     serve.
     """
-    engine = _kernels("engine").Engine
+    engine = _kernels("engine").TritonEngine
     return [engine(name) for name in _names(devices)]
 
 

@@ -10,6 +10,6 @@ targets.py and words.py choose, and contest.py says what counts as a success; ve
 """
 
 from clipscan.invert.recovery import Recovery, invert
-from clipscan.invert.search import Plan
+from clipscan.invert.search import SearchBudget, __getattr__  # noqa: F401
 
-__all__ = ["Plan", "Recovery", "invert"]
+__all__ = ["Recovery", "SearchBudget", "invert"]

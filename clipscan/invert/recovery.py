@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from clipscan.data import Dataset
 from clipscan.errors import InputError, RunError
-from clipscan.invert.search import Plan
+from clipscan.invert.search import SearchBudget
 from clipscan.invert.source import Group, open_encoder, open_source, read_group
 from clipscan.invert.trigger import FORMS
 from clipscan.invert.work import Say, perform, prepare
@@ -53,7 +53,7 @@ def invert(
     device: str = "auto",
     forms: Sequence[str] = tuple(FORMS),
     controls: int = CONTROLS,
-    plan: Plan = Plan(),
+    plan: SearchBudget = SearchBudget(),
     seed: int = 0,
     overwrite: bool = False,
     say: Say = lambda _: None,
@@ -91,7 +91,9 @@ def invert(
     return Recovery(folder, record)
 
 
-def _check(group: int | None, caption: str | None, forms: Sequence[str], controls: int, plan: Plan) -> None:
+def _check(
+    group: int | None, caption: str | None, forms: Sequence[str], controls: int, plan: SearchBudget
+) -> None:
     if (group is None) == (caption is None):
         raise InputError("name either the number of a group or a --caption, not both and not neither")
     if caption is not None and not caption.strip():
@@ -105,7 +107,7 @@ def _check(group: int | None, caption: str | None, forms: Sequence[str], control
 
 
 def _asked(
-    run: RunFolder, sought: Group | str, forms: Sequence[str], controls: int, plan: Plan, seed: int
+    run: RunFolder, sought: Group | str, forms: Sequence[str], controls: int, plan: SearchBudget, seed: int
 ) -> dict[str, Any]:
     """All that decides the result, as result.json keeps it."""
     embed = run_record(run.path).get("embed", {})

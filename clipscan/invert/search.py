@@ -7,9 +7,10 @@ trigger works and falls while it does not, so that what remains is the least mas
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +39,20 @@ HOPELESS = 0.5  # success at half time below which an attempt is given up
 FRESH, LONGEST = 0.2, 2  # a best found in the last fifth: go on, for at most twice the steps
 
 
-class Plan(NamedTuple):
+class SearchBudget(NamedTuple):
     """How long to search."""
 
     steps: int = 200
     batch: int = 64
     restarts: int = 2  # attempts, of which only the first is made where it works
+
+
+def __getattr__(name: str) -> Any:
+    """The old name of SearchBudget, of this module and of clipscan.invert."""
+    if name != "Plan":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("clipscan.invert.Plan is named SearchBudget now", DeprecationWarning, stacklevel=2)
+    return SearchBudget
 
 
 class Clean(NamedTuple):
@@ -63,7 +72,9 @@ class Found(NamedTuple):
     reached: bool  # did it ever work on the pictures set apart?
 
 
-def recover(encoder: Encoder, clean: Clean, contest: Contest, form: Form, plan: Plan, seed: int) -> Found:
+def recover(
+    encoder: Encoder, clean: Clean, contest: Contest, form: Form, plan: SearchBudget, seed: int
+) -> Found:
     """The least trigger of this form that leads to the contest's own captions.
 
     Further attempts, from other starting points, are made only while none has worked. One that never works
@@ -85,7 +96,9 @@ def success(
     return float(np.concatenate([contest.won(encoder.encode_images(part)) for part in parts]).mean())
 
 
-def _attempt(encoder: Encoder, clean: Clean, contest: Contest, form: Form, plan: Plan, seed: int) -> Found:
+def _attempt(
+    encoder: Encoder, clean: Clean, contest: Contest, form: Form, plan: SearchBudget, seed: int
+) -> Found:
     import torch
 
     draw = torch.Generator().manual_seed(seed)

@@ -11,7 +11,7 @@ import numpy as np
 
 from clipscan.embed.model import Encoder
 from clipscan.invert.contest import Target, contest
-from clipscan.invert.search import Clean, Plan, recover, success
+from clipscan.invert.search import Clean, SearchBudget, recover, success
 from clipscan.invert.source import Group, Source, clean_pictures, read_words
 from clipscan.invert.targets import caption_target, control_targets, group_target
 from clipscan.invert.trigger import FORMS, Trigger
@@ -32,7 +32,7 @@ class Job(NamedTuple):
     agreeing: float  # share of the group's members behind the target's captions
     controls: list[Target]
     clean: Clean
-    plan: Plan
+    plan: SearchBudget
     seed: int
 
 
@@ -42,7 +42,7 @@ def prepare(
     encoder: Encoder,
     sought: Group | str,
     controls: int,
-    plan: Plan,
+    plan: SearchBudget,
     seed: int,
 ) -> Job:
     """Captions, controls and clean pictures for a group, or for a caption that the user names."""

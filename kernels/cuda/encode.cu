@@ -84,7 +84,7 @@ __global__ void encode_kernel(EncodeTask t) {
   sync_block();
   if (threadIdx.x) return;
 
-  // Rounding, as in csrc/kernel.inl: one step a butterfly stage and a few more on y (relative to its length), one step
+  // Rounding, as in csrc/kernel_encode.inl: a step a butterfly stage and a few more on y (relative to its length), one step
   // a term on the two sums, in whatever order.
   constexpr double STEP = 1.0 / (1 << 24);
   int stages = 0;

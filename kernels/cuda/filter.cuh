@@ -12,23 +12,23 @@ namespace gpu {
 constexpr int GROUP = 16;   // neighbouring row tiles at work together: they share column tiles in L2
 
 // The work of one block: row tile `row_tile` against steps [begin, end).
-struct Run {
+struct StepRun {
   int row_tile, begin, end;
 };
 
 // RUN tiles are visited one after the other by a block: its start-up is paid once for them.
 template <int ROWS, int COLUMNS, int RUN>
-struct Grid {
+struct FilterGrid {
   int64_t row0;  // where row tiles begin: with a column tile, so that both sides of a search among rows are cut alike
   int row_tiles, runs;  // row tiles in whole groups of a column tile's rows, which meet the same columns
-  __host__ __device__ explicit Grid(const FilterTask& t) {
+  __host__ __device__ explicit FilterGrid(const FilterTask& t) {
     row0 = t.row_begin / COLUMNS * COLUMNS;
     row_tiles = int((t.row_end - row0 + COLUMNS - 1) / COLUMNS * (COLUMNS / ROWS));
     runs = (t.end_step - t.begin_step + RUN - 1) / RUN;
   }
   __host__ __device__ int64_t blocks() const { return int64_t(row_tiles + GROUP - 1) / GROUP * GROUP * runs; }
   // Empty (begin == end) for the blocks that fill up the last group.
-  __device__ Run run(const FilterTask& t, int block) const {
+  __device__ StepRun run(const FilterTask& t, int block) const {
     const int group = block / (GROUP * runs), within = block % (GROUP * runs);
     const int begin = t.begin_step + within / GROUP * RUN, tile = group * GROUP + within % GROUP;
     return {tile, begin, tile < row_tiles ? min(begin + RUN, t.end_step) : begin};
@@ -52,12 +52,12 @@ __device__ inline int32_t half_square(float reach) {
 }
 
 // A side's two numbers: the squared norm, and the reach against the other side's tile, whose errors do not exceed `error`.
-struct Limits {
+struct TileLimits {
   int32_t *norm, *reach;  // in shared memory
 };
 
 // Row `row` of the codes is number `slot` of the tile; whoever is outside [begin, end) takes no part.
-__device__ inline void set_limit(const Limits& out, int slot, const Codes& codes, const State& state, const uint32_t* which,
+__device__ inline void set_limit(const TileLimits& out, int slot, const Codes& codes, const State& state, const uint32_t* which,
                                  int64_t row, int64_t begin, int64_t end, float error) {
   const bool here = row >= begin && row < end;
   out.norm[slot] = here ? codes.norm[row] : ABSENT;
@@ -108,7 +108,7 @@ __device__ inline void take(const FilterTask& t, int64_t row, int64_t column, in
 // `columns` are the limits from the first row and column of the blocks on.
 
 template <int DOWN, int ACROSS, class Sum>
-__device__ inline void start_sums(Sum sum, const Limits& rows, const Limits& columns) {
+__device__ inline void start_sums(Sum sum, const TileLimits& rows, const TileLimits& columns) {
   const int i0 = threadIdx.x % 32 / 4, j0 = threadIdx.x % 4 * 2;
 #pragma unroll
   for (int m = 0; m < DOWN; ++m) {
@@ -126,7 +126,7 @@ __device__ inline void start_sums(Sum sum, const Limits& rows, const Limits& col
 
 // Whether a pair may concern anybody: one comparison a sum, with the loosest of a thread's reaches. Most tiles end here.
 template <int DOWN, int ACROSS, class Sum>
-__device__ inline bool any_hit(Sum sum, const Limits& rows, const Limits& columns) {
+__device__ inline bool any_hit(Sum sum, const TileLimits& rows, const TileLimits& columns) {
   const int i0 = threadIdx.x % 32 / 4, j0 = threadIdx.x % 4 * 2;
   int32_t most = INT32_MIN, loosest = -2;
 #pragma unroll
@@ -145,7 +145,7 @@ __device__ inline bool any_hit(Sum sum, const Limits& rows, const Limits& column
 
 // Notes down the pairs; the first row and column of the blocks are `row` and `column`.
 template <int DOWN, int ACROSS, class Sum>
-__device__ inline void note_hits(const FilterTask& t, Sum sum, const Limits& rows, const Limits& columns, int64_t row,
+__device__ inline void note_hits(const FilterTask& t, Sum sum, const TileLimits& rows, const TileLimits& columns, int64_t row,
                                  int64_t column) {
   constexpr int BLOCKS = DOWN * ACROSS;
   static_assert(BLOCKS <= 32, "a hit is a bit");

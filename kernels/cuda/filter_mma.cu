@@ -7,8 +7,8 @@ namespace gpu {
 void filter_mma(const FilterTask& task, Stream stream) {
   constexpr int ROWS = 128, COLUMNS = MMA_TILE, STAGES = 4, RUN = 16;
   using Shape = Mma<ROWS, COLUMNS, STAGES>;
-  launch("filter_mma", filter_mma_kernel<ROWS, COLUMNS, STAGES, RUN>, Grid<ROWS, COLUMNS, RUN>(task).blocks(), Shape::THREADS, Shape::SHARED,
-         stream, 1, task);
+  launch("filter_mma", filter_mma_kernel<ROWS, COLUMNS, STAGES, RUN>, FilterGrid<ROWS, COLUMNS, RUN>(task).blocks(),
+         Shape::THREADS, Shape::SHARED, stream, 1, task);
 }
 
 }  // namespace gpu

@@ -30,8 +30,8 @@ filter_mma_kernel(FilterTask t) {
   int32_t* const limits = reinterpret_cast<int32_t*>(memory + STAGES * Shape::STAGE_BYTES);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int warp_row = warp / (COLUMNS / 64) * 64, warp_column = warp % (COLUMNS / 64) * 64;
-  const Grid<ROWS, COLUMNS, RUN> grid(t);
-  const Run run = grid.run(t, blockIdx.x);
+  const FilterGrid<ROWS, COLUMNS, RUN> grid(t);
+  const StepRun run = grid.run(t, blockIdx.x);
   const int64_t row0 = grid.row0 + int64_t(run.row_tile) * ROWS;
   const int chunks = t.rows.chunks;
   int last = run.end;  // the last step of a circle of tiles may be somebody else's
@@ -60,7 +60,7 @@ filter_mma_kernel(FilterTask t) {
   auto prepare = [&](int step) {
     int32_t* const at = limits_of(step);
     const int64_t column0 = column_of<ROWS, COLUMNS>(t, run.row_tile, step);
-    const Limits rows{at, at + ROWS}, columns{at + 2 * ROWS, at + 2 * ROWS + COLUMNS};
+    const TileLimits rows{at, at + ROWS}, columns{at + 2 * ROWS, at + 2 * ROWS + COLUMNS};
     const bool once = t.cyclic && t.self && step == 0;  // a tile with itself: each pair comes twice, once as either's row
     const float columns_error = tile_error(t.columns, column0, COLUMNS);
     for (int s = threadIdx.x; s < ROWS; s += Shape::THREADS)
@@ -79,7 +79,7 @@ filter_mma_kernel(FilterTask t) {
   int q = 0;
   for (int step = run.begin; step < last; ++step) {
     int32_t *const row_norm = limits_of(step) + warp_row, *const column_norm = limits_of(step) + 2 * ROWS + warp_column;
-    const Limits its_rows{row_norm, row_norm + ROWS}, its_columns{column_norm, column_norm + COLUMNS};  // of this warp
+    const TileLimits its_rows{row_norm, row_norm + ROWS}, its_columns{column_norm, column_norm + COLUMNS};  // of this warp
     int32_t sum[4][8][4];
     const auto sums = [&](int b, int e) -> int32_t& { return sum[b / 8][b % 8][e]; };
     start_sums<4, 8>(sums, its_rows, its_columns);

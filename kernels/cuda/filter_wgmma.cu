@@ -26,10 +26,10 @@ static_assert(FETCHER + 2 * WORKER <= THREADS / 128 * (65536 / THREADS / 8 * 8),
 [[maybe_unused]] constexpr int LIMIT_SETTERS = 96;  // threads of the first warpgroup beside the warp that fetches
 
 // How shared memory is divided for rows of so many chunks.
-struct Plan {
+struct SharedLayout {
   int chunks, stages;
   bool resident;  // the rows' codes stay
-  __host__ __device__ explicit Plan(int chunks) : chunks(chunks) {
+  __host__ __device__ explicit SharedLayout(int chunks) : chunks(chunks) {
     const int64_t left = int64_t(SHARED) - int64_t(FIXED) - int64_t(chunks) * ROW_BYTES;
     resident = left >= int64_t(MIN_STAGES) * COLUMN_BYTES;
     const int64_t fit = resident ? left / COLUMN_BYTES : int64_t(SHARED - FIXED) / (COLUMN_BYTES + ROW_BYTES);
@@ -52,22 +52,22 @@ struct Turn {
 // Everything that all warpgroups of a block agree on.
 struct Block {
   const FilterTask& t;
-  Plan plan;
+  SharedLayout layout;
   unsigned char *rows, *columns;     // buffers [chunks or stages][ROW_BYTES], [stages][COLUMN_BYTES]
   int32_t* limits;                   // [2][LIMITS]
   uint64_t *full, *empty;            // [stages]
   uint64_t *limits_full, *limits_empty;  // [2]
   uint64_t* rows_here;
-  Run run;
+  StepRun run;
   int64_t row0;
 
-  __device__ Block(const FilterTask& t, unsigned char* memory) : t(t), plan(t.rows.chunks) {
+  __device__ Block(const FilterTask& t, unsigned char* memory) : t(t), layout(t.rows.chunks) {
     rows = memory;
-    columns = rows + plan.row_bytes();
-    limits = reinterpret_cast<int32_t*>(columns + plan.stages * COLUMN_BYTES);
+    columns = rows + layout.row_bytes();
+    limits = reinterpret_cast<int32_t*>(columns + layout.stages * COLUMN_BYTES);
     full = reinterpret_cast<uint64_t*>(limits + 2 * LIMITS), empty = full + MAX_STAGES;
     limits_full = empty + MAX_STAGES, limits_empty = limits_full + 2, rows_here = limits_empty + 2;
-    const Grid<ROWS, COLUMNS, RUN> grid(t);
+    const FilterGrid<ROWS, COLUMNS, RUN> grid(t);
     run = grid.run(t, blockIdx.x);
     if (run.end > run.begin && column_of<ROWS, COLUMNS>(t, run.row_tile, run.end - 1) < 0) --run.end;
     row0 = grid.row0 + int64_t(run.row_tile) * ROWS;
@@ -78,10 +78,10 @@ struct Block {
 // One thread: keeps the ring filled.
 __device__ void fetch(const Block& b) {
   const Codes &rows = b.t.rows, &columns = b.t.columns;
-  if (b.plan.resident) {
-    barrier_expect(b.rows_here, uint32_t(b.plan.chunks * ROW_BYTES));
+  if (b.layout.resident) {
+    barrier_expect(b.rows_here, uint32_t(b.layout.chunks * ROW_BYTES));
 #pragma unroll 1  // here and below: loops that the compiler unrolls spill what FETCHER registers do not hold
-    for (int c = 0; c < b.plan.chunks; ++c)
+    for (int c = 0; c < b.layout.chunks; ++c)
       bulk_copy(b.rows + c * ROW_BYTES, rows.code + (int64_t(c) * rows.padded + b.row0) * CHUNK, ROW_BYTES, b.rows_here);
   }
   const int64_t part = int64_t(cluster_rank()) * (COLUMN_BYTES / CLUSTER);  // the half that this block fetches
@@ -89,14 +89,14 @@ __device__ void fetch(const Block& b) {
   for (int step = b.run.begin; step < b.run.end; ++step) {
     const int64_t column0 = b.column0(step);
 #pragma unroll 1
-    for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
+    for (int c = 0; c < b.layout.chunks; ++c, turn.next(b.layout.stages)) {
       uint64_t* const full = b.full + turn.stage;
       barrier_wait(b.empty + turn.stage, turn.round ^ 1);  // free in both blocks
-      barrier_expect(full, uint32_t(COLUMN_BYTES + (b.plan.resident ? 0 : ROW_BYTES)));
+      barrier_expect(full, uint32_t(COLUMN_BYTES + (b.layout.resident ? 0 : ROW_BYTES)));
       bulk_copy_to_all(b.columns + turn.stage * COLUMN_BYTES + part,
                        columns.code + (int64_t(c) * columns.padded + column0) * CHUNK + part, COLUMN_BYTES / CLUSTER, full,
                        (1 << CLUSTER) - 1);
-      if (!b.plan.resident)
+      if (!b.layout.resident)
         bulk_copy(b.rows + turn.stage * ROW_BYTES, rows.code + (int64_t(c) * rows.padded + b.row0) * CHUNK, ROW_BYTES, full);
     }
   }
@@ -111,7 +111,7 @@ __device__ void set_limits(const Block& b, int thread) {
     const uint32_t round = uint32_t(step - b.run.begin) / 2 % 2;
     int32_t* const at = b.limits + turn * LIMITS;
     const int64_t column0 = b.column0(step);
-    const Limits rows{at, at + ROWS}, columns{at + 2 * ROWS, at + 2 * ROWS + COLUMNS};
+    const TileLimits rows{at, at + ROWS}, columns{at + 2 * ROWS, at + 2 * ROWS + COLUMNS};
     const float columns_error = tile_error(t.columns, column0, COLUMNS);
     State taker = t.column;
     if (t.cyclic && t.self && step == 0) taker.limit = nullptr;  // a tile with itself: each pair comes twice, as either's row
@@ -137,11 +137,11 @@ __device__ void work(const Block& b, int group) {
   const int first = group * 64 + threadIdx.x / 32 % 4 * 16;  // row of this warp
   const bool speaker = threadIdx.x % 128 == 0;
   Turn turn;
-  if (b.plan.resident) barrier_wait(b.rows_here, 0);
+  if (b.layout.resident) barrier_wait(b.rows_here, 0);
   for (int step = b.run.begin; step < b.run.end; ++step) {
     const int which = (step - b.run.begin) % 2;
     int32_t *const row_norm = b.limits + which * LIMITS + first, *const column_norm = b.limits + which * LIMITS + 2 * ROWS;
-    const Limits rows{row_norm, row_norm + ROWS}, columns{column_norm, column_norm + COLUMNS};
+    const TileLimits rows{row_norm, row_norm + ROWS}, columns{column_norm, column_norm + COLUMNS};
     barrier_wait(b.limits_full + which, uint32_t(step - b.run.begin) / 2 % 2);
 
     int32_t sum[COLUMNS / 2];
@@ -151,15 +151,15 @@ __device__ void work(const Block& b, int group) {
     if (group == 1) named_wait(1 + which, 256);
     int before = -1;  // the buffer of the chunk before
 #pragma unroll 1
-    for (int c = 0; c < b.plan.chunks; ++c, turn.next(b.plan.stages)) {
+    for (int c = 0; c < b.layout.chunks; ++c, turn.next(b.layout.stages)) {
       barrier_wait(b.full + turn.stage, turn.round);
-      const unsigned char* const codes = b.rows + (b.plan.resident ? c : turn.stage) * ROW_BYTES + group * 64 * CHUNK;
+      const unsigned char* const codes = b.rows + (b.layout.resident ? c : turn.stage) * ROW_BYTES + group * 64 * CHUNK;
       const uint64_t a = matrix_descriptor(codes), k = matrix_descriptor(b.columns + turn.stage * COLUMN_BYTES);
       multiply_fence();
       multiply_64x256(sum, a, k);
       multiply_64x256(sum, a + 2, k + 2);  // 32 codes on: addresses count in units of 16 bytes
       multiply_commit();
-      if (group == 0 && c == (LAG < b.plan.chunks ? LAG : b.plan.chunks) - 1) named_arrive(1 + which, 256);
+      if (group == 0 && c == (LAG < b.layout.chunks ? LAG : b.layout.chunks) - 1) named_arrive(1 + which, 256);
       multiply_wait<1>();
       if (speaker && before >= 0) free_stage(b, before);
       before = turn.stage;
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(THREADS, 1) filter_wgmma_kernel(FilterTask t) 
   const Block b(t, memory);
   if (b.run.begin >= b.run.end) return;
   if (threadIdx.x == 0) {
-    for (int s = 0; s < b.plan.stages; ++s) barrier_init(b.full + s, 1), barrier_init(b.empty + s, 2 * CLUSTER);
+    for (int s = 0; s < b.layout.stages; ++s) barrier_init(b.full + s, 1), barrier_init(b.empty + s, 2 * CLUSTER);
     for (int s = 0; s < 2; ++s) barrier_init(b.limits_full + s, LIMIT_SETTERS), barrier_init(b.limits_empty + s, 256);
     barrier_init(b.rows_here, 1);
     barrier_init_fence();
@@ -205,8 +205,8 @@ __global__ void __launch_bounds__(THREADS, 1) filter_wgmma_kernel(FilterTask t) 
 }  // namespace
 
 void filter_wgmma(const FilterTask& task, Stream stream) {
-  launch("filter_wgmma", filter_wgmma_kernel, Grid<ROWS, COLUMNS, RUN>(task).blocks(), THREADS, Plan(task.rows.chunks).shared(), stream,
-         CLUSTER, task);
+  launch("filter_wgmma", filter_wgmma_kernel, FilterGrid<ROWS, COLUMNS, RUN>(task).blocks(), THREADS,
+         SharedLayout(task.rows.chunks).shared(), stream, CLUSTER, task);
 }
 
 }  // namespace gpu

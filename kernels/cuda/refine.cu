@@ -44,7 +44,7 @@ __device__ float block_max(float value, float* scratch) {
 
 __device__ inline float distance_of(uint64_t waiting) { return sqrt_rn(float(uint32_t(waiting >> 32))); }
 
-// |x - y|^2 as csrc/kernel.inl:measure4 sums it: sixteen lanes, squares rounded before they are added, then a tree. Called
+// |x - y|^2 as csrc/kernel_measure.inl:measure4 sums it: sixteen lanes, squares rounded before they are added, then a tree. Called
 // by whole warps; four neighbouring threads share a pair and all get its result.
 template <int FAST>
 __device__ float squared_distance(const Row& x, const Row& y, int d) {

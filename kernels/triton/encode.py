@@ -106,8 +106,8 @@ def _transform(y: Any, first: int, span: int, scale: float, sizes: Sizes) -> Non
 
 
 def _round_up(left: Any, length: Any, width: int, span: int) -> Any:
-    """The allowance for float32 rounding, as in csrc/kernel.inl: one step a butterfly stage and a few more on
-    y (relative to its length), one step a term on the two sums, in whatever order.
+    """The allowance for float32 rounding, as in csrc/kernel_encode.inl: one step a butterfly stage and a
+    few more on y (relative to its length), one step a term on the two sums, in whatever order.
     """
     terms = 1.0 + (width + 16) * STEP
     steps = (2 * span.bit_length() + 16) * STEP

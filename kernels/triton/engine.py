@@ -36,7 +36,7 @@ def _guarded(method: Callable[..., T]) -> Callable[..., T]:
     """
 
     @functools.wraps(method)
-    def call(self: Engine, *arguments: Any) -> T:
+    def call(self: TritonEngine, *arguments: Any) -> T:
         on = torch.cuda.device(self.device) if self.device.type == "cuda" else INTERPRETER
         waiting.asked.discard(self.name)
         try:
@@ -54,7 +54,7 @@ def _guarded(method: Callable[..., T]) -> Callable[..., T]:
     return call
 
 
-class Engine:
+class TritonEngine:
     """One GPU, or the CPU where Triton's interpreter plays one. `resident`: bytes that originals may take
     there.
     """

@@ -14,7 +14,7 @@ from clipscan.engine.codebook import Codebook
 
 from . import copies
 from .encode import encode
-from .refine import Originals
+from .measure import Originals
 from .sizes import Sizes
 from .state import Codes, Units
 

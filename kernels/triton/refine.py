@@ -1,35 +1,26 @@
 """Candidates -> limits, measured distances, the k nearest. What csrc/refine.cpp does for one row at a time.
 
 Three kernels that follow each other. `tighten`: the k nearest candidates, by codes, prove a limit; who is
-beyond leaves. `measure`: candidates become keys, in place. `merge`: the k smallest keys are kept, and prove a
-limit of their own. A program owns LINES rows and goes through their candidates BLOCK at a time; the k-th
-smallest is found by halving an interval and counting, which needs no sorting network, and so no limit on k or
-on the candidates.
+beyond leaves. `measure` (measure.py): candidates become keys, in place. `merge`: the k smallest keys are
+kept, and prove a limit of their own. A program owns LINES rows and goes through their candidates BLOCK at a
+time; the k-th smallest is found by halving an interval and counting, which needs no sorting network, and so
+no limit on k or on the candidates.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import triton
 import triton.language as tl
 
 from .lines import halved, how_many, load_block, load_keys, load_squared, own_lines, pack, widened
 from .sizes import Sizes
-from .state import ALL, MEASURED, NO_KEY, NONE, Side
+from .state import ALL, NO_KEY, NONE, POSITION, Side
 
 TIGHTEN, SETTLE, FINISH = 0, 1, 2  # measure where a buffer is half full; the k that look nearest; all
 LARGEST = tl.constexpr(1 << 30)  # no squared distance of codes is above
 UNKNOWN = tl.constexpr(NO_KEY)
-POSITION = tl.constexpr(0xFFFFFFFF)  # of a candidate or a key
-
-
-class Originals(NamedTuple):
-    """Original rows on the device; position p is row which[p], or p where that is None."""
-
-    data: Any  # [rows, d] of any float type, the numbers of a row side by side
-    stride: int
-    which: Any = None
 
 
 @triton.jit(do_not_specialize=["first", "k", "count"])
@@ -97,58 +88,6 @@ def tighten(
     tl.store(state.bar + line, bar, mask=there)
     tl.store(state.wanted + line, wanted, mask=there)
     tl.store(state.overflowed + line, overflowed.to(tl.int32), mask=there)
-
-
-@triton.jit(do_not_specialize=["first", "count", "reach"])
-def measure(
-    state, first, capacity, lines, count, reach, x, y, own_place, place, D: tl.constexpr, PAIRS: tl.constexpr
-):  # fmt: skip
-    """Candidates up to their row's bar become keys. The first `reach` slots of each row are looked at.
-
-    x, y: original rows of the queries and the others. Where `place` [count, reach] says so, candidate (line,
-    slot) is row place of y, and its query is row own_place of x. The sum of squares is that of
-    csrc/kernel.inl:measure4: sixteen lanes, squares rounded before they are added (so the launch forbids
-    contraction to FMA), then a tree.
-    """
-    pair = tl.program_id(0).to(tl.int64) * PAIRS + tl.arange(0, PAIRS)
-    number, slot = (pair // reach).to(tl.int32), (pair % reach).to(tl.int32)
-    there = number < count
-    line = number
-    if lines is not None:
-        line = tl.load(lines + number, mask=there, other=0)
-    there = there & (slot < tl.load(state.count + line, mask=there, other=0))
-    at = state.waiting + line.to(tl.int64) * capacity + slot
-    item = tl.load(at, mask=there, other=0)
-    there = there & ((item >> 32).to(tl.int32) <= tl.load(state.bar + line, mask=there, other=-1))
-    if tl.max(there.to(tl.int32), axis=0) == 0:
-        return
-    position = item & POSITION
-    own, other = (first + line).to(tl.int64), position
-    if x.which is not None:
-        own = tl.load(x.which + own, mask=there, other=0).to(tl.int64)
-    if y.which is not None:
-        other = tl.load(y.which + other, mask=there, other=0).to(tl.int64)
-    if place is not None:
-        own = tl.load(own_place + number, mask=there, other=0).to(tl.int64)
-        other = tl.load(place + pair, mask=there, other=0).to(tl.int64)
-
-    sums = tl.zeros((PAIRS, 16), tl.float32)
-    lane = tl.arange(0, 16)[None, :]
-    own_row, other_row = x.data + own[:, None] * x.stride + lane, y.data + other[:, None] * y.stride + lane
-    for begin in tl.range(0, D, 16, loop_unroll_factor=4):  # four loads under way at once
-        here = there[:, None] & (begin + lane < D)
-        a = tl.load(own_row + begin, mask=here, other=0.0).to(tl.float32)
-        b = tl.load(other_row + begin, mask=here, other=0.0).to(tl.float32)
-        difference = a - b
-        sums += difference * difference
-    for half in tl.static_range(4):  # lanes l and l + 8, l + 4, l + 2, l + 1
-        sums = tl.reshape(sums, (PAIRS, 2, 8 >> half))
-        low, high = tl.split(tl.permute(sums, (0, 2, 1)))
-        sums = low + high
-
-    distance = tl.sqrt_rn(tl.reshape(sums, (PAIRS,)))
-    key = (distance.to(tl.int32, bitcast=True).to(tl.int64) << 32) | position
-    tl.store(at, key | MEASURED, mask=there)
 
 
 @triton.jit(do_not_specialize=["first", "k", "count"])
@@ -229,17 +168,6 @@ def launch_tighten(side: Side, other: Any, lines: Any, mode: int, sizes: Sizes) 
         side.loaded.codes.error, other.codes.error, side.loaded.units,
         SETTLED=mode == SETTLE, ALL_OF_THEM=mode == FINISH,
         LINES=sizes.lines, BLOCK=sizes.block, num_warps=1, enable_fp_fusion=False,
-    )  # fmt: skip
-
-
-def launch_measure(
-    side: Side, lines: Any, reach: int, x: Originals, y: Originals, sizes: Sizes,
-    own_place: Any = None, place: Any = None,
-) -> None:  # fmt: skip
-    count = side.n if lines is None else len(lines)
-    measure[(triton.cdiv(count * reach, sizes.pairs),)](
-        side.state, side.first, side.capacity, lines, count, reach, x, y, own_place, place,
-        D=side.loaded.d, PAIRS=sizes.pairs, enable_fp_fusion=False,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import torch
 from clipscan.engine.arrays import Array
 from clipscan.engine.limits import Counts
 
-from . import refine, waiting
+from . import measure, refine, waiting
 from .filter import Walk, filter
 from .loaded import Loaded
 from .refine import FINISH, SETTLE, TIGHTEN
@@ -174,7 +174,7 @@ class Search:
         """Candidates up to their row's bar, within the first `reach` slots, become keys."""
         x, y = side.loaded.view(), other.view()
         if x is not None and y is not None:
-            refine.launch_measure(side, lines, reach, x, y, self._sizes)
+            measure.launch_measure(side, lines, reach, x, y, self._sizes)
             return
         if lines is None:
             lines = torch.arange(side.n, dtype=torch.int32, device=self._device)
@@ -193,9 +193,9 @@ class Search:
         places = torch.zeros(items.shape, dtype=torch.int64, device=self._device)
         places[needed] = place
         own, others = side.loaded.take(side.first + lines.long()), other.take(positions)
-        x, y = (refine.Originals(rows, rows.stride(0)) for rows in (own, others))
+        x, y = (measure.Originals(rows, rows.stride(0)) for rows in (own, others))
         own_place = torch.arange(len(lines), device=self._device)
-        refine.launch_measure(side, lines, reach, x, y, self._sizes, own_place, places)
+        measure.launch_measure(side, lines, reach, x, y, self._sizes, own_place, places)
 
 
 def table(side: Side, origin: int) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ import triton.language as tl
 
 NO_KEY = 0x7F800000FFFFFFFF  # nobody: infinitely far, no row
 MEASURED = tl.constexpr(-(1 << 63))  # the sign bit
+POSITION = tl.constexpr(0xFFFFFFFF)  # of a candidate or a key
 NONE, ALL = tl.constexpr(-1), tl.constexpr(0x7FFFFFFF)  # values of `bar`
 
 
