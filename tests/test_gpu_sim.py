@@ -4,15 +4,23 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from clipscan.engine import cores
+
 ROOT = Path(__file__).resolve().parent.parent
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-Wno-unknown-pragmas", "-DCLIPSCAN_SIM"]
+PARTS = ("barriers", "grid", "mma", "shared", "stacks", "turns", "warps", "wgmma", "words")  # of machine.h
+DRIVER = ("device", "device_memory", "device_streams")
+SECTIONS = ("ampere", "hopper", "host", "mistakes", "threads", "wgmma")
+TESTS = ("self_test", *(f"self_test_{name}" for name in SECTIONS))
 SETTINGS = ("SEED", "MEMORY", "DEVICES", "CAPABILITY", "FAIL", "BLOCK", "HANG")
 
+KERNELS, PRODUCTS = "self_test_mistakes.cpp", "self_test_wgmma.cpp"
 # What is said about each mistake; "noticed" where only its result shows it.
 MISTAKES = {
     "absent_block": "block 1 of the cluster has exited",
@@ -24,11 +32,11 @@ MISTAKES = {
     "bulk_without_wait": "noticed",
     "bulk_written_in_flight": "was written while a copy to there was under way",
     "copied_past_the_end": "bytes 0 to 20 of an allocation of 16 bytes",
-    "deadlock": "warp 0, lanes 0-31: named_wait self_test.cpp.*warp 1, lanes 0-31: named_wait self_test.cpp",
+    "deadlock": f"warp 0, lanes 0-31: named_wait {KERNELS}.*warp 1, lanes 0-31: named_wait {KERNELS}",
     "descriptor_outside": "lies past the block's",
-    "different_ballots": "at ballot self_test.cpp:.*other lanes of the warp wait at ballot self_test.cpp:",
-    "different_calls": "at ballot self_test.cpp:.*other lanes of the warp wait at shuffle self_test.cpp:",
-    "exit_before_finish": "the thread exits while the product of self_test.cpp:.* is under way",
+    "different_ballots": f"at ballot {KERNELS}:.*other lanes of the warp wait at ballot {KERNELS}:",
+    "different_calls": f"at ballot {KERNELS}:.*other lanes of the warp wait at shuffle {KERNELS}:",
+    "exit_before_finish": f"the thread exits while the product of {PRODUCTS}:.* is under way",
     "exited_lane": "block 0, thread 40 .warp 1, lane 8.*while other lanes of its warp wait at ballot",
     "exited_thread": "all threads of the block are needed, and 32 have exited",
     "hopper_call_on_ampere": "needs compute capability 9.0",
@@ -44,7 +52,7 @@ MISTAKES = {
     "no_sync": "noticed",
     "no_sync_in_a_pipeline": "noticed",
     "no_wait": "noticed",
-    "operands_overwritten": "operands of the product at self_test.cpp:.* changed while it was under way",
+    "operands_overwritten": f"operands of the product at {PRODUCTS}:.* changed while it was under way",
     "other_descriptor": "the four warps of the warpgroup give different descriptors",
     "past_allocation": "kernel mistaken: wrote the byte 0 past an allocation of 16384 bytes",
     "past_shared": "the byte 0 past the block's 1024 bytes of shared memory was written",
@@ -64,15 +72,20 @@ MISTAKES = {
 }
 
 
-def compiled(name, folder, *flags):
-    """The object file of tests/sim/`name`.cpp."""
+def compiled(names, folder, *flags):
+    """The object files of tests/sim/`name`.cpp, as many at a time as there are cores."""
     if not shutil.which(COMPILER):
         pytest.skip(f"needs a C++20 compiler: {COMPILER} is not installed (CXX names another)")
     include = [f"-I{ROOT / part}" for part in ("tests/sim", "kernels/cuda")]
-    to = folder / f"{name}.o"
-    source = str(ROOT / "tests" / "sim" / f"{name}.cpp")
-    subprocess.run([COMPILER, *FLAGS, *flags, *include, "-c", source, "-o", str(to)], check=True)
-    return to
+
+    def compile_one(name):
+        to = folder / f"{name}.o"
+        source = str(ROOT / "tests" / "sim" / f"{name}.cpp")
+        subprocess.run([COMPILER, *FLAGS, *flags, *include, "-c", source, "-o", str(to)], check=True)
+        return to
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(compile_one, names))
 
 
 def linked(to, *parts):
@@ -83,7 +96,7 @@ def linked(to, *parts):
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sim")
-    return [compiled(name, folder) for name in ("sim", "device", "self_test")]
+    return compiled([*PARTS, *DRIVER, *TESTS], folder)
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +142,8 @@ def test_a_tile_of_128_x_128_x_64_takes_far_less_than_50_ms(program):
 
 
 def test_the_portable_way_to_switch_fibers_does_the_same(objects, tmp_path):
-    switch = compiled("sim", tmp_path, "-DCLIPSCAN_SIM_UCONTEXT")
-    done = run(linked(tmp_path / "self_test", switch, *objects[1:]))
+    parts = compiled(PARTS, tmp_path, "-DCLIPSCAN_SIM_UCONTEXT")
+    done = run(linked(tmp_path / "self_test", *parts, *objects[len(PARTS) :]))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -140,7 +153,7 @@ def test_address_sanitizer_finds_a_read_past_an_allocation_and_nothing_in_right_
         linked(tmp_path / "probe", "-fsanitize=address", tmp_path / "probe.cpp")
     except subprocess.CalledProcessError:
         pytest.skip(f"needs AddressSanitizer's library beside {COMPILER}")
-    parts = [compiled(name, tmp_path, "-fsanitize=address") for name in ("sim", "device", "self_test")]
+    parts = compiled([*PARTS, *DRIVER, *TESTS], tmp_path, "-fsanitize=address")
     program = linked(tmp_path / "self_test", "-fsanitize=address", *parts)
     done = run(program)
     assert done.returncode == 0, done.stdout + done.stderr
