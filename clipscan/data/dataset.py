@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from clipscan.data.files import File, describe, is_url
-from clipscan.data.sample import Bad, Sample, tally
+from clipscan.data.sample import Bad, Sample, tally, unreadable
 from clipscan.errors import DataError
 
 
@@ -48,6 +48,11 @@ class Record(NamedTuple):
     key: str
     outcome: Sample | Bad | None
     kinds: tuple[str, ...] = ()  # of the members that are no pair: their extensions
+
+
+def broken_shard(shard: Shard, reason: object) -> Record:
+    """What is read of a shard that cannot be read, or not on."""
+    return Record(-1, "", unreadable(shard.name, "", reason))
 
 
 class Dataset(ABC):

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from clipscan.data.arrays import load_npy, load_npz
-from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors
+from clipscan.data.arrow_types import is_vector
+from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors, broken_shard
 from clipscan.data.embedding_parts import Part, clip_retrieval, datacomp, is_clip_retrieval, loose
 from clipscan.data.files import File, Inventory, describe, extension, is_url
 from clipscan.data.parquet import row_key
-from clipscan.data.parquet_columns import choose, column_type, is_vector, known_columns
+from clipscan.data.parquet_columns import choose, column_type, known_columns
 from clipscan.data.parquet_files import (
     first_schema,
     group_starts,
@@ -72,7 +73,7 @@ class Embeddings(Dataset):
             else:
                 samples, bad = self._samples(shard), {}
         except DataError as error:
-            yield Record(-1, "", Bad(shard.name, "", printable(str(error))))
+            yield broken_shard(shard, error)
             return
         for row, sample in enumerate(samples):
             if rows is None or rows.get(sample.at) == sample.key:
