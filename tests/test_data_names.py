@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clipscan.data import Sample, open_dataset
 from clipscan.data.braces import MAX_NAMES, expand_braces
-from clipscan.data.files import relative_names
+from clipscan.data.inventory import relative_names
 from clipscan.data.tar_groups import split_name
 from clipscan.data.tar_members import members
 from clipscan.data.text import Unfit, caption_text, printable

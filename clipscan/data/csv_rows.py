@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from clipscan.data.files import extension
+from clipscan.data.inventory import extension
 from clipscan.data.lines import LineReader
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.data.text import Unfit

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from clipscan.data.csv_rows import QUOTING, Header, Row, only_one, parse, read_header
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, broken_shard, slices, stem
-from clipscan.data.files import File, Inventory, extension, is_url
+from clipscan.data.inventory import File, Inventory, extension, is_url
 from clipscan.data.lines import LineReader
 from clipscan.data.pictures import files_inside, read_picture
 from clipscan.data.sample import Bad, Sample, unreadable

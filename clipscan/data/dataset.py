@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from clipscan.data.files import File, describe, is_url
+from clipscan.data.inventory import File, describe, is_url
 from clipscan.data.sample import Bad, Sample, tally, unreadable
 from clipscan.errors import DataError
 

@@ -20,7 +20,7 @@ from clipscan.data.arrays import load_npy, load_npz
 from clipscan.data.arrow_types import is_vector
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors, broken_shard
 from clipscan.data.embedding_parts import Part, clip_retrieval, datacomp, is_clip_retrieval, loose
-from clipscan.data.files import File, Inventory, describe, extension, is_url
+from clipscan.data.inventory import File, Inventory, describe, extension, is_url
 from clipscan.data.parquet import row_key
 from clipscan.data.parquet_columns import choose, column_type, known_columns
 from clipscan.data.parquet_files import (

@@ -16,9 +16,9 @@ from typing import Any
 from clipscan.data.csv_rows import QUOTING
 from clipscan.data.dataset import Dataset, Record, Shard, slices
 from clipscan.data.extensions import make_rules
-from clipscan.data.files import File, Inventory, describe, extension, is_url
 from clipscan.data.folder_layout import Entry, FolderLayout, entry_key, odd_spellings
 from clipscan.data.folder_metadata import METADATA, metadata_entries
+from clipscan.data.inventory import File, Inventory, describe, extension, is_url
 from clipscan.data.pictures import MAX_TEXT_BYTES, UNREAD_EXTENSIONS, files_inside, read_inside, read_picture
 from clipscan.data.sample import Bad, Sample, unreadable
 from clipscan.data.text import Unfit, caption_text, first_field, json_object, no_caption, printable, tags

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from clipscan.data.csv_rows import QUOTING
 from clipscan.data.dataset import stem
 from clipscan.data.extensions import Rules
-from clipscan.data.files import extension
+from clipscan.data.inventory import extension
 from clipscan.data.text import printable
 
 

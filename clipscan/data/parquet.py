@@ -11,7 +11,7 @@ from typing import Any
 
 from clipscan.data.arrow_types import is_text, is_vector
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, broken_shard
-from clipscan.data.files import File, Inventory
+from clipscan.data.inventory import File, Inventory
 from clipscan.data.parquet_cells import json_fields, picture
 from clipscan.data.parquet_columns import (
     JSON,

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from clipscan.data.arrow_types import dictionaries
 from clipscan.data.dataset import Shard
-from clipscan.data.files import File, is_url, open_binary
 from clipscan.data.guard import UNPACKED_FREE, check_unpacked, reading
+from clipscan.data.inventory import File, is_url, open_binary
 from clipscan.data.parquet_cells import cell, weight
 from clipscan.data.parquet_footer import Chunk, read_chunks
 from clipscan.data.parquet_pages import Pages, read_pages

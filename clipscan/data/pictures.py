@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from clipscan.data.files import File, describe, is_url, is_within
+from clipscan.data.inventory import File, describe, is_url, is_within
 from clipscan.data.text import Unfit, printable
 
 # Suffixes of the formats that the decoder reads (embed/pixels.py), the most wanted first. A table, not a

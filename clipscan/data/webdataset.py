@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from clipscan.data.dataset import Dataset, Record, Shard, broken_shard
 from clipscan.data.extensions import Rules, make_rules
-from clipscan.data.files import Inventory, open_binary
+from clipscan.data.inventory import Inventory, open_binary
 from clipscan.data.sample import Sample
 from clipscan.data.tar_groups import READ_ERRORS, member_groups
 from clipscan.data.tar_sample import MemberGroup

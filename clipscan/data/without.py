@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from clipscan.data.dataset import Dataset, Record, Shard
-from clipscan.data.files import File
+from clipscan.data.inventory import File
 from clipscan.errors import DataError
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipscan.report.words import label
+from clipscan.report.glossary import label
 
 RULE = b"clipscan.rule"  # schema metadata of drop.parquet
 TOLD = 4  # joined rules that are told one by one
