@@ -1,4 +1,4 @@
-"""Rows of a CSV that strangers wrote: a quote that nobody closed costs its own line, not those after it."""
+"""Rows of a CSV that strangers wrote: a quote left open costs its own line, not those after it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Pictures lie in or below the table's folder, that of the dataset or one that the user names besides, and
 are named relative to one of these (or absolutely, inside one). Several rows may name one picture. Tables
-are scanned once when opened, to cut them into shards and to know where each begins; one that cannot be read
+are scanned once when opened, to cut them into shards and to find where each begins; one that cannot be read
 is a shard that reads as Bad.
 """
 
@@ -85,7 +85,7 @@ class CsvTable(Dataset):
         """The tables and the pictures that their rows name."""
         return super().holds() | self.named
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         if shard.name in self.faults:
             yield broken_shard(shard, self.faults[shard.name])
             return
@@ -93,7 +93,7 @@ class CsvTable(Dataset):
         try:
             for row in self.rows(shard):
                 key = keys.name(self._key(shard, row), row.at)
-                if rows is None or rows.get(row.at) == key:
+                if only is None or only.get(row.at) == key:
                     yield Record(row.at, key, self._load(shard, row, key))
         except OSError as error:
             yield broken_shard(shard, f"cannot read the table: {error}")

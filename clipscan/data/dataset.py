@@ -81,8 +81,8 @@ class Dataset(ABC):
         return {shard.location for shard in self.shards}
 
     @abstractmethod
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
-        """Everything in the shard, in order; with `rows` (row -> key) only those rows, so named."""
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
+        """Everything in the shard, in order; with `only` (at -> key) what lies there, if so named."""
 
     def read(self, shard: Shard) -> Iterator[Sample | Bad]:
         """The shard's samples in order, bounded memory; a Bad for each that cannot be read."""

@@ -66,9 +66,9 @@ class Embeddings(Dataset):
         """Arrays and their metadata."""
         return {path for part in self.parts.values() for path in part.files()}
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         try:
-            if rows is None:
+            if only is None:
                 _, _, samples, bad = self.vectors(shard)
             else:
                 samples, bad = self._samples(shard), {}
@@ -76,7 +76,7 @@ class Embeddings(Dataset):
             yield broken_shard(shard, error)
             return
         for row, sample in enumerate(samples):
-            if rows is None or rows.get(sample.at) == sample.key:
+            if only is None or only.get(sample.at) == sample.key:
                 outcome = Bad(shard.name, sample.key, bad[row]) if row in bad else sample
                 yield Record(sample.at, sample.key, outcome)
 

@@ -44,12 +44,12 @@ class Folder(Dataset):
         self.layout = layout
         self.root, self.rules = layout.root, layout.rules
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         start, stop = shard.rows or (0, len(self.listing))
-        for at in sorted(rows) if rows is not None else range(start, stop):
+        for at in sorted(only) if only is not None else range(start, stop):
             entry = self.listing[at]
             key = entry_key(entry)
-            if rows is None or rows[at] == key:
+            if only is None or only[at] == key:
                 yield Record(at, key, self._load(shard.name, key, at, entry))
 
     def files(self, shard: Shard) -> dict[str, File]:

@@ -47,15 +47,15 @@ class ParquetPictures(Dataset):
         self.image = image
         self.text = text
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         keys = RowKeys()
         try:
             with open_parquet_file(shard.location) as table:
                 schema = table.schema_arrow
                 image, captions = picture_column(schema, self.image), caption_columns(schema, self.text)
                 columns = known_columns(schema, image, *captions.columns(), same_name(schema, JSON) or JSON)
-                for at, row in table_rows(table, columns, shard.rows, BATCH_ROWS, rows, HANDED_ON):
-                    key = keys.name(row_key(row), at) if rows is None else rows[at]
+                for at, row in table_rows(table, columns, shard.rows, BATCH_ROWS, only, HANDED_ON):
+                    key = keys.name(row_key(row), at) if only is None else only[at]
                     yield Record(at, key, _load(shard.name, key, at, row, image, captions))
         except DataError as error:
             yield broken_shard(shard, error)

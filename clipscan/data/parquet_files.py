@@ -35,7 +35,7 @@ REMOTE_BYTES = 4 << 20  # page headers lie all over a column; of a larger remote
 
 
 class ParquetFile(pq.ParquetFile):
-    """An open parquet file that knows where it lies and how large it is."""
+    """An open parquet file, with its location and its size."""
 
     location: str
     stream: BinaryIO

@@ -30,13 +30,13 @@ class WebDataset(Dataset):
         super().__init__(source, shards, notes)
         self.rules = rules
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         try:
             with open_tar(shard.location) as (stream, length):
-                if rows is None:
+                if only is None:
                     yield from map(_record, member_groups(stream, length, shard.name, self.rules))
                 else:
-                    yield from self._at(stream, length, shard, rows)
+                    yield from self._at(stream, length, shard, only)
         except READ_ERRORS as error:
             yield broken_shard(shard, f"cannot read the tar: {error}")
 

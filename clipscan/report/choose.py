@@ -24,7 +24,7 @@ from clipscan.run.outputs import complete, sound
 from clipscan.scores.result import count_of
 
 
-def select(
+def choose_drops(
     run: Path,
     *,
     fraction: float | None = None,

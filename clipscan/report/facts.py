@@ -90,7 +90,7 @@ class Facts(NamedTuple):
     run: dict[str, Any]  # run.json
     counts: Counts
     suspects: list[Suspect]
-    populations: list[Convicted] | None  # all that were convicted; None where nobody was asked
+    populations: list[Convicted] | None  # all that were convicted; None where conviction was not tried
     convicted: list[tuple[Convicted, PageGroup]]  # the first of them
     alike: list[PageGroup]  # of other suspects
     alone: Channel | None  # found by density scores, None where there are none

@@ -86,7 +86,7 @@ class Cached:
 
     def edited(self, rows: NDArray[np.int64], edit: Callable[[str], str]) -> NDArray[np.int32]:
         """Tokens of the edited caption of each row, [b, context]; of the caption itself where an edit has a
-        token that no caption has, which a narrowed table does not know."""
+        token that no caption has, which a narrowed table does not have."""
         before = self.tokens[self.caption[rows]]
         after = self.tokenize([edit(self.captions[at]) for at in self.caption[rows]])
         known = np.isin(after, self.used).all(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """`clipscan lab run`: every cell of a config prepared, scored and, where asked, trained again; then the rows.
 
     DIR/cells/NAME/...            see cells.py, metrics_cache.py, defences.py
-    DIR/rows.csv, models.csv, ... see rows.py; also as parquet
+    DIR/rows.csv, models.csv, ... see result_rows.py; also as parquet
     DIR/bases/...                 clean models that cells go on from
 
 Whatever is finished is not done again, so that it can be killed at any moment and go on.
@@ -26,7 +26,7 @@ from clipscan.lab.grid.defences import defend, defended, partitions
 from clipscan.lab.grid.heads import HEADS_FILE, try_cell
 from clipscan.lab.grid.jobs import Failure, each
 from clipscan.lab.grid.metrics_cache import Measured, measure, measured
-from clipscan.lab.grid.rows import TABLES, dropping, write_rows
+from clipscan.lab.grid.result_rows import TABLES, dropping, write_rows
 from clipscan.lab.grid.thinned import Thinned
 from clipscan.run.files import read_json
 from clipscan.run.folder import RunFolder
@@ -178,7 +178,7 @@ def _case(cell: Cell, at: Path, epoch: int) -> dict[str, Any]:
 
 
 def _shown(options: dict[str, Any]) -> str:
-    """As rows and pages hold them: where a trigger's file lies is nobody's business."""
+    """As rows and pages hold them: of a trigger's file its name only."""
     shown = {name: Path(value).name if name == FILE else value for name, value in options.items()}
     return json.dumps(shown, sort_keys=True) if shown else ""
 
