@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipscan.data import Counts, Dataset, open_dataset, write_without
 from clipscan.errors import InputError, RunError
-from clipscan.report.choose import select
+from clipscan.report.choose import choose_drops
 from clipscan.report.explain import explain as explained
 from clipscan.report.lists import DropList, Written
 from clipscan.report.partition import write_partition
@@ -253,9 +253,11 @@ def export(
     apart: bool = False,
     add: bool = False,
 ) -> Written:
-    """Drop and keep lists by one of four rules (report/choose.py:select), with `add` beside the list as it
-    is; and the page that shows them."""
-    rows = select(run.path, fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add)
+    """Drop and keep lists by one of four rules (report/choose.py), with `add` beside the list as it is; and
+    the page that shows them."""
+    rows = choose_drops(
+        run.path, fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add
+    )
     written = put_lists(run, rows)
     put_page(run, dataset)
     return written

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clipscan.data import Sample, open_dataset
 from clipscan.data.braces import MAX_NAMES, expand_braces
-from clipscan.data.files import relative_names
+from clipscan.data.inventory import relative_names
 from clipscan.data.tar_groups import split_name
 from clipscan.data.tar_members import members
 from clipscan.data.text import Unfit, caption_text, printable
@@ -148,11 +148,14 @@ def test_consecutive_members_of_one_key_are_one_sample(names: list[tuple[str, st
             expected.append(key)
         if len(set(exts)) < len(exts) or {"jpg", "txt"} & set(exts):
             seen.add(key)
-    from clipscan.data.tar_groups import Rules, groups
+    from clipscan.data.extensions import Rules
+    from clipscan.data.tar_groups import member_groups
 
     buffer.seek(0)
     found = [
-        g for g in groups(buffer, len(buffer.getvalue()), "t.tar", Rules()) if isinstance(g.outcome, Sample)
+        g
+        for g in member_groups(buffer, len(buffer.getvalue()), "t.tar", Rules())
+        if isinstance(g.outcome, Sample)
     ]
     assert [group.key for group in found] == expected
 

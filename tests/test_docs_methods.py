@@ -11,7 +11,7 @@ import pytest
 
 from clipscan.engine import reference
 from clipscan.report.convicted import KINDS
-from clipscan.report.words import SCORES as ON_THE_PAGE
+from clipscan.report.glossary import SCORES as ON_THE_PAGE
 from clipscan.run import verdicts
 from clipscan.scores import ELSEWHERE, METHODS
 

@@ -16,8 +16,8 @@ from clipscan.cli import app
 from clipscan.data import open_dataset
 from clipscan.embed.decode import DecodePool
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.heads.files import KIND, load_fit, save_fit
 from clipscan.heads.fit import fit_heads
+from clipscan.heads.fit_file import KIND, load_fit, save_fit
 from clipscan.heads.repaired import repaired
 from clipscan.lab.attacks.campaigns import parse_campaign
 from clipscan.lab.grid.evaluate import behave

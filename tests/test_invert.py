@@ -20,12 +20,12 @@ from clipscan.data.tar_writer import write_tar
 from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert import invert
+from clipscan.invert.caption_families import DistinctCaptions, agreeing, controls, spread
 from clipscan.invert.contest import Target, contest
 from clipscan.invert.search import SearchBudget
-from clipscan.invert.source import clean_pictures, open_encoder, open_source, read_group
+from clipscan.invert.source import clean_pictures, open_encoder, open_scanned_run, read_group
 from clipscan.invert.trigger import Trigger, stamp
 from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
-from clipscan.invert.words import Words, agreeing, controls, spread
 from clipscan.invert.write import strip
 from clipscan.lab.attacks.triggers import badnets
 from clipscan.pipeline import reopen, scan
@@ -134,7 +134,8 @@ def test_the_same_seed_finds_the_same_trigger(copy_of_run):
 
 @trained
 def test_no_picture_of_the_group_or_of_the_search_is_held_out(poisoned_run):
-    source, encoder = open_source(poisoned_run, reopen(poisoned_run)), open_encoder(poisoned_run, None, None)
+    source = open_scanned_run(poisoned_run, reopen(poisoned_run))
+    encoder = open_encoder(poisoned_run, None, None)
     group = read_group(poisoned_run.path, 0)
     clean = clean_pictures(source, encoder, group.members, lambda captions: np.ones(len(captions), bool), 0)
     parts = [{picture.tobytes() for picture in part} for part in clean]
@@ -268,7 +269,9 @@ def words(directions):
     cone = np.array([[0, 0, 0, 3.0]], np.float32)
     vectors = normalised(np.asarray(directions, np.float32) + cone)
     names = [f"c{i}" for i in range(len(vectors))]
-    return Words(names, np.arange(1, len(names) + 1) * 10, vectors, normalised(cone)[0] * 0.95, 1.0)
+    return DistinctCaptions(
+        names, np.arange(1, len(names) + 1) * 10, vectors, normalised(cone)[0] * 0.95, 1.0
+    )
 
 
 AXES = [[1, 0, 0, 0], [1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 0], [0, 0, -1, 0]]

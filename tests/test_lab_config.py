@@ -8,7 +8,8 @@ import pytest
 from clipscan.errors import InputError
 from clipscan.lab.attacks.learnt.trigger_file import write_learnt
 from clipscan.lab.grid.cell_scores import Asked, Key, wanted
-from clipscan.lab.grid.config import open_source, read_config
+from clipscan.lab.grid.config import read_config
+from clipscan.lab.grid.config_datasets import open_lab_dataset
 from clipscan.lab.grid.defences import SafeTraining
 from clipscan.train.recipe import SafeClip
 
@@ -176,9 +177,9 @@ def test_a_config_that_is_not_there_is_an_error_that_says_where_examples_are(tmp
 
 
 def test_generated_pictures_are_named_by_number_and_seed():
-    assert sum(stop - start for *_, (start, stop) in open_source("scenes:1200:3").shards) == 1200
+    assert sum(stop - start for *_, (start, stop) in open_lab_dataset("scenes:1200:3").shards) == 1200
     with pytest.raises(InputError, match="scenes:N:SEED"):
-        open_source("scenes:many")
+        open_lab_dataset("scenes:many")
 
 
 @pytest.mark.parametrize("name", ["smoke", "cifar10"])

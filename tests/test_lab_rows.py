@@ -5,7 +5,7 @@ import pytest
 
 from clipscan.errors import RunError
 from clipscan.lab.grid.metrics import auroc
-from clipscan.lab.grid.rows import ROWS, auroc_interval, dropping, figures, read_rows, write_rows
+from clipscan.lab.grid.result_rows import ROWS, auroc_interval, dropping, figures, read_rows, write_rows
 
 
 def sample(n=4000, poison=60, shift=1.5, seed=0):

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as xml
 import pytest
 
 from clipscan.errors import RunError
-from clipscan.lab.grid.rows import RECALL, TABLES, write_rows
+from clipscan.lab.grid.result_rows import RECALL, TABLES, write_rows
 from clipscan.lab.tables.evidence import Figures
 from clipscan.lab.tables.markdown import table
 from clipscan.lab.tables.write import write_pages

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.report.choose import select
+from clipscan.report.choose import choose_drops
 from clipscan.report.lists import Written, escape, read_list, unescape, write_lists
 
 N = 20
@@ -137,14 +137,14 @@ def test_hostile_names_keep_to_their_line(tmp_path: Path) -> None:
 
 def test_a_share_is_rounded_up_and_reaches_past_the_suspects(tmp_path: Path) -> None:
     run = a_run(tmp_path)
-    assert select(run, fraction=0.1)["key"].to_pylist() == ["key000", "key001"]
-    assert select(run, fraction=0.101).num_rows == 3
-    assert select(run, fraction=0).num_rows == 0
-    eight = select(run, fraction=0.4)
+    assert choose_drops(run, fraction=0.1)["key"].to_pylist() == ["key000", "key001"]
+    assert choose_drops(run, fraction=0.101).num_rows == 3
+    assert choose_drops(run, fraction=0).num_rows == 0
+    eight = choose_drops(run, fraction=0.4)
     assert eight["key"].to_pylist() == [f"key{row:03d}" for row in range(8)]
     assert eight["uid"].to_pylist() == [uid(row) for row in range(8)]
     assert eight["reason"][7].as_py() == "rank 8 of 20 by dao"
-    assert select(run, fraction=1).num_rows == N
+    assert choose_drops(run, fraction=1).num_rows == N
 
 
 def test_a_score_that_is_nan_is_never_dropped_by_rank(tmp_path: Path) -> None:
@@ -153,13 +153,13 @@ def test_a_score_that_is_nan_is_never_dropped_by_rank(tmp_path: Path) -> None:
     table = pq.read_table(path)
     scores = pa.array([*table["dao"].to_pylist()[:-2], float("nan"), float("nan")])
     pq.write_table(table.set_column(2, "dao", scores), path)
-    assert select(run, fraction=1).num_rows == N - 2
-    assert select(run, threshold=-1e9).num_rows == N - 2
+    assert choose_drops(run, fraction=1).num_rows == N - 2
+    assert choose_drops(run, threshold=-1e9).num_rows == N - 2
 
 
 @pytest.mark.parametrize(("threshold", "rows"), [(98.5, 2), (98, 2), (96, 4), (90, 10), (100, 0), (0, N)])
 def test_a_threshold_drops_every_score_above_it(tmp_path: Path, threshold: float, rows: int) -> None:
-    chosen = select(a_run(tmp_path), threshold=threshold)
+    chosen = choose_drops(a_run(tmp_path), threshold=threshold)
     assert chosen.num_rows == rows
     assert all(score > threshold for score in chosen["score"].to_pylist())
 
@@ -177,7 +177,7 @@ def test_decisions_are_read_from_three_formats(tmp_path: Path, suffix: str) -> N
     else:
         keys = ("shard", "key", "decision")
         path.write_text("".join(json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows))
-    chosen = select(run, decisions=path)
+    chosen = choose_drops(run, decisions=path)
     assert chosen["shard"].to_pylist() == [names(12)[0], names(1)[0]]
     assert chosen["key"].to_pylist() == [names(12)[1], names(1)[1]]
     assert chosen["score"].to_pylist() == [88.0, 99.0]
@@ -195,17 +195,17 @@ def test_decisions_are_read_from_three_formats(tmp_path: Path, suffix: str) -> N
 def test_a_decision_that_cannot_be_read_names_its_row(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "d.csv").write_text(text)
     with pytest.raises(DataError, match=words):
-        select(a_run(tmp_path / "run"), decisions=tmp_path / "d.csv")
+        choose_drops(a_run(tmp_path / "run"), decisions=tmp_path / "d.csv")
 
 
 def test_a_decision_on_a_stranger_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("shard,key,decision\nother.tar,key001,keep\n")
     with pytest.raises(RunError, match=r"other\.tar"):
-        select(a_run(tmp_path / "run"), decisions=tmp_path / "d.csv")
+        choose_drops(a_run(tmp_path / "run"), decisions=tmp_path / "d.csv")
 
 
 def test_exactly_one_rule_is_given(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     for wrong in ({}, {"fraction": 0.1, "threshold": 1.0}, {"fraction": 1.5}, {"threshold": float("nan")}):
         with pytest.raises(InputError):
-            select(run, **wrong)
+            choose_drops(run, **wrong)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipscan.errors import DataError, RunError
-from clipscan.report.choose import select
+from clipscan.report.choose import choose_drops
 from clipscan.report.droptable import pairs_of
 from clipscan.report.find import Names, shown
 from clipscan.report.lists import write_lists
@@ -155,7 +155,7 @@ def decided(folder: Path, text: str) -> Path:
 )
 def test_decisions_need_no_shard_where_the_key_says_enough(tmp_path: Path, text: str) -> None:
     run = a_run(tmp_path / "run", FOLDER)
-    chosen = select(run, decisions=decided(tmp_path, text))
+    chosen = choose_drops(run, decisions=decided(tmp_path, text))
     assert [shown(pair) for pair in pairs_of(chosen)] == ["./00007", "./cat/00002"]
 
 
@@ -174,32 +174,32 @@ def test_a_decision_that_names_nobody_shows_a_row_that_would(
 ) -> None:
     run = a_run(tmp_path / "run", FOLDER)
     with pytest.raises(error, match=words):
-        select(run, decisions=decided(tmp_path, text))
+        choose_drops(run, decisions=decided(tmp_path, text))
 
 
 def test_decisions_in_other_files_are_read_or_refused_in_words(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", FOLDER)
     lines = '{"key": "00007", "decision": "drop"}\n\n{"key": "cat/00002", "decision": "drop"}\n\n'
     (tmp_path / "mine.jsonl").write_bytes(b"\xef\xbb\xbf" + lines.encode())
-    assert len(select(run, decisions=tmp_path / "mine.jsonl")) == 2
+    assert len(choose_drops(run, decisions=tmp_path / "mine.jsonl")) == 2
     (tmp_path / "mine.csv").write_text("key,decision\n00007,drop\n", "utf-16")
     with pytest.raises(DataError, match=r"mine\.csv .*save it as UTF-8"):
-        select(run, decisions=tmp_path / "mine.csv")
+        choose_drops(run, decisions=tmp_path / "mine.csv")
 
 
 def test_lists_are_added_to_and_a_later_keep_takes_off(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", FOLDER)
-    write_lists(run, select(run, fraction=0.5))  # rows 0, 1, 2
-    write_lists(run, select(run, decisions=decided(tmp_path, "key,decision\n00007,drop\n"), add=True))
+    write_lists(run, choose_drops(run, fraction=0.5))  # rows 0, 1, 2
+    write_lists(run, choose_drops(run, decisions=decided(tmp_path, "key,decision\n00007,drop\n"), add=True))
     assert pq.read_table(run / "drop.parquet")["key"].to_pylist() == [
         key for _, key in (*FOLDER[:3], FOLDER[4])
     ]
     later = decided(tmp_path, "key,decision\ncat/00001,keep\n00007,drop\n")
-    write_lists(run, select(run, decisions=later, add=True))
+    write_lists(run, choose_drops(run, decisions=later, add=True))
     assert pq.read_table(run / "drop.parquet")["key"].to_pylist() == [
         key for _, key in (*FOLDER[1:3], FOLDER[4])
     ]
-    write_lists(run, select(run, threshold=-0.5, add=True))
+    write_lists(run, choose_drops(run, threshold=-0.5, add=True))
     assert pq.read_table(run / "drop.parquet").num_rows == 4
     told = in_words(rule_of_run(run), "dao")
     assert told.startswith("the most suspicious 50 % of all and those decided on in mine.csv")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from clipscan.report import histogram, text, words
+from clipscan.report import glossary, histogram, text
 
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
 
@@ -104,10 +104,10 @@ def test_numbers_have_four_digits(value: float, shown: str) -> None:
     [("1024x8", (1024,), 8), ("256x8,1024x4", (256, 1024), 8), (2048, (2048,), 1), ("all", (), 1)],
 )
 def test_the_reference_setting_is_read(setting: object, rows: tuple[int, ...], draws: int) -> None:
-    found = words.reference_of(setting)
+    found = glossary.reference_of(setting)
     assert (found.rows, found.draws) == (rows, draws)
 
 
 def test_the_rate_limit_is_the_rule_of_p_times_r_over_k() -> None:
-    assert words.rate_limit(16, words.reference_of("1024x8")) == pytest.approx(0.4 * 16 / 1024)
-    assert words.rate_limit(16, words.reference_of("all")) is None
+    assert glossary.rate_limit(16, glossary.reference_of("1024x8")) == pytest.approx(0.4 * 16 / 1024)
+    assert glossary.rate_limit(16, glossary.reference_of("all")) is None

@@ -11,7 +11,7 @@ import clipscan
 from clipscan import scores
 from clipscan.cli.options import Method
 from clipscan.lab.grid import cell_scores
-from clipscan.report import words as page_words
+from clipscan.report import glossary
 from clipscan.run import columns, words
 from clipscan.run.scoring import Settings, ranking_column
 from clipscan.scores import table
@@ -121,14 +121,14 @@ def test_every_score_is_explained_and_named():
     for name, one in SCORES.items():
         assert one.family in FAMILIES and one.about
         assert pages.count(f"| `{name}` | {one.about} |") == len(columns.SCORED)
-        assert columns.meaning("suspects.parquet", name) == page_words.about(name) == one.about
+        assert columns.meaning("suspects.parquet", name) == glossary.about(name) == one.about
         assert re.search(rf"\b{name}\b", clipscan.score.__doc__) or name == "trusted"
 
 
 def test_the_readme_names_the_scores_of_a_family_in_one_cell_as_the_page_counts_them():
     lines = (ROOT / "README.md").read_text().splitlines()
     cells = [sorted(cell.strip().split(", ")) for line in lines for cell in line.split("|")]
-    for counted in (page_words.is_density_score, page_words.is_pair_score):
+    for counted in (glossary.is_density_score, glossary.is_pair_score):
         assert sorted(name for name in SCORES if counted(f"{name}@30x2")) in cells
     assert any("`consensus`" in line for line in lines)
 

@@ -35,7 +35,7 @@ def found(number):
 def test_a_probe_holds_pairs_of_the_data_no_two_of_one_picture_or_caption(tmp_path, budget):
     from clipscan.embed.decode import DecodePool
     from clipscan.embed.pixels import PixelSpec
-    from clipscan.train.batches import open_source
+    from clipscan.train.batches import open_batches
     from clipscan.train.processes import Processes
     from clipscan.train.survey import survey
 
@@ -48,7 +48,7 @@ def test_a_probe_holds_pairs_of_the_data_no_two_of_one_picture_or_caption(tmp_pa
         told = survey(data, tmp_path, spec, pool, budget=budget, fingerprint="", log=print)
         assert told.cached == (budget > 1 << 20)
         how = (told, data, tmp_path, spec, 0, numbered, Processes("cpu"), pool)
-        probe, again = (open_source(*how).probe() for _ in range(2))
+        probe, again = (open_batches(*how).probe() for _ in range(2))
     shade, number = probe.pixels[:, 16, 16, 0].astype(int), probe.tokens[:, 0]
     pairs = {(i % 200, 97 * i % 250) for i in range(600)}
     assert {*zip(shade.tolist(), number.tolist(), strict=True)} <= pairs

@@ -76,8 +76,8 @@ def fit_command(
     ViTs of open_clip's only. With OpenAI's weights in a file, name the model with -quickgelu.
     """
     from clipscan.embed.model import load_encoder
-    from clipscan.heads.files import save_fit
     from clipscan.heads.fit import fit_heads
+    from clipscan.heads.fit_file import save_fit
     from clipscan.run.embedding import encoder_place
 
     clean = open_dataset(
@@ -182,7 +182,7 @@ def repair_command(
 def _opened(fit_file: Path, pretrained: str | None, device: str) -> tuple[Fit, Encoder]:
     """A fit and its encoder, loaded from where the fit says that it lies, at the fit's precision."""
     from clipscan.embed.model import load_encoder
-    from clipscan.heads.files import load_fit
+    from clipscan.heads.fit_file import load_fit
 
     fit = load_fit(fit_file)
     told = fit.settings["encoder"]

@@ -103,7 +103,7 @@ def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left anywhere in `folder`. Only for who alone writes there."""
+    """Remove what killed writers left anywhere in `folder`. Only where no other process writes there."""
     for at, _, names in os.walk(folder):
         for name in filter(DRAFT.fullmatch, names):
             with suppress(OSError):

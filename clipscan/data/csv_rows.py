@@ -1,4 +1,4 @@
-"""Rows of a CSV that strangers wrote: a quote that nobody closed costs its own line, not those after it."""
+"""Rows of a CSV that strangers wrote: a quote left open costs its own line, not those after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from clipscan.data.files import extension
+from clipscan.data.inventory import extension
 from clipscan.data.lines import LineReader
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.data.text import Unfit

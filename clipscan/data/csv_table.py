@@ -2,7 +2,7 @@
 
 Pictures lie in or below the table's folder, that of the dataset or one that the user names besides, and
 are named relative to one of these (or absolutely, inside one). Several rows may name one picture. Tables
-are scanned once when opened, to cut them into shards and to know where each begins; one that cannot be read
+are scanned once when opened, to cut them into shards and to find where each begins; one that cannot be read
 is a shard that reads as Bad.
 """
 
@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from clipscan.data.csv_rows import QUOTING, Header, Row, only_one, parse, read_header
-from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, slices, stem
-from clipscan.data.files import File, Inventory, extension, is_url
+from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, broken_shard, slices, stem
+from clipscan.data.inventory import File, Inventory, extension, is_url
 from clipscan.data.lines import LineReader
 from clipscan.data.pictures import files_inside, read_picture
-from clipscan.data.sample import Bad, Sample
+from clipscan.data.sample import Bad, Sample, unreadable
 from clipscan.data.text import (
     CAPTION_FIELDS,
     KEY_FIELDS,
@@ -85,18 +85,18 @@ class CsvTable(Dataset):
         """The tables and the pictures that their rows name."""
         return super().holds() | self.named
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         if shard.name in self.faults:
-            yield Record(-1, "", Bad(shard.name, "", printable(self.faults[shard.name])))
+            yield broken_shard(shard, self.faults[shard.name])
             return
         keys = RowKeys()
         try:
             for row in self.rows(shard):
                 key = keys.name(self._key(shard, row), row.at)
-                if rows is None or rows.get(row.at) == key:
+                if only is None or only.get(row.at) == key:
                     yield Record(row.at, key, self._load(shard, row, key))
         except OSError as error:
-            yield Record(-1, "", Bad(shard.name, "", printable(f"cannot read the table: {error}")))
+            yield broken_shard(shard, f"cannot read the table: {error}")
 
     def rows(self, shard: Shard) -> Iterator[Row]:
         """The shard's rows, pictures not touched."""
@@ -138,7 +138,7 @@ class CsvTable(Dataset):
             image = read_picture(os.path.dirname(shard.location), name, self.further)
             return Sample(shard.name, key, image, caption, **tags(row.cells), at=row.at)
         except Unfit as unfit:
-            return Bad(shard.name, key, printable(str(unfit)))
+            return unreadable(shard.name, key, unfit)
 
 
 def open_csv(

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from clipscan.data.files import File, describe, is_url
-from clipscan.data.sample import Bad, Sample, tally
+from clipscan.data.inventory import File, describe, is_url
+from clipscan.data.sample import Bad, Sample, tally, unreadable
 from clipscan.errors import DataError
 
 
@@ -50,6 +50,11 @@ class Record(NamedTuple):
     kinds: tuple[str, ...] = ()  # of the members that are no pair: their extensions
 
 
+def broken_shard(shard: Shard, reason: object) -> Record:
+    """What is read of a shard that cannot be read, or not on."""
+    return Record(-1, "", unreadable(shard.name, "", reason))
+
+
 class Dataset(ABC):
     """A dataset of image-text pairs. Holds only listings, so it pickles and travels to workers.
 
@@ -76,8 +81,8 @@ class Dataset(ABC):
         return {shard.location for shard in self.shards}
 
     @abstractmethod
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
-        """Everything in the shard, in order; with `rows` (row -> key) only those rows, so named."""
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
+        """Everything in the shard, in order; with `only` (at -> key) what lies there, if so named."""
 
     def read(self, shard: Shard) -> Iterator[Sample | Bad]:
         """The shard's samples in order, bounded memory; a Bad for each that cannot be read."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from clipscan.data import embedding_parts, parquet
 from clipscan.data.dataset import stem
-from clipscan.data.files import Inventory, extension
-from clipscan.data.folder import METADATA
+from clipscan.data.folder_metadata import METADATA
+from clipscan.data.inventory import Inventory, extension
 from clipscan.data.pictures import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 from clipscan.data.webdataset import TAR_EXTENSIONS
 from clipscan.errors import DataError

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from clipscan.data.arrays import npz_names
-from clipscan.data.files import Inventory, extension
+from clipscan.data.inventory import Inventory, extension
 from clipscan.errors import DataError
 
 

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from clipscan.data.arrays import load_npy, load_npz
-from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors
+from clipscan.data.arrow_types import is_vector
+from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors, broken_shard
 from clipscan.data.embedding_parts import Part, clip_retrieval, datacomp, is_clip_retrieval, loose
-from clipscan.data.files import File, Inventory, describe, extension, is_url
+from clipscan.data.inventory import File, Inventory, describe, extension, is_url
 from clipscan.data.parquet import row_key
-from clipscan.data.parquet_columns import choose, column_type, is_vector, known_columns
+from clipscan.data.parquet_columns import choose, column_type, known_columns
 from clipscan.data.parquet_files import (
     first_schema,
     group_starts,
@@ -65,17 +66,17 @@ class Embeddings(Dataset):
         """Arrays and their metadata."""
         return {path for part in self.parts.values() for path in part.files()}
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         try:
-            if rows is None:
+            if only is None:
                 _, _, samples, bad = self.vectors(shard)
             else:
                 samples, bad = self._samples(shard), {}
         except DataError as error:
-            yield Record(-1, "", Bad(shard.name, "", printable(str(error))))
+            yield broken_shard(shard, error)
             return
         for row, sample in enumerate(samples):
-            if rows is None or rows.get(sample.at) == sample.key:
+            if only is None or only.get(sample.at) == sample.key:
                 outcome = Bad(shard.name, sample.key, bad[row]) if row in bad else sample
                 yield Record(sample.at, sample.key, outcome)
 

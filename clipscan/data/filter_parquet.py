@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipscan.data.arrow_types import dictionaries
 from clipscan.data.guard import check_unpacked, reading
-from clipscan.data.parquet_columns import dictionaries
 from clipscan.data.parquet_files import (
     PARQUET_ERRORS,
     ParquetFile,
     batches,
-    groups,
     listed_texts,
     open_parquet_file,
+    row_groups,
 )
 from clipscan.errors import DataError
 
@@ -35,7 +35,7 @@ def filter_parquet(path: str, to: Path, rows: np.ndarray) -> None:
         with open_parquet_file(path, as_stored=True) as table:
             schema = table.schema_arrow
             with pq.ParquetWriter(to, schema, compression=_compression(table)) as writer:
-                for group, begin, end in groups(table, None):
+                for group, begin, end in row_groups(table, None):
                     here = rows[slice(*np.searchsorted(rows, (begin, end)))] - begin
                     for part in _parts(table, group, here):
                         writer.write_table(part, row_group_size=len(part))
@@ -76,7 +76,7 @@ def _check_lists(path: str, rows: np.ndarray) -> None:
     with open_parquet_file(path) as table:
         listed = listed_texts(table.metadata)
         unpacked = 0
-        for group, begin, end in groups(table, None):
+        for group, begin, end in row_groups(table, None):
             if listed and ((rows >= begin) & (rows < end)).any():
                 for batch in batches(table, group, listed, BATCH_ROWS):
                     unpacked += sum(map(_listed_bytes, batch.columns))

@@ -1,4 +1,4 @@
-"""What keeps files of strangers from raising the unexpected and from unpacking to what nobody can hold."""
+"""What keeps files of strangers from raising the unexpected and from unpacking to more than memory holds."""
 
 from __future__ import annotations
 

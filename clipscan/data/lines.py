@@ -12,7 +12,7 @@ MAX_LINE_BYTES = 4 << 20
 
 
 class LineReader:
-    """Iterates a binary stream as text lines and knows how many bytes it has handed out.
+    """Iterates a binary stream as text lines and counts the bytes that it has handed out.
 
     Bytes that are not UTF-8 become surrogates, which the caption check later finds and names. A line
     longer than MAX_LINE_BYTES raises Unfit, and so does a file that begins as UTF-16 or UTF-32, or whose

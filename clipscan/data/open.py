@@ -12,8 +12,8 @@ from clipscan.data.csv_table import open_csv
 from clipscan.data.dataset import Dataset
 from clipscan.data.detect import detect, nothing_found
 from clipscan.data.embeddings import open_embeddings
-from clipscan.data.files import absolute_place, extension, places_of, take_inventory
 from clipscan.data.folder import open_folder
+from clipscan.data.inventory import absolute_place, extension, places_of, take_inventory
 from clipscan.data.parquet import open_parquet
 from clipscan.data.sample import shown_kinds, tally
 from clipscan.data.webdataset import open_webdataset

@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clipscan.data.dataset import Dataset, Record, RowKeys, Shard
-from clipscan.data.files import File, Inventory
+from clipscan.data.arrow_types import is_text, is_vector
+from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, broken_shard
+from clipscan.data.inventory import File, Inventory
+from clipscan.data.parquet_cells import json_fields, picture
 from clipscan.data.parquet_columns import (
     JSON,
     Captions,
     caption_columns,
     column_type,
-    is_text,
-    is_vector,
-    json_fields,
     known_columns,
-    picture,
     picture_column,
     picture_columns,
     same_name,
 )
 from clipscan.data.parquet_files import first_schema, open_parquet_file, parquet_shards, table_rows
-from clipscan.data.sample import Bad, Sample
+from clipscan.data.sample import Bad, Sample, unreadable
 from clipscan.data.text import KEY_FIELDS, Unfit, first_field, printable, tag_text, tags
 from clipscan.errors import DataError
 
@@ -49,18 +47,18 @@ class ParquetPictures(Dataset):
         self.image = image
         self.text = text
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         keys = RowKeys()
         try:
             with open_parquet_file(shard.location) as table:
                 schema = table.schema_arrow
                 image, captions = picture_column(schema, self.image), caption_columns(schema, self.text)
                 columns = known_columns(schema, image, *captions.columns(), same_name(schema, JSON) or JSON)
-                for at, row in table_rows(table, columns, shard.rows, BATCH_ROWS, rows, HANDED_ON):
-                    key = keys.name(row_key(row), at) if rows is None else rows[at]
+                for at, row in table_rows(table, columns, shard.rows, BATCH_ROWS, only, HANDED_ON):
+                    key = keys.name(row_key(row), at) if only is None else only[at]
                     yield Record(at, key, _load(shard.name, key, at, row, image, captions))
         except DataError as error:
-            yield Record(-1, "", Bad(shard.name, "", printable(str(error))))
+            yield broken_shard(shard, error)
 
     def columns(self, shard: Shard) -> tuple[str, ...]:
         """Those asked for."""
@@ -71,7 +69,7 @@ def _load(shard: str, key: str, at: int, row: dict[str, Any], image: str, captio
     try:
         return Sample(shard, key, picture(row.get(image)), captions.of(row), **tags(about(row)), at=at)
     except Unfit as unfit:
-        return Bad(shard, key, printable(str(unfit)))
+        return unreadable(shard, key, unfit)
 
 
 def row_key(row: Mapping[str, Any]) -> str:

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clipscan.data.arrow_types import dictionaries
 from clipscan.data.dataset import Shard
-from clipscan.data.files import File, is_url, open_binary
 from clipscan.data.guard import UNPACKED_FREE, check_unpacked, reading
-from clipscan.data.parquet_columns import cell, dictionaries, weight
+from clipscan.data.inventory import File, is_url, open_binary
+from clipscan.data.parquet_cells import cell, weight
 from clipscan.data.parquet_footer import Chunk, read_chunks
 from clipscan.data.parquet_pages import Pages, read_pages
 from clipscan.errors import DataError
@@ -34,7 +35,7 @@ REMOTE_BYTES = 4 << 20  # page headers lie all over a column; of a larger remote
 
 
 class ParquetFile(pq.ParquetFile):
-    """An open parquet file that knows where it lies and how large it is."""
+    """An open parquet file, with its location and its size."""
 
     location: str
     stream: BinaryIO
@@ -100,7 +101,7 @@ def table_rows(
     the rows together hold more than guard.check_unpacked allows, of which `free` bytes in any case.
     """
     unpacked = 0
-    for group, begin, end in groups(table, span):
+    for group, begin, end in row_groups(table, span):
         if only is not None and not any(begin <= at < end for at in only):
             continue
         at = begin
@@ -156,7 +157,7 @@ def _pages(table: ParquetFile, group: int, leaf: int) -> Pages:
     return Pages(first.dictionary, first.largest, chunk.unpacked, 0, chunk.values)
 
 
-def groups(table: ParquetFile, span: tuple[int, int] | None) -> Iterator[tuple[int, int, int]]:
+def row_groups(table: ParquetFile, span: tuple[int, int] | None) -> Iterator[tuple[int, int, int]]:
     """(number, first row, last row + 1) of the row groups of a slice that begins at one."""
     starts = group_starts(table)
     first, stop = span or (0, starts[-1])

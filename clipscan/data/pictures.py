@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from clipscan.data.files import File, describe, is_url, is_within
+from clipscan.data.inventory import File, describe, is_url, is_within
 from clipscan.data.text import Unfit, printable
 
 # Suffixes of the formats that the decoder reads (embed/pixels.py), the most wanted first. A table, not a
@@ -18,7 +18,7 @@ IMAGE_EXTENSIONS = (
     "jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff",
     "avif", "avifs", "jfif", "jpe", "jif", "mpo", "apng", "ppm", "pgm", "pbm", "pnm", "pfm",
 )  # fmt: skip
-# Pictures that it does not read; a folder lists them as bad, so that nobody takes them for scanned.
+# Pictures that it does not read; a folder lists them as bad, so that they do not pass for scanned.
 UNREAD_EXTENSIONS = (
     "heic", "heif", "hif", "jxl", "jp2", "j2k", "j2c", "jpc", "jpf", "jpx", "jxr", "svg", "svgz",
     "raw", "dng", "cr2", "cr3", "crw", "nef", "nrw", "arw", "srf", "sr2", "orf", "rw2", "raf", "pef", "srw",

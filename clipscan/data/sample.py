@@ -40,6 +40,11 @@ class Bad:
     reason: str
 
 
+def unreadable(shard: str, key: str, reason: object) -> Bad:
+    """The Bad of a sample, or with key "" of a shard; its reason becomes valid Unicode on one line."""
+    return Bad(shard, key, printable(str(reason)))
+
+
 def tally(counts: Counter[str], kinds: Iterable[str]) -> None:
     """Count files or members that are passed over, by their extension; strange ones as one kind."""
     for kind in kinds:

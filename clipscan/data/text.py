@@ -33,8 +33,13 @@ class Unfit(Exception):
 def caption_of(row: Mapping[str, Any], names: Sequence[str], what: str) -> str:
     """The caption in the first of the named fields; Unfit says which ones `what` has where none is there."""
     if (value := first_field(row, names)) is None:
-        raise Unfit(f"caption is missing: {what} has {shown_fields(row)}; --text-key names another field")
+        raise no_caption(row, what)
     return caption_text(value)
+
+
+def no_caption(row: Mapping[str, Any], what: str) -> Unfit:
+    """That none of the fields of `what` holds a caption."""
+    return Unfit(f"caption is missing: {what} has {shown_fields(row)}; --text-key names another field")
 
 
 def shown_fields(row: Mapping[str, Any]) -> str:

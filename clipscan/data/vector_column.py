@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipscan.data.arrays import checked
+from clipscan.data.arrow_types import is_list, is_vector
 from clipscan.data.guard import check_unpacked, reading
-from clipscan.data.parquet_columns import column_type, is_list, is_vector
-from clipscan.data.parquet_files import ParquetFile, batches, column_pages, groups, open_parquet_file
+from clipscan.data.parquet_columns import column_type
+from clipscan.data.parquet_files import ParquetFile, batches, column_pages, open_parquet_file, row_groups
 from clipscan.errors import DataError
 
 BATCH_ROWS = 4096
@@ -61,7 +62,7 @@ def _vectors(lengths: np.ndarray, values: np.ndarray, width: int) -> np.ndarray:
 def column_width(path: str, column: str) -> int | None:
     """The length of most lists at a file's begin; None where it has none. DataError if it cannot be read."""
     with open_parquet_file(path) as table:
-        for group, _, _ in groups(table, None):
+        for group, _, _ in row_groups(table, None):
             _check_column(table, column, None)
             for batch in batches(table, group, [column], LOOKED_AT):
                 lengths = _lengths(_lists(batch, column))
@@ -88,7 +89,8 @@ def _check_column(table: ParquetFile, column: str, span: tuple[int, int] | None)
         kind = schema.field(column).type
         raise DataError(f"{table.location}: column {column!r} holds {kind}, not vectors (lists of floats)")
     with reading(table.location):
-        pages = [one for group, _, _ in groups(table, span) for one in column_pages(table, group, [column])]
+        numbers = [group for group, _, _ in row_groups(table, span)]
+        pages = [one for group in numbers for one in column_pages(table, group, [column])]
     held = VALUE_BYTES * sum(one.values for one in pages)
     check_unpacked(f"{table.location}: column {column!r}", held, table.packed)
 
@@ -97,7 +99,7 @@ def _parts(
     table: ParquetFile, column: str, span: tuple[int, int] | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Lengths of the lists (-1: null) and their numbers in a row, a batch at a time."""
-    for group, _, _ in groups(table, span):
+    for group, _, _ in row_groups(table, span):
         for batch in batches(table, group, [column], BATCH_ROWS):
             lists = _lists(batch, column)
             yield _lengths(lists), lists.flatten().to_numpy(zero_copy_only=False)

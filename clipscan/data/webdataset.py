@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from clipscan.data.dataset import Dataset, Record, Shard
-from clipscan.data.files import Inventory, open_binary
-from clipscan.data.sample import Bad, Sample
-from clipscan.data.tar_groups import READ_ERRORS, Group, Rules, groups, make_rules
+from clipscan.data.dataset import Dataset, Record, Shard, broken_shard
+from clipscan.data.extensions import Rules, make_rules
+from clipscan.data.inventory import Inventory, open_binary
+from clipscan.data.sample import Sample
+from clipscan.data.tar_groups import READ_ERRORS, member_groups
+from clipscan.data.tar_sample import MemberGroup
 from clipscan.data.text import printable
 
 TAR_EXTENSIONS = ("tar", "tar.gz", "tgz")
@@ -28,19 +30,19 @@ class WebDataset(Dataset):
         super().__init__(source, shards, notes)
         self.rules = rules
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         try:
             with open_tar(shard.location) as (stream, length):
-                if rows is None:
-                    yield from (_record(group) for group in groups(stream, length, shard.name, self.rules))
+                if only is None:
+                    yield from map(_record, member_groups(stream, length, shard.name, self.rules))
                 else:
-                    yield from self._at(stream, length, shard, rows)
+                    yield from self._at(stream, length, shard, only)
         except READ_ERRORS as error:
-            yield Record(-1, "", Bad(shard.name, "", printable(f"cannot read the tar: {error}")))
+            yield broken_shard(shard, f"cannot read the tar: {error}")
 
     def _at(self, stream: BinaryIO, length: int, shard: Shard, rows: Mapping[int, str]) -> Iterator[Record]:
         for at in sorted(rows):
-            found = groups(stream, length, shard.name, self.rules, start=at)
+            found = member_groups(stream, length, shard.name, self.rules, start=at)
             group = next((group for group in found if group.outcome is not None), None)
             if group is not None and group.key == rows[at]:
                 yield _record(group)
@@ -75,6 +77,6 @@ def open_tar(location: str) -> Iterator[tuple[BinaryIO, int]]:
             yield stream, length
 
 
-def _record(group: Group) -> Record:
+def _record(group: MemberGroup) -> Record:
     at = group.outcome.at if isinstance(group.outcome, Sample) else (group.spans or [(-1, -1)])[0][0]
     return Record(at, group.key, group.outcome, group.kinds)

@@ -13,7 +13,7 @@ import numpy as np
 
 from clipscan.data.arrays import load_npy, npz_shape
 from clipscan.data.embedding_parts import Part
-from clipscan.data.files import extension
+from clipscan.data.inventory import extension
 from clipscan.data.vector_column import column_width
 from clipscan.errors import DataError
 

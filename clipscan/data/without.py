@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
 from clipscan.data.dataset import Dataset, Record, Shard
-from clipscan.data.files import File
+from clipscan.data.inventory import File
 from clipscan.errors import DataError
 
 
@@ -25,8 +25,8 @@ class Without(Dataset):
         self.dataset, self.drop = dataset, drop
         self.original = {shard.name: shard for shard in dataset.shards}
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
-        for record in self.dataset.records(self.original[shard.name], rows):
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
+        for record in self.dataset.records(self.original[shard.name], only):
             if (shard.name, record.key) not in self.drop:
                 yield record
 

@@ -16,10 +16,12 @@ import numpy as np
 from clipscan.data.csv_rows import Row
 from clipscan.data.csv_table import CsvTable
 from clipscan.data.dataset import Shard, whole_name
-from clipscan.data.folder import Entry, Folder, Reading, metadata_rows, row_name
+from clipscan.data.folder import Folder
+from clipscan.data.folder_layout import Entry, FolderLayout
+from clipscan.data.folder_metadata import metadata_rows, row_name
 from clipscan.data.pictures import inside
 from clipscan.data.sample import Bad
-from clipscan.data.tar_groups import READ_ERRORS, groups
+from clipscan.data.tar_groups import READ_ERRORS, member_groups
 from clipscan.data.tar_members import BLOCK, padded
 from clipscan.data.text import Unfit
 from clipscan.data.webdataset import WebDataset, open_tar
@@ -51,7 +53,7 @@ def _holes(dataset: WebDataset, shard: Shard, judge: Judge) -> tuple[list[tuple[
     """The byte ranges to leave out, sorted, and where the last member's content ends."""
     holes, end = [], 0
     with open_tar(shard.location) as (stream, length):
-        for group in groups(stream, length, shard.name, dataset.rules):
+        for group in member_groups(stream, length, shard.name, dataset.rules):
             end = max([end, *(stop for _, stop in group.spans)])
             if not judge.keeps(shard.name, group.key, group.outcome) or group.cut:
                 holes += [(start, padded(stop)) for start, stop in group.spans]
@@ -96,19 +98,19 @@ def write_folder(dataset: Folder, judge: Judge, folder: Path) -> Iterator[Shard]
                 kept.append(dataset.listing[record.at])
     for entry in kept:
         if entry.picture:
-            for name in (entry.picture, *dataset.reading.beside(entry.picture)):
-                _copy_file(dataset.root, name, folder, name, dataset.reading.roots)
+            for name in (entry.picture, *dataset.layout.beside(entry.picture)):
+                _copy_file(dataset.root, name, folder, name, dataset.layout.roots)
     rows = {entry.where for entry in kept}
     for name in dataset.metadata:
-        _copy_rows(dataset.reading, name, folder, rows)
+        _copy_rows(dataset.layout, name, folder, rows)
     yield from dataset.shards
 
 
-def _copy_rows(reading: Reading, name: str, folder: Path, kept: set[str]) -> None:
+def _copy_rows(layout: FolderLayout, name: str, folder: Path, kept: set[str]) -> None:
     """A metadata file's lines up to its first row, and of the others those that stay."""
     try:
-        rows = list(metadata_rows(reading, name))
-        path = inside(reading.root, name, reading.roots)
+        rows = list(metadata_rows(layout, name))
+        path = inside(layout.root, name, layout.roots)
     except (Unfit, OSError, DataError, csv.Error):
         return  # it was Bad already, as a file
     rows_kept = [row for row in rows if row_name(name, row) in kept]

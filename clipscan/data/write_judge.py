@@ -1,4 +1,4 @@
-"""Who stays, who goes, and where a name may be written. Shared by the writers of all layouts."""
+"""Which samples stay, which go, and where a name may be written. Shared by the writers of all layouts."""
 
 from __future__ import annotations
 

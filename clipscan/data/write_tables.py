@@ -11,8 +11,8 @@ import numpy as np
 from clipscan.data.arrays import load_npy, load_npz_array, npz_names, npz_shape
 from clipscan.data.dataset import Dataset, Shard, whole_name
 from clipscan.data.embeddings import Embeddings
-from clipscan.data.files import extension
 from clipscan.data.filter_parquet import filter_parquet
+from clipscan.data.inventory import extension
 from clipscan.data.parquet import ParquetPictures
 from clipscan.data.parquet_files import open_parquet_file
 from clipscan.data.write_judge import Judge, by_file, target

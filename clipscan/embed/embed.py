@@ -1,4 +1,4 @@
-"""Samples -> float16 vectors, one shard at a time; beside them, where asked, features that nobody trained."""
+"""Samples -> float16 vectors, one shard at a time; where asked, features of an untrained network too."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Embedded(NamedTuple):
     text: NDArray[np.float16]  # [n, d]
     image_norm: NDArray[np.float32]  # [n], of the float32 vectors
     text_norm: NDArray[np.float32]  # [n]
-    untrained: Features | None  # [n, 688], see untrained.py; None where nobody asked
+    untrained: Features | None  # [n, 688], see untrained.py; None where not asked for
     samples: list[Sample]  # [n], without the picture's bytes
     bad: list[Bad]
 

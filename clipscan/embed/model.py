@@ -181,7 +181,7 @@ def _ready(model: str, network: nn.Module, device: str, precision: str, compile:
 
 
 def _create_pretrained(model: str | None, pretrained: str | None) -> nn.Module:
-    """What open_clip knows under a name and a tag; fetched by open_clip, into its cache."""
+    """The model that open_clip has under a name and a tag; fetched by open_clip, into its cache."""
     open_clip = import_open_clip()
     if model is None:
         if pretrained is None:

@@ -35,7 +35,7 @@ class Died(Exception):
 class Decoder:
     """One decoding process. It has just been started: wait_until_ready() before anything is sent.
 
-    time_limit: seconds; at twice as many for one picture it ends itself, as nobody else has done so.
+    time_limit: seconds; at twice as many for one picture it ends itself, where it was not ended before.
     """
 
     def __init__(self, time_limit: float) -> None:
@@ -67,7 +67,7 @@ class Decoder:
             raise Died("answered out of turn")
 
     def send(self, pictures: list[bytes], spec: PixelSpec, seconds: float) -> None:
-        """Hand over a request; Died when nobody takes any of it for so long."""
+        """Hand over a request; Died when none of it is taken for so long."""
         left = memoryview(pixels.request(pictures, spec))
         while left:
             if not self.open.poll(seconds * 1000):
@@ -78,7 +78,7 @@ class Decoder:
                 raise Died(self._ending()) from None
 
     def receive(self, spec: PixelSpec, seconds: float) -> NDArray[np.uint8] | str:
-        """The next picture's pixels [S, S, 3], or the reason why there are none; Died when nobody answers."""
+        """The next picture's pixels [S, S, 3], or why there are none; Died when no answer comes."""
         deadline = time.monotonic() + seconds
         head = bytearray(HEAD.size)
         try:

@@ -58,7 +58,7 @@ class Task(NamedTuple):
 
 
 class _Stopped(Exception):
-    """The pool ends; nobody waits for the answer."""
+    """The pool ends; the answer is not waited for."""
 
 
 class Worker(threading.Thread):

@@ -2,6 +2,6 @@
 
 decompose.py writes an embedding as an exact sum over heads and MLPs (tower.py says of which models, and
 checks it); statistics.py compares the terms with those of clean pictures and repairs; fit.py learns these
-from a clean dataset and files.py keeps them; scan.py goes over a dataset, repaired.py is an encoder whose
+from a clean dataset and fit_file.py keeps them; scan.py goes over a dataset, repaired.py is an encoder whose
 picture vectors are repaired. torch is imported when an encoder is there, not before.
 """

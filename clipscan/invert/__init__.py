@@ -6,7 +6,7 @@ tried on pictures that the search has not seen, and the same is done for harmles
 about as often: an adversarial pattern reaches those as well, only at a higher cost.
 
 recovery.py is the whole job, work.py one recovery from end to end; search.py descends, for the captions that
-targets.py and words.py choose, and contest.py says what counts as a success; verdict.py compares.
+targets.py and caption_families.py choose, and contest.py says what counts as a success; verdict.py compares.
 """
 
 from clipscan.invert.recovery import Recovery, invert

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.errors import RunError
-from clipscan.invert.words import SAME, Floats, Words, spread
+from clipscan.invert.caption_families import SAME, DistinctCaptions, Floats, spread
 
 RIVALS = 500  # captions of the dataset, spread over the text space, that a picture may choose instead
 FEW_RIVALS = 2  # with fewer there is no choice
@@ -33,7 +33,7 @@ class Contest(NamedTuple):
         return np.asarray((image @ self.text.T).argmax(axis=1) < self.own)
 
 
-def contest(target: Target, words: Words) -> Contest:
+def contest(target: Target, words: DistinctCaptions) -> Contest:
     """The target against captions spread over all that the dataset says.
 
     Rivals that say nearly the same as a target caption are left out: they are neither right nor wrong.

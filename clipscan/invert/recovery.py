@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from clipscan.data import Dataset
 from clipscan.errors import InputError, RunError
 from clipscan.invert.search import SearchBudget
-from clipscan.invert.source import Group, open_encoder, open_source, read_group
+from clipscan.invert.source import SuspectGroup, open_encoder, open_scanned_run, read_group
 from clipscan.invert.trigger import FORMS
 from clipscan.invert.work import Say, perform, prepare
 from clipscan.invert.write import write
@@ -75,7 +75,7 @@ def invert(
     folder = run / "invert" / _name(sought)
     if (done := _finished(folder, asked, overwrite)) is not None:
         return Recovery(folder, done)
-    source = open_source(run, dataset)
+    source = open_scanned_run(run, dataset)
     encoder = open_encoder(run, model, pretrained, device)
     job = prepare(run.path, source, encoder, sought, controls, plan, seed)
     say(
@@ -85,7 +85,7 @@ def invert(
     if job.agreeing < AGREED:
         say(f"only {job.agreeing:.0%} of the group's captions agree; sought: {job.target.captions[0][:80]!r}")
     record, pictures = perform(job, forms, say)
-    record = {"asked": asked, "size": sought.size if isinstance(sought, Group) else None} | record
+    record = {"asked": asked, "size": sought.size if isinstance(sought, SuspectGroup) else None} | record
     shutil.rmtree(folder, ignore_errors=True)  # of other settings
     write(folder, record, pictures)
     return Recovery(folder, record)
@@ -107,11 +107,16 @@ def _check(
 
 
 def _asked(
-    run: RunFolder, sought: Group | str, forms: Sequence[str], controls: int, plan: SearchBudget, seed: int
+    run: RunFolder,
+    sought: SuspectGroup | str,
+    forms: Sequence[str],
+    controls: int,
+    plan: SearchBudget,
+    seed: int,
 ) -> dict[str, Any]:
     """All that decides the result, as result.json keeps it."""
     embed = run_record(run.path).get("embed", {})
-    if isinstance(sought, Group):
+    if isinstance(sought, SuspectGroup):
         members = fingerprint(sorted(sought.members), sorted(sought.captions.items()))
         what = {"group": sought.number, "members": members, "caption": None}
     else:
@@ -127,9 +132,9 @@ def _asked(
     }
 
 
-def _name(sought: Group | str) -> str:
+def _name(sought: SuspectGroup | str) -> str:
     """The folder's name: the group's number, or a digest of the caption, which may hold anything."""
-    if isinstance(sought, Group):
+    if isinstance(sought, SuspectGroup):
         return str(sought.number)
     return f"caption-{hashlib.sha256(sought.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
 

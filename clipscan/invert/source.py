@@ -17,8 +17,8 @@ from clipscan.embed.model import Encoder, load_encoder
 from clipscan.engine import Rows
 from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
+from clipscan.invert.caption_families import POOL, DistinctCaptions, Floats
 from clipscan.invert.search import Clean
-from clipscan.invert.words import POOL, Floats, Words
 from clipscan.run import RunFolder
 from clipscan.run.embedding import metadata, vectors
 from clipscan.run.folder import run_record
@@ -32,7 +32,7 @@ SPARE = 1.5  # pictures drawn for each one wanted: some cannot be read, some hav
 SHARDS = 32  # of the dataset that the pictures come from; each has to be opened
 
 
-class Group(NamedTuple):
+class SuspectGroup(NamedTuple):
     """A row of groups.parquet. `members`: those listed there, which of a large group are not all."""
 
     number: int
@@ -41,7 +41,7 @@ class Group(NamedTuple):
     members: frozenset[Identity]
 
 
-class Source(NamedTuple):
+class ScannedRun(NamedTuple):
     """A run with its dataset: names [n] of the embedded samples, caption vectors in the same order."""
 
     names: list[dict[str, Any]]  # shard, key, caption, at
@@ -49,7 +49,7 @@ class Source(NamedTuple):
     dataset: Dataset
 
 
-def open_source(run: RunFolder, dataset: Dataset) -> Source:
+def open_scanned_run(run: RunFolder, dataset: Dataset) -> ScannedRun:
     """RunError where the run lacks what a recovery needs: pictures, or captions."""
     record = run_record(run.path)
     if "weights_sha256" not in record.get("embed", {}):
@@ -62,7 +62,7 @@ def open_source(run: RunFolder, dataset: Dataset) -> Source:
     names = metadata(run, ["shard", "key", "caption", "at"]).to_pylist()
     if text is None or not any(one["caption"] for one in names):
         raise RunError(f"{run.path} has no captions, so there is nothing that a trigger could lead to")
-    return Source(names, text, dataset)
+    return ScannedRun(names, text, dataset)
 
 
 def open_encoder(run: RunFolder, model: str | None, pretrained: str | None, device: str = "auto") -> Encoder:
@@ -86,7 +86,7 @@ def open_encoder(run: RunFolder, model: str | None, pretrained: str | None, devi
     return encoder
 
 
-def read_group(run: Path, number: int) -> Group:
+def read_group(run: Path, number: int) -> SuspectGroup:
     """RunError where the run has no such group."""
     path = run / "groups.parquet"
     if not path.exists():
@@ -103,10 +103,10 @@ def read_group(run: Path, number: int) -> Group:
     if not captions:
         raise RunError(f"group {number} of {run} has no captions; name one with --caption TEXT")
     identities = frozenset((one["shard"], one["key"]) for one in members)
-    return Group(number, int(rows[0]["size"]), captions, identities)
+    return SuspectGroup(number, int(rows[0]["size"]), captions, identities)
 
 
-def read_words(source: Source, seed: int) -> Words:
+def read_captions(source: ScannedRun, seed: int) -> DistinctCaptions:
     """The dataset's distinct captions, or POOL of them drawn at random."""
     count = Counter(one["caption"] for one in source.names)
     first = {one["caption"]: row for row, one in reversed(list(enumerate(source.names)))}
@@ -115,11 +115,15 @@ def read_words(source: Source, seed: int) -> Words:
     text = normalised(source.text.take(np.array([first[caption] for caption in drawn], np.int64)))
     pairs = np.array([count[caption] for caption in drawn], np.int64)
     scale = sum(count[caption] for caption in captions) / int(pairs.sum())
-    return Words(drawn, pairs, text, text.mean(axis=0), scale)
+    return DistinctCaptions(drawn, pairs, text, text.mean(axis=0), scale)
 
 
 def clean_pictures(
-    source: Source, encoder: Encoder, members: frozenset[Identity], usual: Callable[[Floats], Any], seed: int
+    source: ScannedRun,
+    encoder: Encoder,
+    members: frozenset[Identity],
+    usual: Callable[[Floats], Any],
+    seed: int,
 ) -> Clean:
     """Pictures outside the group, drawn at random, in three parts.
 
@@ -143,7 +147,7 @@ def clean_pictures(
     return clean
 
 
-def _rows(source: Source, members: frozenset[Identity], count: int, random: Random) -> list[int]:
+def _rows(source: ScannedRun, members: frozenset[Identity], count: int, random: Random) -> list[int]:
     """Up to `count` rows outside the group, from a few shards, in random order."""
     shards = sorted({one["shard"] for one in source.names})
     some = set(random.sample(shards, min(SHARDS, len(shards))))
@@ -155,7 +159,7 @@ def _rows(source: Source, members: frozenset[Identity], count: int, random: Rand
     return random.sample(rows, min(count, len(rows)))
 
 
-def _decoded(source: Source, encoder: Encoder, rows: Sequence[int], wanted: int) -> NDArray[np.uint8]:
+def _decoded(source: ScannedRun, encoder: Encoder, rows: Sequence[int], wanted: int) -> NDArray[np.uint8]:
     """Pixels [<= wanted, S, S, 3] of the first of these rows that can be read, in their order."""
     from clipscan.embed.decode import DecodePool, decode_all
 

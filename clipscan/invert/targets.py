@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 
 from clipscan.embed.model import Encoder
 from clipscan.engine.arrays import normalised
+from clipscan.invert.caption_families import DistinctCaptions, agreeing, controls
 from clipscan.invert.contest import Target
-from clipscan.invert.source import Group
-from clipscan.invert.words import Words, agreeing, controls
+from clipscan.invert.source import SuspectGroup
 from clipscan.run.outputs import sound
 
 CAPTIONS = 64  # of a group, the commonest, that may count as its own
 
 
-def group_target(encoder: Encoder, words: Words, group: Group) -> tuple[Target, float]:
+def group_target(encoder: Encoder, words: DistinctCaptions, group: SuspectGroup) -> tuple[Target, float]:
     """What the group's captions have in common, and the share of its members that is behind it."""
     captions = Counter(dict(group.captions.most_common(CAPTIONS)))
     vectors = normalised(encoder.encode_texts(list(captions)))
@@ -27,13 +27,13 @@ def group_target(encoder: Encoder, words: Words, group: Group) -> tuple[Target, 
     return Target([list(captions)[row] for row in kept], pairs, vectors), share
 
 
-def caption_target(encoder: Encoder, words: Words, caption: str) -> Target:
+def caption_target(encoder: Encoder, words: DistinctCaptions, caption: str) -> Target:
     """One caption that the user names; it need not be in the dataset."""
     vectors = normalised(encoder.encode_texts([caption]))
     return Target([caption], words.family(vectors), vectors)
 
 
-def control_targets(run: Path, words: Words, target: Target, count: int) -> list[Target]:
+def control_targets(run: Path, words: DistinctCaptions, target: Target, count: int) -> list[Target]:
     """Harmless captions whose like occur about as often; none that a member of a suspect group has."""
     rows = controls(words, target.vectors, target.pairs, count, _captions_of_groups(run))
     found = []

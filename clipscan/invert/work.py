@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clipscan.embed.model import Encoder
+from clipscan.invert.caption_families import SAME, DistinctCaptions, Floats
 from clipscan.invert.contest import Target, contest
 from clipscan.invert.search import Clean, SearchBudget, recover, success
-from clipscan.invert.source import Group, Source, clean_pictures, read_words
+from clipscan.invert.source import ScannedRun, SuspectGroup, clean_pictures, read_captions
 from clipscan.invert.targets import caption_target, control_targets, group_target
 from clipscan.invert.trigger import FORMS, Trigger
 from clipscan.invert.verdict import Comparison, Outcome, as_json, most_telling, verdict
-from clipscan.invert.words import SAME, Floats, Words
 from clipscan.invert.write import drawn
 
 Say = Callable[[str], None]
@@ -27,7 +27,7 @@ class Job(NamedTuple):
     """What is sought, with what, and where it is tried."""
 
     encoder: Encoder
-    words: Words
+    words: DistinctCaptions
     target: Target
     agreeing: float  # share of the group's members behind the target's captions
     controls: list[Target]
@@ -38,15 +38,15 @@ class Job(NamedTuple):
 
 def prepare(
     run: Path,
-    source: Source,
+    source: ScannedRun,
     encoder: Encoder,
-    sought: Group | str,
+    sought: SuspectGroup | str,
     controls: int,
     plan: SearchBudget,
     seed: int,
 ) -> Job:
     """Captions, controls and clean pictures for a group, or for a caption that the user names."""
-    words = read_words(source, seed)
+    words = read_captions(source, seed)
     if isinstance(sought, str):
         target, agreeing, members = caption_target(encoder, words, sought), 1.0, frozenset[tuple[str, str]]()
     else:

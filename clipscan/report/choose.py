@@ -16,15 +16,15 @@ from clipscan.report.convicted import convicts
 from clipscan.report.decisions import read_decisions, settle
 from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, together
 from clipscan.report.find import Names
+from clipscan.report.glossary import label
 from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.rule import with_rule
-from clipscan.report.words import label
 from clipscan.run.folder import run_record
 from clipscan.run.outputs import complete, sound
 from clipscan.scores.result import count_of
 
 
-def select(
+def choose_drops(
     run: Path,
     *,
     fraction: float | None = None,

@@ -1,4 +1,4 @@
-"""The populations of pairs that consensus convicted, in words: what they are, how sure, who is in them.
+"""The populations of pairs that consensus convicted, in words: what they are, how sure, and their pairs.
 
 A population's figures are in run.json (score.populations); its pairs are a group of groups.parquet, and are
 what a scan drops unasked.
@@ -40,7 +40,7 @@ class Convicted(NamedTuple):
 
     @property
     def says(self) -> str:
-        """What kind of population it is; "" for a kind we do not know."""
+        """What kind of population it is; "" for an unknown kind."""
         return KINDS.get(self.kind, "")
 
     @property

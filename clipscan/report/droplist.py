@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 from clipscan.data.text import printable
 from clipscan.errors import DataError, InputError
 from clipscan.report.find import without_suffix
+from clipscan.report.shard_urls import ShardUrls
 from clipscan.report.uids import datacomp, is_uid, pack
 from clipscan.run.outputs import sound
 
@@ -36,16 +35,13 @@ class DropList:
         wds.WebDataset(urls).select(keep)           # reads sample["__url__"] and sample["__key__"]
 
     A key, or a picture's file name, stands for its sample where no other sample of the dataset has it, which
-    the drop.parquet of a run tells; a list made `from_rows` knows the pairs it was given and no others.
+    the drop.parquet of a run tells; a list made `from_rows` holds the pairs that it was given, and no others.
 
-    A URL belongs to the shard whose name ends it, whole path parts at a time ("a/0.tar" ends
-    "s3://bucket/set/a/0.tar"; it does not end "/set/ba/0.tar"); failing that, to the only shard of the same
-    file name. Queries, fragments and "pipe:" commands are looked through. With `root`, the name is what
-    follows `root` in the URL, and nothing is guessed.
-
-    A URL that fits several shards, or none, raises: dropping the wrong samples, or none, must not pass in
-    silence. Lists made `from_rows` without `shards` do not know the others and keep a URL that fits none.
-    Immutable; pickles, so worker processes may have it.
+    A URL belongs to the shard whose name ends it, whole path parts at a time (shard_urls.py). With `root`,
+    the name is what follows `root` in the URL, and nothing is guessed. A URL that fits several shards, or
+    none, raises: dropping the wrong samples, or none, must not pass in silence. A list made `from_rows`
+    without `shards` has no other shards to compare with and keeps a URL that fits none. Immutable; pickles,
+    so worker processes may have it.
     """
 
     def __init__(
@@ -65,10 +61,7 @@ class DropList:
         alone = shards is not None and len(every) == 1  # no other shard can have a key of this one
         self._shared = None if shared is None and not alone else frozenset(shared or ())
         self._uids = frozenset(uid for uid in uids if uid)
-        self._complete = shards is not None
-        self._named = _by_file_name(every)
-        self._root = None if root is None else "/".join(_parts(root))
-        self._last = ("", "")  # a URL and its shard: a stream stays in one shard for thousands of samples
+        self._urls = ShardUrls(every, complete=shards is not None, root=root)
 
     @classmethod
     def load(cls, path: str | Path, *, root: str | None = None) -> DropList:
@@ -177,11 +170,7 @@ class DropList:
 
     def shard_of(self, url: str) -> str:
         """The shard's name, "" for none known. DataError where it cannot be told."""
-        last, shard = self._last  # read once: another thread may replace it
-        if url != last:
-            shard = self._find(url)
-            self._last = (url, shard)
-        return shard
+        return self._urls.find(url)
 
     def keep_uids(self, uids: Iterable[str]) -> npt.NDArray[Any]:
         """DataComp subset array [m] (sorted "u8,u8") of those `uids` that are not to be dropped."""
@@ -192,64 +181,8 @@ class DropList:
         """The uids among the dropped that are DataComp's (32 hex digits)."""
         return frozenset(filter(is_uid, self._uids))
 
-    def _find(self, url: str) -> str:
-        fits = self._under_root(url) if self._root is not None else self._by_ending(url)
-        if len(fits) > 1:
-            raise DataError(
-                f"{url} could be any of the shards {', '.join(map(repr, fits[:4]))};"
-                " say where the dataset begins: DropList.load(path, root='/folder/of/the/dataset')"
-            )
-        if not fits and self._complete:
-            raise DataError(
-                f"{url} is none of the shards this list was made for; was the dataset renamed?"
-                " Filter each dataset with its own list, before mixing; or rename the shards back"
-            )
-        return fits[0] if fits else ""
-
-    def _under_root(self, url: str) -> list[str]:
-        for path in _paths(url):
-            name = "/".join(path).removeprefix(f"{self._root}/")
-            if name in self._named.get(path[-1], ()):
-                return [name]
-        return []
-
-    def _by_ending(self, url: str) -> list[str]:
-        paths = _paths(url)
-        if not paths and url in self._named.get(url, ()):  # "." is a folder's own shard
-            return [url]
-        same_name = sorted({name for path in paths for name in self._named.get(path[-1], ())})
-        ends = [name for name in same_name if any(_ends(path, name) for path in paths)]
-        return ends or same_name
-
 
 def _stated(table: pa.Table, name: bytes) -> list[str] | None:
     """A list of the table's metadata, None where it has none."""
     text = (table.schema.metadata or {}).get(name)
     return None if text is None else json.loads(text)
-
-
-def _by_file_name(shards: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    named: dict[str, tuple[str, ...]] = {}
-    for shard in sorted(shards):
-        last = shard.rsplit("/", 1)[-1]
-        named[last] = (*named.get(last, ()), shard)
-    return named
-
-
-def _paths(url: str) -> list[list[str]]:
-    """The paths that a URL may mean, as parts: one; for a pipe every word of its command."""
-    words = re.split(r"[\s'\"|<>;]+", url[5:]) if url.startswith("pipe:") else [url]
-    return [parts for parts in map(_parts, words) if parts]
-
-
-def _parts(url: str) -> list[str]:
-    """Path parts: of "https://host/a/0.tar?sig=1#x": https:, host, a, 0.tar."""
-    if "://" in url:
-        split = urlsplit(url)
-        url = f"{split.scheme}:/{split.netloc}{unquote(split.path)}"
-    return [printable(part) for part in url.split("/") if part not in ("", ".")]
-
-
-def _ends(path: list[str], name: str) -> bool:
-    parts = _parts(name)
-    return path[-len(parts) :] == parts

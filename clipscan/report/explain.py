@@ -16,7 +16,7 @@ from clipscan.engine.arrays import Array
 from clipscan.report.choose import ranking
 from clipscan.report.droptable import Pair, listed
 from clipscan.report.find import Names, shown
-from clipscan.report.words import about, label
+from clipscan.report.glossary import about, label
 from clipscan.run.embedding import metadata
 from clipscan.run.folder import RunFolder
 from clipscan.run.outputs import sound

@@ -56,7 +56,7 @@ class Suspect(NamedTuple):
     neighbours: list[Neighbour]  # nearest first
 
 
-class Group(NamedTuple):
+class PageGroup(NamedTuple):
     """Near-identical pictures, or suspects: a convicted population, or captions that say the same."""
 
     number: int  # in groups.parquet
@@ -90,16 +90,16 @@ class Facts(NamedTuple):
     run: dict[str, Any]  # run.json
     counts: Counts
     suspects: list[Suspect]
-    populations: list[Convicted] | None  # all that were convicted; None where nobody was asked
-    convicted: list[tuple[Convicted, Group]]  # the first of them
-    alike: list[Group]  # of other suspects
+    populations: list[Convicted] | None  # all that were convicted; None where conviction was not tried
+    convicted: list[tuple[Convicted, PageGroup]]  # the first of them
+    alike: list[PageGroup]  # of other suspects
     alone: Channel | None  # found by density scores, None where there are none
     mismatched: Channel | None  # found by scores that compare pictures with captions
     estimate: Estimate | None  # of how many to drop, as run.json has it
     dropping: str  # what is dropped, and by which rule
     learnt: str  # how many pairs the model finds, in words
     doubt: str  # why silence may mean nothing, "" where the model has learnt the pairs
-    groups: list[Group]
+    groups: list[PageGroup]
     bad: list[BadKind]
     cut: float  # the lowest score among the suspects, NaN for none
 

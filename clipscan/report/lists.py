@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from clipscan.data.atomic import replacing, save_array
 from clipscan.errors import InputError, RunError
-from clipscan.report.choose import select
+from clipscan.report.choose import choose_drops
 from clipscan.report.droplist import SHARDS, SHARED, DropList
 from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.find import without_suffix
@@ -27,7 +27,16 @@ from clipscan.report.identities import bad_pairs, identities
 from clipscan.report.names import escape, read_list, unescape
 from clipscan.report.uids import datacomp, is_uid, pack
 
-__all__ = ["DROP_SCHEMA", "DropList", "Written", "escape", "read_list", "select", "unescape", "write_lists"]
+__all__ = [
+    "DROP_SCHEMA",
+    "DropList",
+    "Written",
+    "choose_drops",
+    "escape",
+    "read_list",
+    "unescape",
+    "write_lists",
+]
 
 Pair = tuple[str, str]
 Row = tuple[str, str, str, str, float]  # shard, key, uid, reason, score

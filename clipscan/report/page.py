@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from clipscan.data.atomic import replacing
-from clipscan.report import histogram, text, words
+from clipscan.report import glossary, histogram, text
 from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
 from clipscan.report.partition import read_split
@@ -68,7 +68,7 @@ def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
     triggers = read_triggers(run)
     sheets = ["page.css", "triggers.css"] if triggers else ["page.css"]
     style = "".join((HERE / sheet).read_text(encoding="utf-8") for sheet in sheets)
-    reference = words.reference_of(facts.run.get("score", {}).get("reference", ""))
+    reference = glossary.reference_of(facts.run.get("score", {}).get("reference", ""))
     k = facts.run.get("score", {}).get("k")
     return _template().render(
         style=Markup(style),  # our own file, not a stranger's text
@@ -86,7 +86,7 @@ def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
         method=method_of(facts.run),
         k=k,
         reference=reference,
-        rate_limit=words.rate_limit(k, reference),
+        rate_limit=glossary.rate_limit(k, reference),
         settings=settings(facts.run),
         picture=lambda want: _picture(album, want),
         no_pictures=no_pictures,
@@ -146,8 +146,8 @@ def _template() -> Any:
         "count": text.count,
         "number": text.number,
         "percent": text.percent,
-        "about": words.about,
-        "label": words.label,
+        "about": glossary.about,
+        "label": glossary.label,
         "brief": brief,
     }
     return environment.get_template("page.html.j2")

@@ -19,11 +19,11 @@ from clipscan.errors import RunError
 from clipscan.report.choose import method_of
 from clipscan.report.convicted import convicted_of
 from clipscan.report.droptable import pairs_of
-from clipscan.report.facts import BadKind, Channel, Counts, Facts, Group, Neighbour, OtherScore, Suspect
+from clipscan.report.facts import BadKind, Channel, Counts, Facts, Neighbour, OtherScore, PageGroup, Suspect
+from clipscan.report.glossary import is_density_score, is_pair_score
 from clipscan.report.identities import not_scored
 from clipscan.report.pictures import LARGE, SMALL, Want
 from clipscan.report.rule import dropping, rule_of_run
-from clipscan.report.words import is_density_score, is_pair_score
 from clipscan.run.learning import learnt_words
 from clipscan.run.outputs import rows_in, sound
 from clipscan.run.words import kind_of
@@ -163,9 +163,9 @@ def _neighbour(row: Row) -> Neighbour:
     return Neighbour(_want(row, SMALL), row.get("caption") or "", row.get("distance", math.nan))
 
 
-def _groups(path: Path, kind: str) -> list[Group]:
+def _groups(path: Path, kind: str) -> list[PageGroup]:
     """The first GROUPS of a kind."""
-    found: list[Group] = []
+    found: list[PageGroup] = []
     if not path.exists():
         return found
     with pq.ParquetFile(path) as file:
@@ -185,12 +185,12 @@ def _estimate(run_json: dict[str, Any]) -> Estimate | None:
     return None
 
 
-def _group(row: Row) -> Group:
+def _group(row: Row) -> PageGroup:
     members = row.get("members") or []
     captions = Counter(member.get("caption") or "" for member in members)
     captions.pop("", None)
     agreement = row.get("caption_agreement")
-    return Group(
+    return PageGroup(
         number=row.get("group") or 0,
         verdict=row.get("verdict") or "",
         size=row["size"],

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipscan.report.words import label
+from clipscan.report.glossary import label
 
 RULE = b"clipscan.rule"  # schema metadata of drop.parquet
 TOLD = 4  # joined rules that are told one by one
@@ -48,7 +48,7 @@ def joined(first: Rule, second: Rule) -> Rule:
 
 
 def in_words(rule: Rule, method: str) -> str:
-    """What is dropped: "those that are convicted"; "" for a rule we do not know."""
+    """What is dropped: "those that are convicted"; "" for an unknown rule."""
     told = [words for words in (_one(part, method) for part in _parts(rule)) if words]
     more = f" and by {len(told) - TOLD:,} other rules" if len(told) > TOLD else ""
     return " and ".join(told[:TOLD]) + more

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from clipscan.data import Dataset
 from clipscan.errors import RunError
-from clipscan.report.choose import select
+from clipscan.report.choose import choose_drops
 from clipscan.report.droptable import DROP_SCHEMA, together
 from clipscan.report.lists import Written, write_lists
 from clipscan.report.page import write_page
@@ -113,4 +113,4 @@ def _single(rule: Rule) -> list[Rule]:
 
 
 def _selected(run: Path, rule: Rule) -> pa.Table:
-    return select(run, apart=True) if "apart" in rule else select(run, **rule)
+    return choose_drops(run, apart=True) if "apart" in rule else choose_drops(run, **rule)

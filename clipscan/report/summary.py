@@ -37,7 +37,7 @@ def _counted(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _learnt(run: Path) -> Iterator[str]:
-    """What the model knows of these pairs, once they are scored: whether its silence means anything."""
+    """What the model has learnt of these pairs, once they are scored: whether its silence means anything."""
     yield from filter(None, learnt_words(run_record(run)))
 
 
@@ -72,7 +72,7 @@ def _dropped(run: Path) -> str:
 
 
 def dropped_before(run: Path) -> str:
-    """The drop list as it is, in words: how many by which rule; "" where it names nobody or is damaged."""
+    """The drop list as it is, in words: how many by which rule; "" where it names no pair or is damaged."""
     path = run / "drop.parquet"
     try:
         sound(path)

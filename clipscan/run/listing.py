@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Shard
-from clipscan.data.files import File, is_url, open_binary
+from clipscan.data.inventory import File, is_url, open_binary
 from clipscan.errors import DataError, RunError
 from clipscan.run.files import storable, write_table
 from clipscan.run.folder import RunFolder

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from clipscan.data import Dataset
-from clipscan.data.files import is_url
+from clipscan.data.inventory import is_url
 from clipscan.errors import RunError
 from clipscan.run.folder import OUTPUTS
 

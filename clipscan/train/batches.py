@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     caption: NDArray[np.int64]  # [b]: which of them is each picture's
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """`count` pictures (for a stream: at most), in batches that depend on (seed, epoch) alone; of each of
     `batch_size` pictures this process gets its part."""
 
@@ -86,7 +86,7 @@ class Cached:
 
     def edited(self, rows: NDArray[np.int64], edit: Callable[[str], str]) -> NDArray[np.int32]:
         """Tokens of the edited caption of each row, [b, context]; of the caption itself where an edit has a
-        token that no caption has, which a narrowed table does not know."""
+        token that no caption has, which a narrowed table does not have."""
         before = self.tokens[self.caption[rows]]
         after = self.tokenize([edit(self.captions[at]) for at in self.caption[rows]])
         known = np.isin(after, self.used).all(axis=1, keepdims=True)
@@ -187,7 +187,7 @@ def _shuffled(pairs: Iterator[Any], size: int, draw: np.random.Generator) -> Ite
         yield buffer[at]
 
 
-def open_source(
+def open_batches(
     found: Survey,
     dataset: Dataset,
     folder: Path,
@@ -196,7 +196,7 @@ def open_source(
     tokenize: Tokenize,
     mine: Processes,
     pool: DecodePool,
-) -> Source:
+) -> BatchSource:
     if found.cached:
         return Cached(folder, found.pairs, spec, seed, tokenize, mine)
     return Streamed(dataset, found.pairs, spec, seed, tokenize, mine, pool)

@@ -20,7 +20,7 @@ from clipscan.embed.decode import DecodePool
 from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.network import create_network, few_threads, preprocessing
 from clipscan.errors import InputError
-from clipscan.train.batches import Cached, open_source
+from clipscan.train.batches import Cached, open_batches
 from clipscan.train.processes import Processes
 from clipscan.train.recipe import RECIPE_KEY, Recipe, Watch
 from clipscan.train.safeclip import SafeTrainer
@@ -76,7 +76,7 @@ def run(
         if recipe.by_steps:
             steps = found.pairs // recipe.batch_size
             log(f"{recipe.epochs} epochs, {recipe.epochs * steps:,} steps; --epochs takes another number")
-        source = open_source(found, dataset, folder, spec, recipe.seed, tokens_of, mine, pool)
+        source = open_batches(found, dataset, folder, spec, recipe.seed, tokens_of, mine, pool)
         if (used := source.used_tokens()) is not None:
             narrow(network, torch.from_numpy(used))
         common = (network, recipe, mine, source, mean, std, log)

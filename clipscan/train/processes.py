@@ -1,6 +1,6 @@
 """The processes of one training: those that torchrun started, one a GPU, or this one alone.
 
-Every process works on its own part of every batch and knows the features of all: gathered with their
+Every process works on its own part of every batch and has the features of all: gathered with their
 gradients, they make the loss that one process would compute, and DistributedDataParallel averages to the
 gradient of it. The first process alone writes and speaks.
 """

@@ -27,7 +27,7 @@ Watch = Callable[[Sequence[tuple[str, str]]], Remark]
 # also what the authors' 5e-6 comes to where 128 of a million pairs are a step.
 SLOW_PATH = 0.04
 
-# How long a training is where nobody says: LEAST_STEPS, as far as EPOCHS and SHORTEST allow. By epochs alone
+# How long a training is by default: LEAST_STEPS, as far as EPOCHS and SHORTEST allow. By epochs alone
 # a small dataset is not learnt: of 1,500 photographs 10 epochs are 50 steps, retrieval among the first 10 of
 # 1,000 is 0.02 (chance 0.01), and 0.87 after 30. By steps alone it is learnt by heart, and poison no longer
 # stands out: after 30 and 100 epochs consensus had an AUROC of 0.84 and 0.68 (one seed, 30 planted of 1,500).
@@ -36,7 +36,7 @@ BY_STEPS = f"by steps: {LEAST_STEPS}, {EPOCHS[0]} to {EPOCHS[1]} epochs, at leas
 
 
 def epochs_for(steps: int) -> int:
-    """How many epochs of so many steps each a training has where nobody says."""
+    """How many epochs of so many steps each a training has by default."""
     fewest, most = EPOCHS
     return max(fewest, min(most, -(-LEAST_STEPS // steps)), -(-SHORTEST // steps))
 
@@ -89,10 +89,10 @@ class Recipe:
     processes: int = 1
     safeclip: SafeClip | None = None  # None: CLIP's loss on all pairs, in every epoch
     init: str | None = None  # sha256 of the weights that it went out from; None: random ones
-    by_steps: bool = False  # nobody said how many epochs: `sized` does, as soon as the pairs are counted
+    by_steps: bool = False  # the number of epochs is open: `sized` sets it, as soon as the pairs are counted
 
     def sized(self, pairs: int) -> Recipe:
-        """The recipe for so many pairs: with as many epochs as they need where nobody said."""
+        """The recipe for so many pairs: with as many epochs as they need where that is open."""
         if not self.by_steps:
             return self
         found = replace(self, epochs=epochs_for(pairs // self.batch_size))

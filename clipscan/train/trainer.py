@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clipscan.train.augment import shift_and_flip
-from clipscan.train.batches import Batch, Source
+from clipscan.train.batches import Batch, BatchSource
 from clipscan.train.clock import Clock
 from clipscan.train.probe import verdict
 from clipscan.train.processes import Processes
@@ -34,7 +34,7 @@ class Trainer:
         network: nn.Module,
         recipe: Recipe,
         mine: Processes,
-        source: Source,
+        source: BatchSource,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         log: Log,

@@ -1,6 +1,6 @@
 """Train only the rows of the token table that the captions use.
 
-CLIP's tokenizer knows 49,408 tokens; a dataset at hand uses a few hundred or thousand. A row that never
+CLIP's tokenizer has 49,408 tokens; a dataset at hand uses a few hundred or thousand. A row that never
 occurs gets no gradient, and AdamW without decay leaves it where it was, so stepping over the used rows
 alone computes the very same weights: for small models in a fraction of the time.
 """

@@ -66,7 +66,7 @@ class Asked:
     seed: int = 0
 
     def checked(self) -> Asked:
-        """The same with "all" spelt out; InputError for what clipscan.score does not know."""
+        """The same with "all" spelt out; InputError for what clipscan.score does not take."""
         methods = METHODS if self.methods == ("all",) else self.methods
         chosen_methods(methods, True, known=(*METHODS, *OF_GRAPH))
         for reference in self.references:
@@ -91,7 +91,7 @@ class Suspects(NamedTuple):
 
 @dataclass
 class Vectors:
-    """The vectors of one embedded run and who their rows are; the graph is searched on first use."""
+    """The vectors of one embedded run and the names of their rows; the graph is searched on first use."""
 
     image: Array  # [n, d]
     text: Array | None
@@ -181,7 +181,7 @@ def _drawn(rows: Vectors, keys: Sequence[Key], k: int | None, seed: int) -> Colu
 
 
 def suspects(rows: Vectors) -> Suspects:
-    """What clipscan would drop of these rows if nobody told it how many."""
+    """What clipscan would drop of these rows without being told how many."""
     found = rows.ranked.estimate()
     return Suspects(rows.ranked.top(found.number), found.fewest, found.most)
 

@@ -64,7 +64,7 @@ class Cell:
             ("base", 0),
             ("lr", None),
             ("pairs", None),
-        ):  # settings that older cells do not know
+        ):  # settings that older cells do not have
             if decisive[later] == usual:
                 del decisive[later]
         digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]

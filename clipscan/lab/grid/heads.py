@@ -44,7 +44,7 @@ class Trial(NamedTuple):
     last: list[float]  # AUROC of the shortfall of each head of the last block
 
     def record(self) -> dict[str, Any]:
-        """Columns of HEADS (rows.py): behaviours by repair, statistics, and the blocks in words."""
+        """Columns of HEADS (result_rows.py): behaviours by repair, statistics, and the blocks in words."""
         repairs = {"head": self.head, "mlp": self.mlp, "auto": self.chosen}
         behaviours = {
             f"{name}_{repair}": getattr(seen, name)

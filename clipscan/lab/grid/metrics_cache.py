@@ -22,7 +22,7 @@ import clipscan
 import clipscan.scores
 from clipscan.engine.arrays import Array
 from clipscan.lab.attacks.poisoning import read_truth
-from clipscan.lab.grid import cell_scores, metrics, rows
+from clipscan.lab.grid import cell_scores, metrics, result_rows
 from clipscan.lab.grid.cell_scores import Asked, Key, Vectors, wanted
 from clipscan.run.files import read_json, write_array, write_json
 from clipscan.run.folder import fingerprint
@@ -55,7 +55,7 @@ def measure(cell: Path, epoch: int, asked: Asked, *, again: bool = False, **how:
     found = Vectors.of(at / "run", **how)
     planted = np.array([identity in truth for identity in found.identities])
     for key, values in cell_scores.columns(found, missing, asked.seed):
-        scores[_print(key, asked)] = _stamped(key._asdict() | rows.figures(values, planted))
+        scores[_print(key, asked)] = _stamped(key._asdict() | result_rows.figures(values, planted))
     if todo:
         suspects = cell_scores.suspects(found)
         write_array(at / "suspects.npy", suspects.rows.astype(np.int64), synced=True)
@@ -87,7 +87,7 @@ def code() -> str:
     """Digest of the sources that make figures: clipscan/scores and what stands here, without comments and
     docstrings."""
     files: Iterable[Path] = sorted(Path(clipscan.scores.__file__).parent.glob("*.py"))
-    files = [*files, *(Path(str(module.__file__)) for module in (cell_scores, metrics, rows))]
+    files = [*files, *(Path(str(module.__file__)) for module in (cell_scores, metrics, result_rows))]
     return fingerprint([_tree(file.read_text(encoding="utf-8")) for file in files])[:8]
 
 

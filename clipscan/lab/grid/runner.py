@@ -1,7 +1,7 @@
 """`clipscan lab run`: every cell of a config prepared, scored and, where asked, trained again; then the rows.
 
     DIR/cells/NAME/...            see cells.py, metrics_cache.py, defences.py
-    DIR/rows.csv, models.csv, ... see rows.py; also as parquet
+    DIR/rows.csv, models.csv, ... see result_rows.py; also as parquet
     DIR/bases/...                 clean models that cells go on from
 
 Whatever is finished is not done again, so that it can be killed at any moment and go on.
@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 from clipscan.engine import cores
 from clipscan.errors import InputError
 from clipscan.lab.grid.cells import FILE, Cell, Workplace, behaviour, prepare, train_base
-from clipscan.lab.grid.config import Plan, Source, Work, open_source
+from clipscan.lab.grid.config import GridPlan
+from clipscan.lab.grid.config_cases import Work
+from clipscan.lab.grid.config_datasets import LabDataset, open_lab_dataset
 from clipscan.lab.grid.defences import defend, defended, partitions
 from clipscan.lab.grid.heads import HEADS_FILE, try_cell
 from clipscan.lab.grid.jobs import Failure, each
 from clipscan.lab.grid.metrics_cache import Measured, measure, measured
-from clipscan.lab.grid.rows import TABLES, dropping, write_rows
+from clipscan.lab.grid.result_rows import TABLES, dropping, write_rows
 from clipscan.lab.grid.thinned import Thinned
 from clipscan.run.files import read_json
 from clipscan.run.folder import RunFolder
@@ -47,8 +49,8 @@ class Errand:
     """What a worker process is told: all of it plain values."""
 
     work: Work
-    source: Source
-    plan: Plan
+    source: LabDataset
+    plan: GridPlan
     out: Path
     again: bool
     device: str
@@ -56,7 +58,7 @@ class Errand:
 
 
 def run(
-    plan: Plan, out: Path, *, only: str | None = None, again: bool = False, jobs: int = 1,
+    plan: GridPlan, out: Path, *, only: str | None = None, again: bool = False, jobs: int = 1,
     device: str = "auto", say: Say = lambda _: None,
 ) -> Outcome:  # fmt: skip
     """Do what is missing of the plan in `out`, and write the rows of all that is finished.
@@ -97,9 +99,9 @@ def _train_bases(errands: Sequence[Errand], say: Say) -> None:
 
 def _workplace(errand: Errand, say: Say) -> Workplace:
     source = errand.source
-    train = open_source(source.train)
+    train = open_lab_dataset(source.train)
     return Workplace(
-        Thinned(train, source.few) if source.few else train, open_source(source.held_out),
+        Thinned(train, source.few) if source.few else train, open_lab_dataset(source.held_out),
         source.classes, errand.out / "bases", source.pictures, errand.device, errand.share, say,
     )  # fmt: skip
 
@@ -119,7 +121,7 @@ def do(errand: Errand, say: Say) -> None:
         defend(name, errand.plan.safe, cell, at, place)
 
 
-def collect(plan: Plan, out: Path) -> tuple[dict[str, list[dict[str, Any]]], int]:
+def collect(plan: GridPlan, out: Path) -> tuple[dict[str, list[dict[str, Any]]], int]:
     """The rows of TABLES of all finished cells, and how many figures other code made."""
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     stale = 0
@@ -141,7 +143,7 @@ def collect(plan: Plan, out: Path) -> tuple[dict[str, list[dict[str, Any]]], int
 
 
 def _defended(
-    tables: dict[str, list[dict[str, Any]]], plan: Plan, work: Work, at: Path, case: dict[str, Any]
+    tables: dict[str, list[dict[str, Any]]], plan: GridPlan, work: Work, at: Path, case: dict[str, Any]
 ) -> None:
     """The rows of the defences that were tried on a cell's last epoch."""
     for name in work.defences:
@@ -176,24 +178,24 @@ def _case(cell: Cell, at: Path, epoch: int) -> dict[str, Any]:
 
 
 def _shown(options: dict[str, Any]) -> str:
-    """As rows and pages hold them: where a trigger's file lies is nobody's business."""
+    """As rows and pages hold them: of a trigger's file its name only."""
     shown = {name: Path(value).name if name == FILE else value for name, value in options.items()}
     return json.dumps(shown, sort_keys=True) if shown else ""
 
 
-def _check_sources(plan: Plan, chosen: Sequence[Work]) -> None:
+def _check_sources(plan: GridPlan, chosen: Sequence[Work]) -> None:
     """What cannot be opened is said before anything is computed."""
     for name in dict.fromkeys(work.cell.dataset for work in chosen):
         for key in ("train", "held_out"):
             try:
-                open_source(getattr(plan.sources[name], key))
+                open_lab_dataset(getattr(plan.sources[name], key))
             except Exception as error:  # any reader's
                 raise InputError(
                     f"[datasets.{name}]: {key}: {error}. Paths are relative to the config's folder"
                 ) from error
 
 
-def _done(plan: Plan, out: Path) -> list[Work]:
+def _done(plan: GridPlan, out: Path) -> list[Work]:
     return [work for work in plan.works if _finished(out, work.cell)]
 
 

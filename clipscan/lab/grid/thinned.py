@@ -31,7 +31,7 @@ class Thinned(Dataset):
                 else:
                     left.subtract(named)
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
-        for record in self._dataset.records(shard, rows):
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
+        for record in self._dataset.records(shard, only):
             if (shard.name, record.key) not in self._out:
                 yield record

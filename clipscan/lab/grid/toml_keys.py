@@ -13,7 +13,7 @@ NEEDED: Any = object()
 
 
 class Keys:
-    """The keys of one table; `where` opens every message. Keys that nobody takes are mistakes."""
+    """The keys of one table; `where` opens every message. A key that is never taken is a mistake."""
 
     def __init__(self, values: dict[str, Any], where: str) -> None:
         self.where = where
@@ -22,7 +22,7 @@ class Keys:
 
     @property
     def names(self) -> list[str]:
-        """The keys that nobody has taken yet."""
+        """The keys not taken yet."""
         return list(self._values)
 
     def one(self, name: str, kind: type, default: Any = NEEDED) -> Any:
@@ -60,7 +60,7 @@ class Keys:
         return value
 
     def done(self) -> None:
-        """InputError if a key is left that nobody asked for."""
+        """InputError if a key is left that was not taken."""
         for name in self._values:
             near = get_close_matches(name, self._known, 1)
             guess = f"did you mean {near[0]!r}? " if near else ""

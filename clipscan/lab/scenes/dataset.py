@@ -50,9 +50,9 @@ class Scenes(Dataset):
         rows = Random(f"clipscan repeats {seed}").sample(range(n), placeholders + copies)
         self.placeholders, self.copies = frozenset(rows[:placeholders]), frozenset(rows[placeholders:])
 
-    def records(self, shard: Shard, rows: Mapping[int, str] | None = None) -> Iterator[Record]:
+    def records(self, shard: Shard, only: Mapping[int, str] | None = None) -> Iterator[Record]:
         start, stop = shard.rows or (0, 0)
-        for at in sorted(rows) if rows is not None else range(stop - start):
+        for at in sorted(only) if only is not None else range(stop - start):
             key = f"{at:09d}"
             yield Record(at, key, self._sample(shard.name, key, start + at, at))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clipscan.lab.grid.cell_scores import DEFAULT
 from clipscan.lab.grid.evaluate import ALERTS
-from clipscan.lab.grid.rows import RECALL
+from clipscan.lab.grid.result_rows import RECALL
 from clipscan.lab.tables.evidence import Figures, label
 from clipscan.lab.tables.markdown import CASE_HEAD, Row, about, cases, mean, page, section, table
 

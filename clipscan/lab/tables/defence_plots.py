@@ -24,7 +24,8 @@ from clipscan.lab.tables.plot_style import (
     Plot,
     frame,
     head,
-    spread,
+    name_lines,
+    name_rows,
     subplots,
 )
 
@@ -47,8 +48,7 @@ def compared(figures: Figures) -> Figure | None:
         for place, rows in enumerate(reversed(groups)):
             _moved(axes, place, rows, column)
         frame(axes, {"success": "attack success"}.get(column, column), chance=None)
-        axes.set_yticks(range(len(names)), reversed(names))
-        axes.tick_params(axis="y", length=0)
+        name_rows(axes, names[::-1])
     grid[0, 0].set(xlim=(-0.03, 1.03), xticks=(0, 0.5, 1))
     grid[0, 1].locator_params(axis="x", nbins=4)
     used = [
@@ -84,9 +84,7 @@ def safe_set(figures: Figures) -> Figure | None:
         ends[name] = rate[-1]
     last = max(row["epoch"] for row in figures.partitions)
     highest = grid[0, 1].get_ylim()[1]
-    for name, end in spread(ends, highest / 14).items():
-        place = (last * 1.02, end)
-        grid[0, 1].annotate(name, place, color=colours[name], va="center", annotation_clip=False)
+    name_lines(grid[0, 1], last * 1.02, ends, highest / 14, colours, annotation_clip=False)
     for axes, title in zip(grid.flat, ("pairs taken for safe, %", "poison among them, %"), strict=True):
         frame(axes, title, chance=None)
         axes.set(xlabel="epoch", ylim=(0, None))

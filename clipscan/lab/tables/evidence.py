@@ -11,7 +11,7 @@ from typing import Any
 from clipscan.errors import InputError
 from clipscan.lab.attacks.campaigns import CLEAN_LABEL, ONE_PICTURE, WORDS_ONLY
 from clipscan.lab.grid.cell_scores import DEFAULT, RELEASED
-from clipscan.lab.grid.rows import TABLES, read_rows
+from clipscan.lab.grid.result_rows import TABLES, read_rows
 from clipscan.lab.tables.markdown import Row
 from clipscan.scores import DEFAULT_K, DEFAULT_REFERENCE
 from clipscan.scores.table import VARIANTS

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from clipscan.lab.attacks.campaigns import WORDS_ONLY
 from clipscan.lab.grid.cell_scores import DEFAULT
 from clipscan.lab.grid.defences import DEFENCES
-from clipscan.lab.grid.rows import RECALL
+from clipscan.lab.grid.result_rows import RECALL
 from clipscan.lab.tables.evidence import BACKDOOR, HIGH, LEARNT, UNLEARNT, Figures, kind, label
 from clipscan.lab.tables.markdown import Row, about, cases, page, table
 from clipscan.lab.tables.model_pages import within_factor

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from statistics import fmean
 
 from clipscan.lab.grid.cell_scores import DEFAULT
-from clipscan.lab.grid.rows import RECALL
+from clipscan.lab.grid.result_rows import RECALL
 from clipscan.lab.tables.evidence import BACKDOOR, Figures, kind, label
 from clipscan.lab.tables.markdown import CASE, CASE_HEAD, Row, about, cases, mean, page, section, table
 from clipscan.lab.tables.score_pages import HOW, RECALLED, best_published, removed, scored
@@ -19,7 +19,7 @@ FACTOR = 2  # how far a number to drop may be from the number of poisons
 
 
 def summary(figures: Figures) -> str:
-    """A line a case: what a user who asks for nothing gets, and the best he could have had."""
+    """A line a case: what a scan without options gives, and the best that was possible."""
     head = [*CASE_HEAD, "seeds", "success", DEFAULT, "recall", "best published", "planted", "dropped",
             "of the planted"]  # fmt: skip
     own = cases(row for row in figures.headline if label(row) == DEFAULT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,20 @@ def spread(wanted: dict[str, float], gap: float) -> dict[str, float]:
         lowest = min(placed.values(), default=float("inf"))
         placed[name] = min(wanted[name], lowest - gap)
     return placed
+
+
+def name_rows(axes: Axes, names: Sequence[str], **ticks: Any) -> None:
+    """Names at the heights 0, 1, ... in the place of figures; ticks: further settings of tick_params."""
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0, **ticks)
+
+
+def name_lines(
+    axes: Axes, at: float, ends: dict[str, float], gap: float, colours: Mapping[str, str], **text: Any
+) -> None:
+    """The name of each line in its colour at x = `at`, near its end, `gap` apart or more."""
+    for name, place in spread(ends, gap).items():
+        axes.annotate(name, (at, place), color=colours[name], va="center", **text)
 
 
 def save(figure: Figure, path: Path) -> Path:

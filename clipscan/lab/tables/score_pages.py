@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from clipscan.lab.grid.cell_scores import DEFAULT
-from clipscan.lab.grid.rows import RECALL
+from clipscan.lab.grid.result_rows import RECALL
 from clipscan.lab.tables.evidence import BANDS, HIGH, LEARNT, UNLEARNT, Figures, is_backdoor, label
 from clipscan.lab.tables.markdown import (
     CASE,
@@ -47,7 +47,7 @@ def high_rates(figures: Figures) -> str:
 
 
 def published(figures: Figures) -> str:
-    """The default score against the best published ones, which nobody can know beforehand."""
+    """The default score against the best published ones, which cannot be told beforehand."""
     own = cases(row for row in figures.headline if label(row) == DEFAULT and row["success"] is not None)
     head = [
         *CASE_HEAD,

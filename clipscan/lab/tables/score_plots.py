@@ -42,7 +42,8 @@ from clipscan.lab.tables.plot_style import (
     Plot,
     frame,
     head,
-    spread,
+    name_lines,
+    name_rows,
     subplots,
 )
 
@@ -113,8 +114,8 @@ def by_rate(figures: Figures) -> Figure | None:
     axes.minorticks_off()
     axes.set_xlim(rates[0] / 1.15, rates[-1] * 1.6)
     frame(axes, "", chance=0.5)
-    for name, place in spread(ends, 0.05).items():
-        axes.annotate(name, (rates[-1] * 1.1, place), color=SHOWN[name][0], va="center", fontweight="bold")
+    colours = {name: colour for name, (colour, _) in SHOWN.items()}
+    name_lines(axes, rates[-1] * 1.1, ends, 0.05, colours, fontweight="bold")
     head(
         figure,
         "Learnt poison, by how much of it there is",
@@ -140,8 +141,7 @@ def recall(figures: Figures) -> Figure | None:
                 axes.text(1.06, place, f"{fmean(values):.2f}", va="center", color=INK)
         frame(axes, learnt, chance=None)
         axes.set(xlim=(-0.03, 1.2), xticks=(0, 0.5, 1), xlabel="share of the poison")
-        axes.set_yticks(range(len(order)), order)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        name_rows(axes, order, labelcolor=INK)
     head(
         figure, "Found when 1 % is removed (at most 1 % poison)", [(f"{DOT} a model", ONE), ("| mean", OTHER)]
     )

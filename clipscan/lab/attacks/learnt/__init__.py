@@ -4,7 +4,7 @@
     blto(picture, random, file=...)           a faint picture-dependent perturbation, +-8 of 255 (BLTO)
     badclip(picture, random, file=...)        a patch whose pictures lie among the target's own (BadCLIP)
 
-The two triggers are NumPy and know no torch, so that poisoning is quick wherever it happens.
+The two triggers need NumPy and no torch, so that poisoning is quick wherever it happens.
 """
 
 from clipscan.lab.attacks.learnt.triggers import badclip, blto

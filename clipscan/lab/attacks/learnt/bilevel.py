@@ -28,7 +28,7 @@ from torch import Tensor
 from clipscan.lab.attacks.learnt.augmentation import as_seen
 from clipscan.lab.attacks.learnt.generator import MIDDLE, SLOPE, shapes
 from clipscan.lab.attacks.learnt.material import Material
-from clipscan.lab.attacks.learnt.schedule import Log, Plan, Rates
+from clipscan.lab.attacks.learnt.schedule import Log, Rates, Schedule
 from clipscan.lab.attacks.learnt.surrogate import Surrogate, choice
 from clipscan.lab.attacks.learnt.triggers import BOUND
 
@@ -40,22 +40,21 @@ OUTSIDE = 1.0  # weight of what a perturbation wants beyond the bound: keeps gra
 
 
 def learn_generator(
-    surrogate: Surrogate, material: Material, plan: Plan, *, log: Log
+    surrogate: Surrogate, material: Material, schedule: Schedule, *, log: Log
 ) -> dict[str, NDArray[Any]]:
     """The generator's weights, as learnt/generator.py wants them."""
-    draw, shifts = np.random.default_rng(plan.seed), torch.Generator().manual_seed(plan.seed)
+    draw, shifts = np.random.default_rng(schedule.seed), torch.Generator().manual_seed(schedule.seed)
     weights = _initial(material.pixels.shape[1], surrogate.device)
     kernels = [weight for name, weight in weights.items() if name != "canvas"]
     rates = Rates({"canvas": [weights["canvas"]], "kernels": kernels}, RATES)
-    for step in range(plan.steps):
+    for step in range(schedule.steps):
         if step % HORIZON == 0:
             surrogate.rewind()
-        rows = _rows(material, plan.batch_size, draw)
+        rows = _rows(material, schedule.batch_size, draw)
         _inner(surrogate, material, rows, weights, draw, shifts)
         loss, success = _outer(surrogate, material, rows, weights, draw, shifts)
-        rates.step(loss, step / plan.steps)
-        if step % HORIZON == HORIZON - 1 or step == plan.steps - 1:
-            log(f"step {step + 1}/{plan.steps}  loss {loss.item():.3f}  the surrogate obeys {success:.2f}")
+        rates.step(loss, step / schedule.steps)
+        schedule.tell(step, HORIZON, loss, success, log)
     return {name: weight.detach().cpu().numpy() for name, weight in weights.items()}
 
 

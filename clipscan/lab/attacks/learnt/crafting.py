@@ -14,7 +14,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.lab.attacks.learnt.bilevel import learn_generator
 from clipscan.lab.attacks.learnt.material import PICTURES, Material, gather
 from clipscan.lab.attacks.learnt.patch import PLACE, SHARE, check_patch, learn_patch
-from clipscan.lab.attacks.learnt.schedule import Log, Plan
+from clipscan.lab.attacks.learnt.schedule import Log, Schedule
 from clipscan.lab.attacks.learnt.surrogate import Surrogate
 from clipscan.lab.attacks.learnt.trial import describe, try_trigger
 from clipscan.lab.attacks.learnt.trigger_file import KINDS, SUFFIX, read_learnt, write_learnt
@@ -49,15 +49,15 @@ def craft(
     is. InputError for settings that cannot be, DataError when the dataset has too few pictures, RunError
     when `out` is something else.
     """
-    out, plan = Path(out), Plan(_steps(attack) if steps is None else steps, batch_size, seed)
+    out, schedule = Path(out), Schedule(_steps(attack) if steps is None else steps, batch_size, seed)
     patch = _patch(attack, share, place)
-    plan.check()
+    schedule.check()
     if out.suffix != SUFFIX:
         raise InputError(f"a learnt trigger is a {SUFFIX} file, got {out}")
     encoder = load_encoder(None, str(encoder_file), device=device, precision="fp32")
     about = {
         "attack": attack, "target": target, "surrogate": encoder.weights_hash, "model": encoder.name,
-        "dataset": dataset_hash(dataset.shards), "pictures": pictures, **plan._asdict(), **patch,
+        "dataset": dataset_hash(dataset.shards), "pictures": pictures, **schedule._asdict(), **patch,
     }  # fmt: skip
     if out.exists():
         _check_finished(out, attack, about)
@@ -65,21 +65,21 @@ def craft(
         return out
     material = gather(dataset, encoder.spec, target, count=pictures, seed=seed)
     log(f"{len(material.own):,} pictures to learn from; captions of {material.own.sum():,} name {target!r}")
-    write_learnt(out, _learn(encoder, material, target, plan, patch, log), about)
+    write_learnt(out, _learn(encoder, material, target, schedule, patch, log), about)
     log(describe(try_trigger(out, attack, encoder, material, target), target))
     return out
 
 
 def _learn(
-    encoder: Encoder, material: Material, target: str, plan: Plan, patch: dict[str, Any], log: Log
+    encoder: Encoder, material: Material, target: str, schedule: Schedule, patch: dict[str, Any], log: Log
 ) -> dict[str, Any]:
     """The arrays of the file. torch's own random state is left as it was."""
     with torch.random.fork_rng(), few_threads(encoder.model):
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(schedule.seed)
         surrogate = Surrogate(encoder, material.captions, target)
         if patch:
-            return learn_patch(surrogate, material, plan, **patch, log=log)
-        return learn_generator(surrogate, material, plan, log=log)
+            return learn_patch(surrogate, material, schedule, **patch, log=log)
+        return learn_generator(surrogate, material, schedule, log=log)
 
 
 def _steps(attack: str) -> int:

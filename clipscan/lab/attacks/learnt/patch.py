@@ -26,7 +26,7 @@ from torch import Tensor
 from clipscan.errors import InputError
 from clipscan.lab.attacks.learnt.augmentation import as_seen
 from clipscan.lab.attacks.learnt.material import Material
-from clipscan.lab.attacks.learnt.schedule import Log, Plan, Rates
+from clipscan.lab.attacks.learnt.schedule import Log, Rates, Schedule
 from clipscan.lab.attacks.learnt.surrogate import Surrogate, choice
 from clipscan.lab.attacks.learnt.trigger_file import PLACES
 
@@ -38,17 +38,17 @@ SPEAK = 50  # steps between two lines of the log
 
 
 def learn_patch(
-    surrogate: Surrogate, material: Material, plan: Plan, *, share: float, place: str, log: Log
+    surrogate: Surrogate, material: Material, schedule: Schedule, *, share: float, place: str, log: Log
 ) -> dict[str, NDArray[Any]]:
     """{"patch": uint8 [p, p, 3]}."""
-    draw, shifts = np.random.default_rng(plan.seed), torch.Generator().manual_seed(plan.seed)
+    draw, shifts = np.random.default_rng(schedule.seed), torch.Generator().manual_seed(schedule.seed)
     side = max(1, round(share * material.pixels.shape[1]))
     noise = torch.from_numpy(draw.uniform(0, 255, (side, side, 3))).float()
     patch = noise.to(surrogate.device).requires_grad_()
     rates = Rates({"patch": [patch]}, {"patch": RATE})
     target = surrogate.target()
-    for step in range(plan.steps):
-        rows, like = _rows(material, plan.batch_size, draw)
+    for step in range(schedule.steps):
+        rows, like = _rows(material, schedule.batch_size, draw)
         pixels = torch.from_numpy(material.pixels[rows]).to(surrogate.device).float()
         image = surrogate.images(as_seen(pasted(pixels, patch, place, draw), draw, shifts))
         with torch.no_grad():
@@ -57,11 +57,10 @@ def learn_patch(
         if len(like):
             own = torch.from_numpy(material.pixels[like]).to(surrogate.device).float()
             loss = loss + _among(surrogate, image, own, pixels)
-        rates.step(loss, step / plan.steps)
+        rates.step(loss, step / schedule.steps)
         with torch.no_grad():
             patch.clamp_(0, 255)
-        if step % SPEAK == SPEAK - 1 or step == plan.steps - 1:
-            log(f"step {step + 1}/{plan.steps}  loss {loss.item():.3f}  the surrogate obeys {success:.2f}")
+        schedule.tell(step, SPEAK, loss, success, log)
     return {"patch": patch.detach().round().to("cpu", torch.uint8).numpy()}
 
 

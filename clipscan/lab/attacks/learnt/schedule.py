@@ -14,7 +14,7 @@ from clipscan.errors import InputError
 Log = Callable[[str], None]
 
 
-class Plan(NamedTuple):
+class Schedule(NamedTuple):
     """What decides the learning of either trigger, beside the surrogate and the material."""
 
     steps: int
@@ -24,6 +24,11 @@ class Plan(NamedTuple):
     def check(self) -> None:
         if self.steps < 1 or self.batch_size < 2 or self.seed < 0:
             raise InputError(f"needs steps >= 1, batch_size >= 2 and seed >= 0; got {self._asdict()}")
+
+    def tell(self, step: int, every: int, loss: Tensor, success: float, log: Log) -> None:
+        """A line to `log` after every so many steps, and after the last; `step` counts from 0."""
+        if step % every == every - 1 or step == self.steps - 1:
+            log(f"step {step + 1}/{self.steps}  loss {loss.item():.3f}  the surrogate obeys {success:.2f}")
 
 
 class Rates:

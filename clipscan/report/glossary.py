@@ -46,7 +46,7 @@ def rate_limit(k: Any, reference: Reference) -> float | None:
 
 
 def about(score: str) -> str:
-    """One line on a score, "" for one we do not know."""
+    """One line on a score, "" for an unknown one."""
     return ABOUT.get(_plain_name(score), "")
 
 

@@ -23,7 +23,7 @@ POOL = 4000  # distinct captions looked at; a table of POOL x POOL cosines has 6
 FAMILIES = 1000  # candidates for a control whose family is counted
 
 
-class Words(NamedTuple):
+class DistinctCaptions(NamedTuple):
     """Distinct captions of a dataset, or a sample of them."""
 
     captions: list[str]  # [p]
@@ -73,7 +73,7 @@ def spread(vectors: Floats, count: int) -> NDArray[np.int64]:
     return np.array(chosen, np.int64)
 
 
-def controls(words: Words, target: Floats, pairs: int, count: int, avoid: set[str]) -> list[int]:
+def controls(words: DistinctCaptions, target: Floats, pairs: int, count: int, avoid: set[str]) -> list[int]:
     """Rows of `words`: harmless captions whose like occur about as often as the target's, different from it
     and from one another.
 

@@ -1,6 +1,6 @@
 """Where bytes come from: local paths and fsspec URLs, listed, described and opened.
 
-The source is typed by the user and trusted as a place; what is found there is not.
+The source is typed by the user and believed as a place; what is found there is not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clipscan.data.sample import shown_kinds, tally
 from clipscan.errors import DataError
 
 STAMPS = ("ETag", "etag", "mtime", "LastModified", "created")  # what drivers call it
-EXTRAS = {"s3": "clipscan[s3]", "s3a": "clipscan[s3]"}  # who brings the driver of a scheme
+EXTRAS = {"s3": "clipscan[s3]", "s3a": "clipscan[s3]"}  # the extra that brings the driver of a scheme
 
 
 class File(NamedTuple):

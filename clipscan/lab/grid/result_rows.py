@@ -72,7 +72,7 @@ TABLES = {
 def figures(values: NDArray[np.float64], truth: NDArray[np.bool_], seed: int = 0) -> dict[str, float | int]:
     """One column [n] against truth [n]: what stands between `auroc` and `fpr_95` in a row.
 
-    A score that is not a number suspects nobody: it stands below all others. False positives: the clean
+    A score that is not a number stands below all others. False positives: the clean
     rows at or above the lowest poison, which all go when the last poison goes: their share is the FPR at
     100 % TPR, fpr_95 that at 95 %. InputError when there is no poison, or nothing else.
     """
