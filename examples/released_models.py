@@ -34,10 +34,9 @@ import clipscan
 from clipscan.data import open_dataset
 from clipscan.lab.attacks import ATTACKS, poison, read_truth
 from clipscan.lab.grid.metrics import auroc
-from clipscan.run import RunFolder
+from clipscan.run import Run
 from clipscan.run.files import write_table
 from clipscan.run.progress import Lines
-from clipscan.run.scoring import read_scores
 
 SCORES = ("kdist", "slof", "dao")
 RATES = {"badnets": 1e-4, "clean_label": 1e-3, "blend": 1e-3, "sig": 1e-3, "nashville": 1e-3, "wanet": 1e-3}
@@ -147,7 +146,7 @@ def examine(attack, args):
         planted.dataset, out=run, model=f"local-dir:{model}", method="dao", reference=args.reference,
         graph="no", device=args.device, workers=args.workers, seed=args.seed, progress=Lines(),
     )  # fmt: skip
-    table, truth = read_scores(RunFolder(run)), read_truth(planted.truth)
+    table, truth = Run(run).scores, read_truth(planted.truth)
     true = [pair in truth for pair in zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)]
     compat = as_released(run, args.batch, args.seed)
     return [(score, auroc(table[score], true), auroc(at_bottom(compat[score]), true)) for score in SCORES]

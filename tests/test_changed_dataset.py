@@ -32,7 +32,7 @@ import clipscan
 from clipscan import pipeline
 from clipscan.cli import app
 from clipscan.data import Sample, atomic
-from clipscan.run import RunFolder, Settings, Silent, listing
+from clipscan.run import Compute, Ranking, Run, digests
 
 torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
 
@@ -155,7 +155,7 @@ def reverse_rows(folder: Path) -> None:
 
 def refuses(run: Path, to: Path, words: str) -> None:
     with pytest.raises(clipscan.ClipscanError, match=words):
-        pipeline.apply(run, to)
+        pipeline.apply(Run(run), to)
     assert not to.exists()
     assert not list(to.parent.glob(".*.part")), "nothing half-done is left"
 
@@ -168,11 +168,11 @@ def test_apply_writes_what_was_scanned_also_when_it_was_touched(
     with put_back(folder):
         for path in files(folder):
             os.utime(path, (1, 1))
-        counts = pipeline.apply(run, tmp_path / "out")
+        counts = pipeline.apply(Run(run), tmp_path / "out")
         assert (counts.kept, counts.dropped, counts.bad) == (8, 2, 0)
         opened: list[str] = []
-        monkeypatch.setattr(listing, "open_binary", lambda path: opened.append(path))
-        pipeline.reopen(RunFolder(run))
+        monkeypatch.setattr(digests, "open_binary", lambda path: opened.append(path))
+        _ = Run(run).dataset
         assert not opened, "what was found to be the same once is not read again"
 
 
@@ -240,12 +240,12 @@ def test_a_file_added_since_is_refused_or_left_out_but_never_copied(
 ) -> None:
     folder, run = scanned(layout)
     with put_back(folder):
-        plain = pipeline.apply(run, tmp_path / "plain")
+        plain = pipeline.apply(Run(run), tmp_path / "plain")
         old = next(path for path in files(folder) if "text_emb" not in str(path))
         added = old.with_name(old.name.replace("0", "5", 1))
         shutil.copyfile(old, added)
         refuses(run, tmp_path / "out", rf"1 new \(.*{added.name}\)")
-        counts = pipeline.apply(run, tmp_path / "out", leave_out_unscanned=True)
+        counts = pipeline.apply(Run(run), tmp_path / "out", leave_out_unscanned=True)
         assert counts[:3] == plain[:3]
         assert counts.left_out == (added.relative_to(folder).as_posix(),)
         assert tree(tmp_path / "out") == tree(tmp_path / "plain")
@@ -258,7 +258,7 @@ def test_a_changed_file_is_left_out_on_request_and_its_samples_are_not_missed(
     with put_back(folder):
         make_tar(folder / "part0" / "00000.tar", sample_members(painted(5)[0]))
         refuses(run, tmp_path / "out", "1 changed")
-        counts = pipeline.apply(run, tmp_path / "out", leave_out_unscanned=True)
+        counts = pipeline.apply(Run(run), tmp_path / "out", leave_out_unscanned=True)
         assert counts.left_out == ("part0/00000.tar",)
         assert counts.kept + counts.dropped == 4
         assert list(tree(tmp_path / "out")) == ["part1/00000.tar"] or list(tree(tmp_path / "out")) == [
@@ -398,7 +398,7 @@ def test_a_run_of_a_relative_path_is_of_that_dataset_from_any_folder(
         assert json.loads(Path("../run/run.json").read_text())["dataset"]["source"] == source
         with monkeypatch.context() as elsewhere:
             elsewhere.chdir(tmp_path / "b")
-            counts = pipeline.apply("../run", tmp_path / "out")
+            counts = pipeline.apply(Run("../run"), tmp_path / "out")
             dropped = pq.read_table(tmp_path / "run/drop.parquet").num_rows
             assert counts.dropped == dropped and counts.kept + dropped in (20, 30)
             written = {path.name for path in files(tmp_path / "out")}
@@ -413,12 +413,12 @@ def test_a_dataset_that_moved_is_told_and_scanned_from_there_without_embedding(
     scan(tmp_path / "old/set", tmp_path / "old/run", checkpoint)
     (tmp_path / "old").rename(tmp_path / "new")
     with pytest.raises(clipscan.RunError, match="If it has moved, scan it where it lies now"):
-        pipeline.apply(tmp_path / "new/run", tmp_path / "out")
+        pipeline.apply(Run(tmp_path / "new/run"), tmp_path / "out")
     from clipscan.run import embedding
 
     monkeypatch.setattr(embedding, "_write", None)
     scan(tmp_path / "new/set", tmp_path / "new/run", checkpoint)
-    assert pipeline.apply(tmp_path / "new/run", tmp_path / "out").kept == 24
+    assert pipeline.apply(Run(tmp_path / "new/run"), tmp_path / "out").kept == 24
 
 
 def test_a_run_does_not_lie_in_its_dataset_nor_the_dataset_in_what_the_run_writes(
@@ -440,7 +440,7 @@ def test_apply_does_not_write_into_the_dataset_or_the_run(scanned) -> None:
     folder, run = scanned("tar")
     for target in (folder / "out", folder, run / "cleaned"):
         with pytest.raises(clipscan.RunError, match="lies inside"):
-            pipeline.apply(run, target)
+            pipeline.apply(Run(run), target)
     assert list(tree(folder)) == ["00000.tar"]
 
 
@@ -451,7 +451,7 @@ def test_a_run_that_says_nothing_of_its_files_is_refused(scanned, tmp_path: Path
     record["opened"] = {"image_key": None, "text_key": None}
     (tmp_path / "old/run.json").write_text(json.dumps(record))
     with pytest.raises(clipscan.RunError, match="scan again with --overwrite"):
-        pipeline.reopen(RunFolder(tmp_path / "old"))
+        _ = Run(tmp_path / "old").dataset
 
 
 def test_a_run_whose_listing_is_damaged_is_refused_until_it_is_made_again(
@@ -462,9 +462,9 @@ def test_a_run_whose_listing_is_damaged_is_refused_until_it_is_made_again(
     for path in [tmp_path / "run/listing.parquet", *(tmp_path / "run/embeddings/listing").iterdir()]:
         path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(clipscan.RunError):
-        pipeline.apply(tmp_path / "run", tmp_path / "out")
+        pipeline.apply(Run(tmp_path / "run"), tmp_path / "out")
     scan(data, tmp_path / "run", checkpoint)
-    assert pipeline.apply(tmp_path / "run", tmp_path / "out").kept == 16
+    assert pipeline.apply(Run(tmp_path / "run"), tmp_path / "out").kept == 16
 
 
 def test_another_column_or_suffix_is_another_setting(scanned, tmp_path: Path) -> None:
@@ -483,7 +483,7 @@ def test_apply_leaves_out_bad_rows_of_embeddings_and_files_that_are_bad_as_a_who
     np.save(data / "text_emb/text_emb_1.npy", text[:-1])  # cannot be paired
     done = scan(data, tmp_path / "run", tmp_path)
     assert done.counts["embedded"] == 6
-    counts = pipeline.apply(tmp_path / "run", tmp_path / "out")
+    counts = pipeline.apply(Run(tmp_path / "run"), tmp_path / "out")
     assert counts.kept + counts.dropped == 6 and counts.bad >= 2
     written = [np.load(path) for path in sorted((tmp_path / "out/img_emb").iterdir())]
     assert sum(len(rows) for rows in written) == counts.kept
@@ -501,7 +501,7 @@ def test_tars_behind_a_url_are_known_by_their_stamp(checkpoint: Path, tmp_path: 
     clipscan.scan(source, out=tmp_path / "run", pretrained=checkpoint, **SMALL)
     known = pq.read_table(tmp_path / "run/listing.parquet").to_pylist()
     assert [bool(row["stamp"]) and row["sha256"] == "" for row in known] == [True, True]
-    counts = pipeline.apply(tmp_path / "run", tmp_path / "out")
+    counts = pipeline.apply(Run(tmp_path / "run"), tmp_path / "out")
     assert counts.kept + counts.dropped == 20
     store.pipe("/changed/00001.tar", (tmp_path / "set/00001.tar").read_bytes())
     refuses(tmp_path / "run", tmp_path / "again", r"1 changed \(00001.tar\)")
@@ -535,17 +535,16 @@ def other_pictures_of_same_size_and_time(at: Path, checkpoint: Path) -> Path:
 
 
 def score_again(run: Path) -> None:
-    dataset = pipeline.reopen(RunFolder(run))
-    pipeline.finish(RunFolder(run), dataset, Settings("kdist", 2, "6x2"), 0.2, True, Silent())
+    pipeline.score(Run(run), Ranking("kdist", 2, "6x2", fraction=0.2), Compute(), overwrite=True)
 
 
 @pytest.mark.parametrize(
     ("change", "meets"),
     [
         (other_rows_of_same_size_and_time, score_again),
-        (other_rows_of_same_size_and_time, lambda run: pipeline.explain(run, "0.npy/000000004")),
-        (other_rows_of_same_size_and_time, lambda run: pipeline.apply(run, run.parent / "out")),
-        (other_pictures_of_same_size_and_time, lambda run: pipeline.apply(run, run.parent / "out")),
+        (other_rows_of_same_size_and_time, lambda run: pipeline.explain(Run(run), "0.npy/000000004")),
+        (other_rows_of_same_size_and_time, lambda run: pipeline.apply(Run(run), run.parent / "out")),
+        (other_pictures_of_same_size_and_time, lambda run: pipeline.apply(Run(run), run.parent / "out")),
     ],
 )
 def test_content_that_changed_under_its_size_and_time_is_refused_and_then_scanned_anew(
@@ -560,7 +559,7 @@ def test_content_that_changed_under_its_size_and_time_is_refused_and_then_scanne
     scan(data, run, checkpoint, overwrite=True)
     scan(data, tmp_path / "once", checkpoint)
     assert outputs(run) == outputs(tmp_path / "once")
-    counts = pipeline.apply(run, tmp_path / "out")
+    counts = pipeline.apply(Run(run), tmp_path / "out")
     assert counts.kept + counts.dropped == 20
 
 
@@ -577,8 +576,8 @@ def test_a_run_that_can_only_be_read_serves_for_a_touched_dataset(
             os.utime(path, (7, 7))
         with monkeypatch.context() as patch:
             patch.setattr(atomic, "rename", refuse)
-            assert pipeline.apply(run, tmp_path / "out")[:3] == (8, 2, 0)
-            assert "rank" in pipeline.explain(run, "000000004")
+            assert pipeline.apply(Run(run), tmp_path / "out")[:3] == (8, 2, 0)
+            assert "rank" in pipeline.explain(Run(run), "000000004")
 
 
 @pytest.mark.parametrize("kind", [os.mkdir, os.mkfifo])
@@ -614,10 +613,10 @@ def test_an_edited_run_json_is_refused_in_words_and_a_scan_makes_it_again(
     (run / "run.json").write_text(json.dumps(record))
     for command in (pipeline.explain, pipeline.apply):
         with pytest.raises(clipscan.RunError, match=r"remove it|made by another clipscan"):
-            command(run, "000000004" if command is pipeline.explain else tmp_path / "out")
+            command(Run(run), "000000004" if command is pipeline.explain else tmp_path / "out")
     (run / "run.json").unlink()
     scan(folder, run, Path())
-    assert pipeline.apply(run, tmp_path / "out")[:3] == (8, 2, 0)
+    assert pipeline.apply(Run(run), tmp_path / "out")[:3] == (8, 2, 0)
 
 
 def test_a_ranking_by_a_score_that_was_not_made_is_refused_in_words(scanned, tmp_path: Path) -> None:
@@ -627,7 +626,7 @@ def test_a_ranking_by_a_score_that_was_not_made_is_refused_in_words(scanned, tmp
     record["score"]["method"] = "guess"
     (run / "run.json").write_text(json.dumps(record))
     with pytest.raises(clipscan.RunError, match="no such score was made"):
-        pipeline.explain(run, "000000004")
+        pipeline.explain(Run(run), "000000004")
 
 
 @pytest.mark.parametrize("layout", ALL)
@@ -640,4 +639,4 @@ def test_apply_says_where_the_disk_is_full_and_leaves_nothing(layout: str, scann
         refuses(run, tmp_path / "out", r"out cannot be written: .*choose another target")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert pipeline.apply(run, tmp_path / "out")[:3] == (8, 2, 0)
+    assert pipeline.apply(Run(run), tmp_path / "out")[:3] == (8, 2, 0)

@@ -15,15 +15,14 @@ from scipy.stats import false_discovery_control
 import clipscan
 from clipscan import pipeline
 from clipscan.errors import InputError, RunError
-from clipscan.run import RunFolder, Settings
+from clipscan.run import Compute, Ranking, Run
 from clipscan.run.calibrating import calibrate
-from clipscan.run.embedding import vectors
 from clipscan.run.files import write_table
 from clipscan.run.outputs import reseal
 from clipscan.run.overlap import scanned_too
-from clipscan.run.progress import Silent
 from clipscan.scores.conformal import discoveries, fewest, p_values
 
+ONE = Compute(threads=1)
 NUMBERS = st.lists(st.floats(-9, 9), min_size=1, max_size=40)
 
 
@@ -75,12 +74,12 @@ def pairs(rng, n, poisoned=0):
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
-    """(folder, run, dataset, trusted run, its dataset): 40 of 2,000 poisoned, 1,500 trusted."""
+    """(folder, run, trusted run): 40 of 2,000 poisoned, 1,500 trusted."""
     folder, rng = tmp_path_factory.mktemp("calibrated"), np.random.default_rng(3)
-    run, dataset = run_of(folder / "suspect", *pairs(rng, 2000, poisoned=40))
+    run = run_of(folder / "suspect", *pairs(rng, 2000, poisoned=40))
     trusted = run_of(folder / "trusted", *pairs(rng, 1500))
-    pipeline.finish(run, dataset, Settings(threads=1), None, False, Silent())
-    return folder, run, dataset, *trusted
+    pipeline.score(run, Ranking(), ONE)
+    return folder, run, trusted
 
 
 def test_the_agreed_rate_of_mistakes_is_kept_on_average():
@@ -96,8 +95,8 @@ def test_the_agreed_rate_of_mistakes_is_kept_on_average():
 
 
 def test_poison_of_a_run_is_convicted_and_its_clean_pairs_are_like_the_trusted_ones(calibrated):
-    _, run, dataset, trusted, trusted_dataset = calibrated
-    done = calibrate(run, dataset, trusted, trusted_dataset, 0.1, threads=1)
+    _, run, trusted = calibrated
+    done = calibrate(run, trusted, 0.1, ONE)
     table = pq.read_table(run / "calibration.parquet")
     drop, p = np.array(table["decision"].to_pylist()) == "drop", table["p"].to_numpy()
     assert done.called == drop.sum() and (done.rows, done.trusted) == (2000, 1500)
@@ -107,39 +106,39 @@ def test_poison_of_a_run_is_convicted_and_its_clean_pairs_are_like_the_trusted_o
 
 
 def test_the_decisions_become_lists(calibrated):
-    _, run, dataset, trusted, trusted_dataset = calibrated
-    done = calibrate(run, dataset, trusted, trusted_dataset, 0.1, threads=1)
-    written = pipeline.export(run, dataset, decisions=run / "calibration.parquet")
+    _, run, trusted = calibrated
+    done = calibrate(run, trusted, 0.1, ONE)
+    written = pipeline.export(run, decisions=run / "calibration.parquet")
     assert written.dropped == done.called
 
 
 def test_a_clean_run_convicts_nobody(tmp_path):
     rng = np.random.default_rng(5)
-    run, dataset = run_of(tmp_path / "suspect", *pairs(rng, 600))
+    run = run_of(tmp_path / "suspect", *pairs(rng, 600))
     trusted = run_of(tmp_path / "trusted", *pairs(rng, 600))
-    pipeline.finish(run, dataset, Settings(threads=1), None, False, Silent())
-    assert calibrate(run, dataset, *trusted, 0.05, threads=1).called == 0
+    pipeline.score(run, Ranking(), ONE)
+    assert calibrate(run, trusted, 0.05, ONE).called == 0
 
 
 def test_what_cannot_be_compared_is_refused(calibrated, tmp_path):
-    _, run, dataset, trusted, trusted_dataset = calibrated
+    _, run, trusted = calibrated
     image, _ = pairs(np.random.default_rng(1), 50)
     (tmp_path / "data/img_emb").mkdir(parents=True)
     np.save(tmp_path / "data/img_emb/img_emb_0.npy", image)
     bare = pipeline.embed(tmp_path / "data", out=tmp_path / "run")
     with pytest.raises(RunError, match="has captions and the other has none"):
-        calibrate(run, dataset, *bare, 0.1)
+        calibrate(run, bare, 0.1)
     with pytest.raises(RunError, match="is not scored"):
-        calibrate(trusted, trusted_dataset, run, dataset, 0.1)
-    other = RunFolder(tmp_path / "run")
+        calibrate(trusted, run, 0.1)
+    other = Run(tmp_path / "run")
     other.update(embed={"weights_sha256": "0" * 64})
     with pytest.raises(RunError, match="same --model and --pretrained"):
-        calibrate(run, dataset, other, bare[1], 0.1)
+        calibrate(run, other, 0.1)
 
 
 def test_scanned_pictures_do_not_vouch_for_themselves(calibrated, tmp_path):
-    _, run, dataset, trusted, trusted_dataset = calibrated
-    alone = calibrate(run, dataset, trusted, trusted_dataset, 0.1, threads=1)
+    _, run, trusted = calibrated
+    alone = calibrate(run, trusted, 0.1, ONE)
     decided = pq.read_table(run / "calibration.parquet")
     assert alone.left_out == []
     scanned, clean = ([np.load(p) for p in sorted(f.glob("data/*_emb/*.npy"))] for f in (
@@ -148,35 +147,35 @@ def test_scanned_pictures_do_not_vouch_for_themselves(calibrated, tmp_path):
     rng = np.random.default_rng(0)
     near = scanned[0][:40] * (1 + 2e-4 * rng.standard_normal((40, 12)).astype(np.float32))  # stored once more
     mixed = run_of(tmp_path, *(np.vstack(both) for both in zip(clean, (near, scanned[1][:40]), strict=True)))
-    done = calibrate(run, dataset, *mixed, 0.1, threads=1)
+    done = calibrate(run, mixed, 0.1, ONE)
     assert (done.rows, done.trusted, done.called) == (2000, 1500, alone.called)
     assert [key for _, key in done.left_out] == [f"{row:09d}" for row in range(1500, 1540)]
     assert pq.read_table(run / "calibration.parquet")["decision"].equals(decided["decision"])
     with pytest.raises(RunError, match="all 2,000 pictures of .* cannot vouch for itself"):
-        calibrate(run, dataset, run, dataset, 0.1)
+        calibrate(run, run, 0.1)
 
 
 def test_a_scanned_picture_is_known_by_its_digest_under_another_caption_and_vector(calibrated, tmp_path):
-    _, run, _, trusted, _ = calibrated
+    _, run, trusted = calibrated
     copied = []
     for name, source in (("run", run), ("trusted", trusted)):
         shutil.copytree(source.path, tmp_path / name)
-        copy = RunFolder(tmp_path / name)
+        copy = Run(tmp_path / name)
         table = pq.read_table(copy.metadata(0))
         digests = ["AB" * 32 if i == 7 else "" for i in range(table.num_rows)]
         at = table.column_names.index("sha256")
         write_table(copy.metadata(0), table.set_column(at, "sha256", pa.array(digests)))
         reseal(copy.metadata(0))
         copied.append(copy)
-    first, second = (vectors(copy, pipeline.reopen(copy))[0] for copy in copied)
+    first, second = (copy.vectors.image for copy in copied)
     assert np.flatnonzero(scanned_too(copied[0], first, copied[1], second, threads=1)).tolist() == [7]
 
 
 def test_the_command_names_who_is_left_out_and_what_comes_next(calibrated, tmp_path):
-    _, run, _, trusted, _ = calibrated
+    _, run, trusted = calibrated
     clean = [np.load(path) for path in sorted(trusted.path.parent.glob("data/*_emb/*.npy"))]
     scanned = [np.load(path)[-2:] for path in sorted(run.path.parent.glob("data/*_emb/*.npy"))]
-    few, _ = run_of(tmp_path, *(np.vstack((a[:30], b)) for a, b in zip(clean, scanned, strict=True)))
+    few = run_of(tmp_path, *(np.vstack((a[:30], b)) for a, b in zip(clean, scanned, strict=True)))
     said = [
         subprocess.run(
             [sys.executable, "-P", "-m", "clipscan", "calibrate", run.path, other, "--threads", "1"],

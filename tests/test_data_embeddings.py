@@ -17,6 +17,7 @@ import clipscan
 from clipscan import pipeline
 from clipscan.data import Bad, Sample, open_dataset
 from clipscan.errors import DataError
+from clipscan.run import Run
 
 ROWS = 40
 ASKED = {"k": 3, "reference": "20x2", "graph": "yes"}
@@ -87,7 +88,7 @@ def test_a_spoilt_file_is_bad_as_a_whole_and_the_run_goes_on(fault: str, tmp_pat
 def test_what_cannot_be_paired_is_not_written_into_a_cleaned_set(fault: str, tmp_path: Path) -> None:
     SPOILT_FILES[fault][0](folder(tmp_path / "set"))
     clipscan.scan(tmp_path / "set", out=tmp_path / "run", **ASKED)
-    pipeline.apply(tmp_path / "run", tmp_path / "clean")
+    pipeline.apply(Run(tmp_path / "run"), tmp_path / "clean")
     after = open_dataset(tmp_path / "clean")
     assert [shard.name for shard in after.shards] == ["img_emb/img_emb_0.npy", "img_emb/img_emb_2.npy"]
 

@@ -87,13 +87,13 @@ def test_a_scan_has_a_row_for_every_picture_and_flags_those_unlike_the_clean_one
 
 def test_repaired_vectors_lie_as_embeddings_do_and_differ_where_pictures_are_flagged(place, fit):
     from clipscan.pipeline import embed
+    from clipscan.run import Encoding, Models
 
     heads("scan", fit, place / "mixed", "--out", place / "r.parquet", "--workers", 1)
     text = heads("repair", fit, place / "mixed", "--out", place / "repaired", "--workers", 1)
     assert "30 listed = 29 embedded + 1 bad" in text
-    plain, _ = embed(
-        place / "mixed", out=place / "plain", pretrained=place / "weights.safetensors", workers=1
-    )
+    models = Models(pretrained=place / "weights.safetensors")
+    plain = embed(place / "mixed", place / "plain", models, encoding=Encoding(workers=1))
     before, after = (
         np.load(run / "embeddings/img_emb/img_emb_00000.npy") for run in (plain.path, place / "repaired")
     )

@@ -28,10 +28,10 @@ from clipscan.invert.trigger import Trigger, stamp
 from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
 from clipscan.invert.write import strip
 from clipscan.lab.attacks.triggers import badnets
-from clipscan.pipeline import reopen, scan
+from clipscan.pipeline import scan
 from clipscan.report import triggers
 from clipscan.report.page import write_page
-from clipscan.run import RunFolder
+from clipscan.run import Run
 from clipscan.run.outputs import reseal
 
 trained = pytest.mark.skipif(
@@ -73,7 +73,7 @@ def poisoned_run(tmp_path_factory):
     model = colours_and_a_patch(out / "clip.safetensors", COLOURS, "banana")
     scan(out / "data", pretrained=model, out=out / "run", reference="256x2", method="dao", workers=1)
     write_groups(out / "run", [sample for sample, poisoned in walls if poisoned])
-    return RunFolder(out / "run")
+    return Run(out / "run")
 
 
 def write_groups(run, members):
@@ -84,14 +84,14 @@ def write_groups(run, members):
 
 @pytest.fixture(scope="module")
 def recovered(poisoned_run):
-    return invert(poisoned_run, reopen(poisoned_run), 0, **SHORT)
+    return invert(poisoned_run, 0, **SHORT)
 
 
 @pytest.fixture
 def copy_of_run(poisoned_run, tmp_path):
     """Without what was recovered."""
     leave = shutil.ignore_patterns("invert")
-    return RunFolder(shutil.copytree(poisoned_run.path, tmp_path / "run", ignore=leave))
+    return Run(shutil.copytree(poisoned_run.path, tmp_path / "run", ignore=leave))
 
 
 @trained
@@ -118,24 +118,22 @@ def test_the_files_tell_the_same_and_are_pictures(recovered):
 @trained
 def test_a_finished_recovery_is_returned_as_it_is_and_never_mixed(recovered, poisoned_run):
     stamp_of = (recovered.folder / "result.json").stat().st_mtime_ns
-    dataset = reopen(poisoned_run)
-    assert invert(poisoned_run, dataset, 0, **SHORT).record == recovered.record
+    assert invert(poisoned_run, 0, **SHORT).record == recovered.record
     assert (recovered.folder / "result.json").stat().st_mtime_ns == stamp_of
     with pytest.raises(RunError, match=r"differing: seed\).*--overwrite"):
-        invert(poisoned_run, dataset, 0, **{**SHORT, "seed": SEED + 1})
+        invert(poisoned_run, 0, **{**SHORT, "seed": SEED + 1})
 
 
 @trained
 def test_the_same_seed_finds_the_same_trigger(copy_of_run):
     options = {**SHORTEST, "overwrite": True, "seed": 3}
-    first, again = (invert(copy_of_run, reopen(copy_of_run), 0, **options) for _ in range(2))
+    first, again = (invert(copy_of_run, 0, **options) for _ in range(2))
     assert first.record | {"seconds": 0} == again.record | {"seconds": 0}
 
 
 @trained
 def test_no_picture_of_the_group_or_of_the_search_is_held_out(poisoned_run):
-    source = open_scanned_run(poisoned_run, reopen(poisoned_run))
-    encoder = open_encoder(poisoned_run, None, None)
+    source, encoder = open_scanned_run(poisoned_run), open_encoder(poisoned_run, None, None)
     group = read_group(poisoned_run.path, 0)
     clean = clean_pictures(source, encoder, group.members, lambda captions: np.ones(len(captions), bool), 0)
     parts = [{picture.tobytes() for picture in part} for part in clean]
@@ -169,14 +167,14 @@ def test_other_weights_than_those_of_the_run_are_refused(poisoned_run, tmp_path)
     save_file(state, tmp_path / "later.safetensors")
     named = {"model": "clipscan-conv-32", "pretrained": str(tmp_path / "later.safetensors")}
     with pytest.raises(RunError, match="are not those that .* was embedded with"):
-        invert(poisoned_run, reopen(poisoned_run), caption="a wall", **named, **SHORTEST)
+        invert(poisoned_run, caption="a wall", **named, **SHORTEST)
 
 
 @trained
 def test_a_run_that_does_not_know_its_checkpoint_asks_for_it(copy_of_run):
     copy_of_run.update(encoder={"pretrained": None})
     with pytest.raises(InputError, match="--pretrained"):
-        invert(copy_of_run, reopen(copy_of_run), 0, **SHORTEST, seed=9)
+        invert(copy_of_run, 0, **SHORTEST, seed=9)
 
 
 @trained
@@ -184,14 +182,14 @@ def test_too_few_pictures_to_try_it_on_are_an_error(copy_of_run):
     few = [wall(number)[0] for number in range(530)]  # all but these 70 are in the group
     write_groups(copy_of_run, few)
     with pytest.raises(DataError, match="only .* readable pictures are neither in the group"):
-        invert(copy_of_run, reopen(copy_of_run), 0, **SHORTEST)
+        invert(copy_of_run, 0, **SHORTEST)
 
 
 @trained
 def test_a_group_whose_captions_say_everything_cannot_be_told_from_the_rest(copy_of_run, monkeypatch):
     monkeypatch.setattr("clipscan.invert.contest.SAME", -1.0)
     with pytest.raises(RunError, match="cover all that this dataset says"):
-        invert(copy_of_run, reopen(copy_of_run), 0, **SHORTEST, seed=9)
+        invert(copy_of_run, 0, **SHORTEST, seed=9)
 
 
 @trained
@@ -203,24 +201,23 @@ def test_doing_the_groups_anew_forgets_what_was_recovered_from_the_old_ones(reco
 
 @trained
 def test_there_must_be_such_a_group(copy_of_run):
-    dataset = reopen(copy_of_run)
     with pytest.raises(RunError, match=r"no group 7: its groups are 0 to 0.*--caption"):
-        invert(copy_of_run, dataset, 7)
+        invert(copy_of_run, 7)
     (copy_of_run / "groups.parquet").unlink()
     with pytest.raises(RunError, match=r"no groups\.parquet"):
-        invert(copy_of_run, dataset, 0)
+        invert(copy_of_run, 0)
 
 
 def test_embeddings_alone_have_no_trigger_to_recover(tmp_path):
     np.save(tmp_path / "vectors.npy", np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
     scan(tmp_path / "vectors.npy", out=tmp_path / "run", k=4, method="dao", reference="32x2")
-    run = RunFolder(tmp_path / "run")
+    run = Run(tmp_path / "run")
     with pytest.raises(RunError, match="precomputed embeddings.*Scan the pictures"):
-        invert(run, reopen(run), caption="a cat")
+        invert(run, caption="a cat")
 
 
 def test_wrong_use_is_answered_in_words(tmp_path):
-    run = RunFolder(tmp_path)
+    run = Run(tmp_path)
     for arguments, message in [
         ({}, "either the number of a group or a --caption"),
         ({"group": 0, "caption": "x"}, "not both"),
@@ -231,7 +228,7 @@ def test_wrong_use_is_answered_in_words(tmp_path):
         ({"caption": "x", "plan": SearchBudget(steps=1)}, "steps=1"),
     ]:
         with pytest.raises(InputError, match=message):
-            invert(run, None, **arguments)
+            invert(run, **arguments)
 
 
 # ---- the parts

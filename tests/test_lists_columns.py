@@ -11,7 +11,7 @@ import pytest
 
 import clipscan
 from clipscan import pipeline
-from clipscan.run import RunFolder
+from clipscan.run import Run
 from clipscan.run.calibrating import calibrate
 from clipscan.run.columns import TABLES, meaning, page
 
@@ -29,9 +29,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / f"{name}/{side}_emb").mkdir(parents=True)
             np.save(folder / f"{name}/{side}_emb/{side}_emb_0.npy", vectors)
     done = clipscan.scan(folder / "data", out=folder / "run", k=5, reference="100x2,200x2", method="slof")
-    run, (clean, clean_data) = RunFolder(done.out), pipeline.embed(folder / "clean", out=folder / "c")
-    calibrate(run, pipeline.reopen(run), clean, clean_data, 0.1)
-    pipeline.partition(run, pipeline.reopen(run), share=0.8)
+    run, clean = Run(done.out), pipeline.embed(folder / "clean", out=folder / "c")
+    calibrate(run, clean, 0.1)
+    pipeline.partition(run, share=0.8)
     return done.out
 
 

@@ -15,7 +15,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.names import read_list
 from clipscan.report.page import write_page
 from clipscan.report.partition import read_split
-from clipscan.run import RunFolder
+from clipscan.run import Encoding, Models, Run
 
 N, WRONG = 1000, 100
 
@@ -36,11 +36,11 @@ def vectors(folder, *, apart=1.0, text=True, seed=0):
 def embedded(tmp_path_factory):
     """An embedded run that is not scored."""
     folder = tmp_path_factory.mktemp("partition")
-    return pipeline.embed(vectors(folder / "emb"), out=folder / "run")[0]
+    return pipeline.embed(vectors(folder / "emb"), out=folder / "run")
 
 
 def split(run, **asked):
-    return pipeline.partition(run, pipeline.reopen(run), **asked)
+    return pipeline.partition(run, **asked)
 
 
 def test_the_lists_part_the_pairs_and_load_as_drop_lists(embedded):
@@ -70,7 +70,7 @@ def test_a_share_replaces_a_threshold(embedded):
 
 
 def test_cosines_that_do_not_separate_are_said_so_and_not_split(tmp_path):
-    run, _ = pipeline.embed(vectors(tmp_path / "emb", apart=0.0), out=tmp_path / "run")
+    run = pipeline.embed(vectors(tmp_path / "emb", apart=0.0), out=tmp_path / "run")
     with pytest.raises(InputError, match="do not separate into two components.*all the same: --share 0.85"):
         split(run)
     assert not (run / "partition").exists()
@@ -81,7 +81,7 @@ def test_cosines_that_do_not_separate_are_said_so_and_not_split(tmp_path):
 
 
 def test_pictures_without_captions_cannot_be_partitioned(tmp_path):
-    run, _ = pipeline.embed(vectors(tmp_path / "emb", text=False), out=tmp_path / "run")
+    run = pipeline.embed(vectors(tmp_path / "emb", text=False), out=tmp_path / "run")
     with pytest.raises(RunError, match="has no caption vectors"):
         split(run)
     with pytest.raises(RunError, match="has no trusted model"):
@@ -94,7 +94,7 @@ def test_the_page_draws_the_cosines_with_both_components(tmp_path):
     done = clipscan.scan(vectors(tmp_path / "emb"), out=tmp_path / "run", k=3, reference="100x2")
     before = done.page.read_text()
     assert 'id="partition"' not in before
-    split(RunFolder(done.out))
+    split(Run(done.out))
     page = done.page.read_text()
     section = page[page.index('id="partition"') : page.index('id="suspects"')]
     assert section.count("<polyline") == 2 and "two components: " in section and "safe from 0." in section
@@ -108,7 +108,7 @@ def test_the_page_draws_the_cosines_with_both_components(tmp_path):
 
 
 def test_other_embeddings_take_the_partition_away(tmp_path):
-    run, _ = pipeline.embed(vectors(tmp_path / "emb"), out=tmp_path / "run")
+    run = pipeline.embed(vectors(tmp_path / "emb"), out=tmp_path / "run")
     split(run)
     pipeline.embed(vectors(tmp_path / "other", seed=1), out=run.path, overwrite=True)
     assert not (run / "partition").exists()
@@ -129,13 +129,13 @@ def test_the_risky_pairs_are_left_out_of_a_dataset_and_of_a_training(tmp_path):
         state = create_network("clipscan-conv-32").state_dict()
         save_file(state, tmp_path / f"{seed}.safetensors", metadata={MODEL_KEY: "clipscan-conv-32"})
     models = {"pretrained": tmp_path / "0.safetensors", "trusted_pretrained": tmp_path / "1.safetensors"}
-    run, _ = pipeline.embed(data, out=tmp_path / "run", workers=1, **models)
+    run = pipeline.embed(data, out=tmp_path / "run", models=Models(**models), encoding=Encoding(workers=1))
     with pytest.raises(InputError, match="a mixture needs at least 300 cosines"):
         split(run)
     own, trusted = (split(run, by=by, share=0.7).safe for by in ("cosine", "trusted"))
     assert own.sum() == trusted.sum() == 28 and not np.array_equal(own, trusted)
     risky = run / "partition/risky.parquet"
-    counts = pipeline.apply(run.path, tmp_path / "clean", drop=risky)
+    counts = pipeline.apply(run, tmp_path / "clean", drop=risky)
     assert (counts.kept, counts.dropped) == (28, 12)
     clean = open_dataset(tmp_path / "clean")
     kept = {(one.shard, one.key) for shard in clean.shards for one in clean.read(shard)}

@@ -19,7 +19,7 @@ from PIL import Image
 
 import clipscan
 import clipscan.pipeline
-from clipscan.run import RunFolder, scoring, status
+from clipscan.run import Run, RunFolder, graph, status
 from clipscan.run.progress import Lines, ShardMeter, Silent
 from clipscan.run.selecting import rank
 
@@ -82,7 +82,7 @@ def tars(folder, shards=4, per_shard=60):
 
 
 def run_with_nothing_dropped(out):
-    clipscan.pipeline.export(RunFolder(out), clipscan.pipeline.reopen(RunFolder(out)), threshold=1e300)
+    clipscan.pipeline.export(Run(out), threshold=1e300)
     return out
 
 
@@ -171,7 +171,7 @@ def test_a_hostile_dataset_is_scanned_and_every_bad_sample_is_listed_with_its_re
     found = {(row["shard"], row["key"]) for row in done.table().to_pylist()}
     assert {("00000.tar", "00003"), ("00004.tar", "00003"), ("00004.tar", "script")} <= found
     assert not found & set(bad)
-    clean = clipscan.pipeline.apply(run_with_nothing_dropped(done.out), tmp_path / "clean")
+    clean = clipscan.pipeline.apply(Run(run_with_nothing_dropped(done.out)), tmp_path / "clean")
     again = scan(tmp_path / "clean", tmp_path / "again", checkpoint)
     left = again.table("bad").to_pylist()
     assert [row["reason"] for row in left] == ["the tar holds no samples"], "what was garbage is an empty tar"
@@ -222,7 +222,7 @@ def test_a_run_is_opened_again_with_the_roots_and_the_quoting_it_was_made_with(t
     (tmp_path / "set/t.csv").write_text("\n".join(rows))
     done = scan(tmp_path / "set", tmp_path / "run", checkpoint, roots=[tmp_path / "images"], quoting="none")
     assert (done.counts["embedded"], done.counts["bad"]) == (30, 0)
-    counts = clipscan.pipeline.apply(run_with_nothing_dropped(done.out), tmp_path / "clean")
+    counts = clipscan.pipeline.apply(Run(run_with_nothing_dropped(done.out)), tmp_path / "clean")
     assert (counts.kept, counts.bad) == (30, 0)
     assert (tmp_path / "clean/t.csv").read_bytes() == (tmp_path / "set/t.csv").read_bytes()
     with pytest.raises(clipscan.DataError, match="30 x .* leads out .* --root DIR"):
@@ -374,9 +374,9 @@ def test_a_graph_searched_a_shard_at_a_time_is_the_graph_searched_at_once(tmp_pa
         np.save(folder / f"img_emb/img_emb_{shard}.npy", rng.standard_normal((count, 8)).astype(np.float32))
     asked = {"k": 4, "reference": "50x2", "graph": "yes"}
     clipscan.scan(folder, out=tmp_path / "whole", **asked)
-    monkeypatch.setattr(scoring, "AT_ONCE_ROWS", 0)
+    monkeypatch.setattr(graph, "AT_ONCE_ROWS", 0)
     clipscan.scan(folder, out=tmp_path / "slices", **asked)
-    whole, slices = (scoring.load_graph(RunFolder(tmp_path / name)) for name in ("whole", "slices"))
+    whole, slices = (Run(tmp_path / name).graph for name in ("whole", "slices"))
     assert whole.n == 161
     assert (whole.index == slices.index).all() and (whole.distance == slices.distance).all()
 
@@ -385,8 +385,8 @@ def test_a_finished_graph_is_not_searched_again(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", np.random.default_rng(5).standard_normal((60, 6)).astype(np.float32))
     asked = {"out": tmp_path / "run", "k": 3, "reference": "40x2", "graph": "yes"}
     clipscan.scan(tmp_path / "a.npy", **asked)
-    monkeypatch.setattr(scoring, "search", None)
-    monkeypatch.setattr(scoring, "check_rows", None)
+    monkeypatch.setattr(graph, "search", None)
+    monkeypatch.setattr(graph, "check_rows", None)
     clipscan.scan(tmp_path / "a.npy", **asked)
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,13 +16,13 @@ from clipscan import pipeline
 from clipscan.errors import ClipscanError
 from clipscan.report.page import write_page
 from clipscan.report.standing import put_page
-from clipscan.run import RunFolder, Settings, folder, status
+from clipscan.run import Compute, Ranking, Run, folder, status
 from clipscan.run.calibrating import calibrate
 from clipscan.run.outputs import Damaged
 from clipscan.run.progress import Silent
 from clipscan.run.status import verify
 
-SCORED = Settings(k=4, reference="30x2", threads=1)
+SCORED = Ranking(k=4, reference="30x2", fraction=0.05)
 SHARD = "00001"
 EMBEDDED = [
     f"embeddings/img_emb/img_emb_{SHARD}.npy", f"embeddings/text_emb/text_emb_{SHARD}.npy",
@@ -80,14 +81,12 @@ def scanned(embeddings, tmp_path_factory):
 def run(scanned, tmp_path):
     """A copy, which this process has neither made nor looked through."""
     shutil.copytree(scanned, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
-    put_page(folder, pipeline.reopen(folder))  # it names the folder
+    put_page(Run(tmp_path / "run"))  # it names the folder
     return tmp_path / "run"
 
 
 def score(run, **options):
-    folder = RunFolder(run)
-    pipeline.finish(folder, pipeline.reopen(folder), SCORED._replace(**options), 0.05, True, Silent())
+    pipeline.score(Run(run), replace(SCORED, **options), Compute(threads=1), overwrite=True)
 
 
 def results(run):
@@ -166,9 +165,7 @@ def decide(run, tmp_path):
 
 
 def export(run, **rule):
-    folder = RunFolder(run)
-    with folder.lock():
-        return pipeline.export(folder, pipeline.reopen(folder), **rule)
+    return pipeline.export(Run(run), **rule)
 
 
 @pytest.mark.parametrize("damage", [lose, cut])
@@ -206,7 +203,7 @@ def test_a_lost_drop_list_is_made_again_by_the_rule_that_was_asked(run, embeddin
 
 
 USES = {
-    "drop.parquet": lambda run, to: pipeline.apply(run, to),
+    "drop.parquet": lambda run, to: pipeline.apply(Run(run), to),
     "bad.parquet": lambda run, to: write_page(run, None),
 }
 
@@ -231,8 +228,7 @@ def test_a_drop_list_in_a_training_loop_is_looked_at_first(run):
 @pytest.mark.parametrize("name", PARTITION)
 @pytest.mark.parametrize("damage", [lose, flip])
 def test_a_damaged_partition_is_named_and_made_again_by_partition(run, tmp_path, name, damage):
-    folder = RunFolder(run)
-    pipeline.partition(folder, pipeline.reopen(folder), share=0.8)
+    pipeline.partition(Run(run), share=0.8)
     whole = results(run)
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
@@ -241,24 +237,23 @@ def test_a_damaged_partition_is_named_and_made_again_by_partition(run, tmp_path,
     assert found.path == moved / name and "clipscan partition makes it again" in found.words()
     if name == "partition/risky.parquet":
         with pytest.raises(Damaged, match="clipscan partition makes it again"):
-            pipeline.apply(moved, tmp_path / "to", drop=moved / name)
-    folder = RunFolder(moved)
-    pipeline.partition(folder, pipeline.reopen(folder), share=0.8)
+            pipeline.apply(Run(moved), tmp_path / "to", drop=moved / name)
+    pipeline.partition(Run(moved), share=0.8)
     assert verify(moved) == []
     found = results(moved)
     assert all(found[one] == whole[one] for one in PARTITION)
 
 
 def test_a_damaged_calibration_decides_nothing(run, embeddings, tmp_path):
-    one = RunFolder(run)
+    one = Run(run)
     flat = np.random.default_rng(5).standard_normal((60, 8)).astype(np.float32)
     (tmp_path / "clean/img_emb").mkdir(parents=True)
     (tmp_path / "clean/text_emb").mkdir()
     np.save(tmp_path / "clean/img_emb/0.npy", flat)
     np.save(tmp_path / "clean/text_emb/0.npy", flat)
     pipeline.embed(tmp_path / "clean", out=tmp_path / "trusted")
-    other = RunFolder(tmp_path / "trusted")
-    calibrate(one, pipeline.reopen(one), other, pipeline.reopen(other), 0.05)
+    other = Run(tmp_path / "trusted")
+    calibrate(one, other, 0.05)
     flip(run / "calibration.parquet")
     with pytest.raises(Damaged, match=r"calibration\.parquet has changed.*clipscan calibrate makes it again"):
         export(run, decisions=run / "calibration.parquet")
@@ -329,7 +324,7 @@ def test_a_run_that_can_only_be_read_still_says_what_is_damaged(run, monkeypatch
 
     monkeypatch.setattr(clipscan.data.atomic, "rename", refuse)
     with pytest.raises(Damaged, match="has changed since it was written"):
-        pipeline.explain(run, "img_emb_0/3")
+        pipeline.explain(Run(run), "img_emb_0/3")
 
 
 def test_finished_tasks_read_no_digests_again(run, embeddings, monkeypatch):

@@ -8,7 +8,7 @@ from run_helpers import checkpoint, contents, scan_pictures, scan_vectors, tars 
 
 import clipscan
 from clipscan.data import atomic
-from clipscan.run import RunFolder
+from clipscan.run import Run
 
 
 def snapshots(run, to, monkeypatch, work):
@@ -85,9 +85,7 @@ def scanned(tmp_path):
 
 
 def export(run, **rule):
-    folder = RunFolder(run)
-    with folder.lock():
-        clipscan.pipeline.export(folder, clipscan.pipeline.reopen(folder), **rule)
+    clipscan.pipeline.export(Run(run), **rule)
 
 
 def test_a_list_being_exported_is_the_old_one_or_the_new_one_after_a_kill_and_never_clipscans_own(

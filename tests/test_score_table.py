@@ -13,7 +13,8 @@ from clipscan.cli.options import Method
 from clipscan.lab.grid import cell_scores
 from clipscan.report import glossary
 from clipscan.run import columns, words
-from clipscan.run.scoring import Settings, ranking_column
+from clipscan.run.options import Compute, Ranking
+from clipscan.run.scoring import ranking_column
 from clipscan.scores import table
 from clipscan.scores.consensus import CROSS_MODAL, DENSITY
 from clipscan.scores.detect_clip import METHODS as RELEASED
@@ -62,8 +63,9 @@ def test_a_score_has_a_column_for_each_reference_only_where_the_table_says_so(co
     for name in scores.METHODS:
         expected = {f"{name}@30x2", f"{name}@40x2"} if SCORES[name].drawn else {name}
         assert {column for column in computed[0] if column.partition("@")[0] == name} == expected
-        asked = Settings(method=name, reference="30x2,40x2")
-        assert ranking_column(asked, asked.check()) in expected
+        asked = Ranking(method=name, reference="30x2,40x2")
+        asked.check(Compute())
+        assert ranking_column(asked) in expected
 
 
 def test_captions_are_needed_where_the_table_says_so():
@@ -112,7 +114,7 @@ def test_a_mistyped_score_is_answered_with_all_there_are():
     with pytest.raises(clipscan.InputError, match=", ".join(scores.METHODS)):
         clipscan.score(IMAGE, method="doa")
     with pytest.raises(clipscan.InputError, match=", ".join((*scores.METHODS, *scores.ELSEWHERE))):
-        Settings(method="doa").check()
+        Ranking(method="doa").check(Compute())
 
 
 def test_every_score_is_explained_and_named():

@@ -10,7 +10,7 @@ from PIL import Image
 
 import clipscan
 from clipscan.pipeline import explain
-from clipscan.run import RunFolder, status
+from clipscan.run import Run, RunFolder, status
 from clipscan.run.scoring import read_scores
 from clipscan.run.words import why
 
@@ -90,7 +90,7 @@ def test_suspects_reasons_page_and_explain_know_it(done):
     page = done.page.read_text()
     assert "disagree for a model that has not seen this data" in page
     assert "few other samples count this one among their neighbours" in page
-    assert any(line.startswith("trusted ") for line in explain(done.out, "00001.tar/0003").splitlines())
+    assert any(line.startswith("trusted ") for line in explain(Run(done.out), "00001.tar/0003").splitlines())
     row = {"cosine_rank": 500, "trusted_rank": 3}
     assert why(row, {}, 1000, {"method": "dao", "k": 16}) == (
         "A model that has not seen this data finds the caption wrong."

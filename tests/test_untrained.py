@@ -11,9 +11,9 @@ from run_helpers import checkpoint, contents, scan_pictures, scan_vectors, tars 
 
 import clipscan
 from clipscan.embed.untrained import WIDTH, untrained_features
-from clipscan.run import RunFolder
-from clipscan.run.embedding import untrained, vectors
+from clipscan.run import Run
 from clipscan.run.outputs import Damaged, reseal
+from clipscan.run.vectors import read_untrained
 
 
 def pictures(count, side=32, seed=0):
@@ -161,7 +161,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def run(data, checkpoint, tmp_path):  # noqa: F811
-    return RunFolder(scan_pictures(data, tmp_path / "run", checkpoint).out)
+    return Run(scan_pictures(data, tmp_path / "run", checkpoint).out)
 
 
 def older(run):
@@ -169,10 +169,10 @@ def older(run):
     from clipscan.run.files import read_json, write_json
 
     for shard in range(2):
-        run.untrained(shard).unlink()
+        run.untrained_file(shard).unlink()
         path = run / f"_tasks/embed-{shard:05d}.json"
         marker = read_json(path)
-        del marker["files"][run.untrained(shard).relative_to(run.path).as_posix()]
+        del marker["files"][run.untrained_file(shard).relative_to(run.path).as_posix()]
         write_json(path, marker)
 
 
@@ -190,8 +190,8 @@ def pixels(data):
 
 
 def test_a_run_keeps_the_features_of_every_embedded_picture_in_the_order_of_its_vectors(run, data):
-    image, _, counts = vectors(run, None)
-    found = untrained(run)
+    image, _, counts = run.vectors
+    found = read_untrained(run)
     assert counts == [19, 19] and (found.n, found.d) == (image.n, 688) == (38, 688)
     stored = np.load(run / "embeddings/untrained/untrained_00001.npy")
     assert stored.dtype == np.float16 and stored.shape == (19, 688)
@@ -199,53 +199,52 @@ def test_a_run_keeps_the_features_of_every_embedded_picture_in_the_order_of_its_
 
 
 def test_a_run_of_an_older_version_has_none_and_is_scored_as_before(run, data, checkpoint):  # noqa: F811
-    scores = pq.read_table(run.scores(0))
+    scores = pq.read_table(run.scores_file(0))
     older(run)
     before = contents(run / "embeddings")
-    assert untrained(run) is None
+    assert read_untrained(run) is None
     scan_pictures(data, run.path, checkpoint)
     assert contents(run / "embeddings") == before, "nothing is embedded again"
     scan_pictures(data, run.path, checkpoint, method="kdist", overwrite=True)
-    assert pq.read_table(run.scores(0))["kdist"].equals(scores["kdist"])
-    assert untrained(run) is None
+    assert pq.read_table(run.scores_file(0))["kdist"].equals(scores["kdist"])
+    assert read_untrained(run) is None
 
 
 def test_features_of_some_shards_only_are_none(run):
     older(run)
-    np.save(run.untrained(0), np.zeros((19, 688), np.float16))
-    assert untrained(run) is None
+    np.save(run.untrained_file(0), np.zeros((19, 688), np.float16))
+    assert read_untrained(run) is None
 
 
 def test_damaged_features_are_not_read_and_the_next_scan_makes_them_again(run, data, checkpoint):  # noqa: F811
-    whole = run.untrained(1).read_bytes()
-    run.untrained(1).write_bytes(whole[:-2] + b"\x00\x3c")
+    whole = run.untrained_file(1).read_bytes()
+    run.untrained_file(1).write_bytes(whole[:-2] + b"\x00\x3c")
     with pytest.raises(Damaged, match=r"untrained_00001.npy has changed .* makes it again"):
-        untrained(run)
+        read_untrained(run)
     scan_pictures(data, run.path, checkpoint)
-    assert run.untrained(1).read_bytes() == whole
-    run.untrained(0).unlink()
+    assert run.untrained_file(1).read_bytes() == whole
+    run.untrained_file(0).unlink()
     with pytest.raises(Damaged, match=r"untrained_00000.npy is gone"):
-        untrained(run, deep=False)
+        read_untrained(run)
 
 
 def test_features_of_another_number_of_rows_are_refused(run):
-    np.save(run.untrained(1), np.zeros((18, 688), np.float16))
-    reseal(run.untrained(1))
+    np.save(run.untrained_file(1), np.zeros((18, 688), np.float16))
+    reseal(run.untrained_file(1))
     with pytest.raises(clipscan.RunError, match="shard 1 has 18 rows of untrained features and 19 rows of"):
-        untrained(run)
+        read_untrained(run)
 
 
 def test_a_shard_without_a_good_picture_takes_none_from_the_others(checkpoint, tmp_path):  # noqa: F811
     good = tars(tmp_path / "data", shards=1, per_shard=20)
     (tars(tmp_path / "bad", shards=1, per_shard=1) / "00000.tar").rename(good / "00001.tar")
-    run = RunFolder(scan_pictures(good, tmp_path / "run", checkpoint).out)
-    assert np.load(run.untrained(1)).shape == (0, 688)
-    assert untrained(run).n == 19
+    run = Run(scan_pictures(good, tmp_path / "run", checkpoint).out)
+    assert np.load(run.untrained_file(1)).shape == (0, 688)
+    assert read_untrained(run).n == 19
 
 
 def test_vectors_of_a_run_scanned_as_a_dataset_are_the_same_and_have_no_features(run, tmp_path):
-    again = RunFolder(scan_vectors(run / "embeddings", tmp_path / "again").out)
-    with_dataset = clipscan.pipeline.reopen(again)
-    for ours, theirs in zip(vectors(again, with_dataset)[:2], vectors(run, None)[:2], strict=True):
+    again = Run(scan_vectors(run / "embeddings", tmp_path / "again").out)
+    for ours, theirs in zip(again.vectors[:2], run.vectors[:2], strict=True):
         assert (ours.block(0, 38) == theirs.block(0, 38)).all()
-    assert untrained(again) is None and not (again / "embeddings/untrained").exists()
+    assert read_untrained(again) is None and not (again / "embeddings/untrained").exists()

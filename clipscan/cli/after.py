@@ -7,23 +7,21 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.options import Backend, Device, Devices, Model, Overwrite, Run, Threads
+from clipscan.cli.groups import grouped
+from clipscan.cli.options import Device, Model, Overwrite, RunPath
+from clipscan.run.options import Compute, Encoding
 
 
-def report(run: Run) -> None:
+def report(run: RunPath) -> None:
     """Write the page of a run anew: RUN/report/index.html."""
     from clipscan import pipeline
-    from clipscan.report.standing import put_page
-    from clipscan.run import RunFolder
+    from clipscan.run import Run
 
-    folder = RunFolder(run)
-    dataset = pipeline.reopen(folder)
-    with folder.lock():
-        print(put_page(folder, dataset))
+    print(pipeline.report(Run(run)))
 
 
 def invert(
-    run: Run,
+    run: RunPath,
     group: Annotated[int | None, typer.Argument(help="its number in groups.parquet")] = None,
     caption: Annotated[str | None, typer.Option(help="instead of a group: any caption")] = None,
     model: Model = None,
@@ -39,7 +37,7 @@ def invert(
     ] = 200,
     batch_size: Annotated[int, typer.Option(help="pictures in a step")] = 64,
     seed: Annotated[int, typer.Option(help="of pictures, controls and starting points")] = 0,
-    device: Device = "auto",
+    device: Device = Encoding.device,
     overwrite: Overwrite = False,
 ) -> None:
     """Recover the trigger of a suspect group: mask, pattern, success on held-out pictures, and controls.
@@ -49,27 +47,21 @@ def invert(
     """
     from clipscan import pipeline
     from clipscan.invert import SearchBudget
-    from clipscan.invert import invert as recover
-    from clipscan.report.standing import put_page
-    from clipscan.run import RunFolder
+    from clipscan.run import Run
 
-    folder = RunFolder(run)
-    dataset = pipeline.reopen(folder)
-    with folder.lock():
-        done = recover(
-            folder, dataset, group, caption=caption, model=model, pretrained=pretrained, device=device,
-            forms=[form.strip() for form in forms.split(",") if form.strip()], controls=controls,
-            plan=SearchBudget(steps, batch_size), seed=seed, overwrite=overwrite,
-            say=lambda line: print(line, flush=True),
-        )  # fmt: skip
-        page = put_page(folder, dataset) if (folder / "suspects.parquet").exists() else None
+    done, page = pipeline.invert(
+        Run(run), group, caption=caption, model=model, pretrained=pretrained, device=device,
+        forms=[form.strip() for form in forms.split(",") if form.strip()], controls=controls,
+        plan=SearchBudget(steps, batch_size), seed=seed, overwrite=overwrite,
+        say=lambda line: print(line, flush=True),
+    )  # fmt: skip
     print(f"{done.summary()} ({done.folder})")
     if page:
         print(f"look at {page}#triggers")
 
 
 def status(
-    run: Run,
+    run: RunPath,
     verify: Annotated[
         bool, typer.Option("--verify", help="read every file: is it what was written? Exit code 1 if not")
     ] = False,
@@ -89,19 +81,20 @@ def status(
 
 
 def explain(
-    run: Run,
+    run: RunPath,
     key: Annotated[
         str, typer.Argument(help="a sample's key or file name, or SHARD/KEY where several have it")
     ],
 ) -> None:
     """All that is known of one sample: suspected, dropped, why; its scores and ranks, its neighbours."""
-    from clipscan.pipeline import explain as run_explain
+    from clipscan import pipeline
+    from clipscan.run import Run
 
-    print(run_explain(run, key))
+    print(pipeline.explain(Run(run), key))
 
 
 def export(
-    run: Run,
+    run: RunPath,
     fraction: Annotated[float | None, typer.Option(help="drop this share, most suspicious first")] = None,
     threshold: Annotated[float | None, typer.Option(help="drop every score above")] = None,
     decisions: Annotated[
@@ -124,47 +117,36 @@ def export(
     where every sample has a uid of 32 hex digits.
     """
     from clipscan import pipeline
-    from clipscan.report.summary import dropped_before, summary
-    from clipscan.run import RunFolder
+    from clipscan.report.summary import summary
+    from clipscan.run import Run
 
-    folder = RunFolder(run)
-    with folder.lock():
-        before = dropped_before(run)
-        written = pipeline.export(
-            folder, pipeline.reopen(folder),
-            fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add,
-        )  # fmt: skip
-    if before and add:
-        print(f"added to the list before: {before}")
-    elif before:
-        print(f"in place of the list before (--add would add to it): {before}")
+    written = pipeline.export(
+        Run(run), fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add
+    )
+    if written.before and add:
+        print(f"added to the list before: {written.before}")
+    elif written.before:
+        print(f"in place of the list before (--add would add to it): {written.before}")
     if written.uids is None:
         print("no keep_uids.npy: it is for DataComp, and not every sample has a uid of 32 hex digits")
     print("\n".join(summary(run)))
 
 
+@grouped
 def calibrate(
-    run: Run,
+    run: RunPath,
     trusted: Annotated[
         Path,
         typer.Argument(help="a run folder of pairs known to be clean, made by embed with the same model"),
     ],
     rate: Annotated[float, typer.Option(help="share of clean ones among those to drop, on average")] = 0.05,
-    backend: Backend = "auto",
-    devices: Devices = "auto",
-    threads: Threads = None,
+    compute: Compute = Compute(),
 ) -> None:
     """Which samples to drop at a stated rate of mistakes, by trusted pairs from the same source."""
     from clipscan import pipeline
-    from clipscan.run import RunFolder
-    from clipscan.run.calibrating import calibrate as run_calibrate
+    from clipscan.run import Run
 
-    folder, clean = RunFolder(run), RunFolder(trusted)
-    with folder.lock():
-        done = run_calibrate(
-            folder, pipeline.reopen(folder), clean, pipeline.reopen(clean), rate,
-            backend=backend, devices=devices, threads=threads,
-        )  # fmt: skip
+    done = pipeline.calibrate(Run(run), Run(trusted), rate, compute)
     print(
         f"{done.called:,} of {done.rows:,} samples to drop, on average at most {rate:.1%} of them clean "
         f"({done.trusted:,} trusted pairs, which can convict {done.fewest:,} or more)"
@@ -182,7 +164,7 @@ def calibrate(
 
 
 def partition(
-    run: Run,
+    run: RunPath,
     threshold: Annotated[
         float | None,
         typer.Option(help="safe from this posterior of the high component on", show_default="0.9"),
@@ -201,22 +183,20 @@ def partition(
     finds its poison fitting. Lists in RUN/partition, of the format of drop lists.
     """
     from clipscan import pipeline
-    from clipscan.run import RunFolder
+    from clipscan.run import Run
 
-    folder = RunFolder(run)
-    with folder.lock():
-        found = pipeline.partition(folder, pipeline.reopen(folder), by=by, threshold=threshold, share=share)
+    found = pipeline.partition(Run(run), by=by, threshold=threshold, share=share)
     print(found.words())
     print(f"lists: {run}/partition/risky.parquet, safe.parquet; without the risky ones:")
     print(f"clipscan apply {run} --drop {run}/partition/risky.parquet --to DIR")
-    if (folder / "suspects.parquet").exists():
-        print(f"look at {folder / 'report/index.html'}#partition")
+    if (run / "suspects.parquet").exists():
+        print(f"look at {run / 'report/index.html'}#partition")
     else:
         print(f"a page, with the histogram: clipscan score {run}")
 
 
 def apply(
-    run: Run,
+    run: RunPath,
     to: Annotated[Path, typer.Option(help="a new folder", show_default=False)],
     drop: Annotated[
         Path | None,
@@ -232,14 +212,17 @@ def apply(
 
     Only what was scanned is written: files that are new or changed since then are refused, or left out.
     """
-    from clipscan.pipeline import apply as run_apply
-    from clipscan.run import RunFolder
+    from clipscan import pipeline
+    from clipscan.run import Run
     from clipscan.run.embedding import passed_over
 
-    counts = run_apply(run, to, drop=drop, keep_bad=keep_bad, leave_out_unscanned=leave_out_unscanned)
+    scanned = Run(run)
+    counts = pipeline.apply(
+        scanned, to, drop=drop, keep_bad=keep_bad, leave_out_unscanned=leave_out_unscanned
+    )
     bad = "unreadable ones copied" if keep_bad else "unreadable"
     print(f"{to}: {counts.kept:,} samples written, {counts.dropped:,} dropped, {counts.bad:,} {bad}")
-    for line in passed_over(RunFolder(run)):
+    for line in passed_over(scanned):
         print(line)
     if counts.left_out:
         print(f"left out, new or changed since the scan: {', '.join(counts.left_out)}")

@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.options import BatchSize, Compile, Device, K, Precision, Threads, Workers
+from clipscan.cli.groups import grouped
+from clipscan.cli.options import K, Threads
+from clipscan.run.options import Encoding
 
 app = typer.Typer(no_args_is_help=True, help="Measure this machine: the search, the way into vectors.")
+
+OfEncoder = Annotated[Encoding, "batch_size", "device", "precision", "workers", "compile"]  # in this order
 
 
 @app.command("knn")
@@ -55,6 +59,7 @@ def bench_kernels(
 
 
 @app.command("embed")
+@grouped
 def bench_embed(
     model: Annotated[
         str, typer.Option(help="open_clip's name; random weights, nothing is fetched")
@@ -62,11 +67,7 @@ def bench_embed(
     n: Annotated[
         int | None, typer.Option("--n", help="generated pictures a round; default: 128, on a GPU 8192")
     ] = None,
-    batch_size: BatchSize = 256,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    workers: Workers = None,
-    compile: Compile = False,
+    encoding: OfEncoder = Encoding(),
     rounds: Annotated[int, typer.Option(help="counted runs")] = 3,
     csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
 ) -> None:
@@ -74,6 +75,6 @@ def bench_embed(
     from clipscan.bench import report
     from clipscan.bench.embed import COLUMNS, EmbedPlan, measure_embedding, table
 
-    plan = EmbedPlan(model, n, batch_size, device, precision, workers, compile, rounds)
+    plan = EmbedPlan(model, n, rounds=rounds, **vars(encoding))
     rows = measure_embedding(plan, lambda line: print(line, file=sys.stderr))
     print(report(rows, csv, COLUMNS, table))

@@ -7,22 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipscan.cli.options import (
-    BatchSize,
-    Device,
-    Format,
-    ImageKey,
-    LogJson,
-    Model,
-    Overwrite,
-    Pretrained,
-    Quoting,
-    Root,
-    TextKey,
-    Workers,
-    shown,
-)
-from clipscan.data import open_dataset
+from clipscan.cli.groups import grouped
+from clipscan.cli.options import LogJson, Model, Overwrite, Pretrained, shown
+from clipscan.run.options import Encoding, Reading
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -43,9 +30,11 @@ Moved = Annotated[
     str | None,
     typer.Option("--pretrained", help="the fit's checkpoint, where it no longer lies where it lay"),
 ]
+OnHeads = Annotated[Encoding, "device", "batch_size", "workers"]  # precision is that of the fit
 
 
 @app.command("fit")
+@grouped
 def fit_command(
     source: Annotated[
         str,
@@ -61,14 +50,8 @@ def fit_command(
     rate: Annotated[float, typer.Option(help="share of clean pictures that may be flagged")] = 0.01,
     limit: Annotated[int, typer.Option(help="pictures of CLEAN_DATASET to use")] = 10_000,
     precision: Annotated[str, typer.Option(help="fp32, or bf16, fp16: faster, terms less exact")] = "fp32",
-    format: Format = "auto",
-    image_key: ImageKey = None,
-    text_key: TextKey = None,
-    root: Root = None,
-    quoting: Quoting = "csv",
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
-    workers: Workers = None,
+    reading: Reading = Reading(),
+    encoding: OnHeads = Encoding(batch_size=64),
     log_json: LogJson = False,
 ) -> None:
     """Learn what heads and MLPs of the model under suspicion give on clean pictures, and where alarm begins.
@@ -78,14 +61,12 @@ def fit_command(
     from clipscan.embed.model import load_encoder
     from clipscan.heads.fit import fit_heads
     from clipscan.heads.fit_file import save_fit
-    from clipscan.run.embedding import encoder_place
+    from clipscan.run.encoders import encoder_place
 
-    clean = open_dataset(
-        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
-    )
-    encoder = load_encoder(model, pretrained, device=device, precision=precision)
+    clean = reading.open(source)
+    encoder = load_encoder(model, pretrained, device=encoding.device, precision=precision)
     fit = fit_heads(
-        encoder, clean, rate=rate, limit=limit, batch_size=batch_size, workers=workers,
+        encoder, clean, rate=rate, limit=limit, batch_size=encoding.batch_size, workers=encoding.workers,
         place=encoder_place(model, pretrained), progress=shown(log_json),
     )  # fmt: skip
     save_fit(out, fit)
@@ -96,31 +77,24 @@ def fit_command(
 
 
 @app.command("scan")
+@grouped
 def scan_command(
     fit_file: FitFile,
     source: Source,
     out: Annotated[Path, typer.Option("--out", help="a .parquet file", show_default=False)],
     pretrained: Moved = None,
-    format: Format = "auto",
-    image_key: ImageKey = None,
-    text_key: TextKey = None,
-    root: Root = None,
-    quoting: Quoting = "csv",
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
-    workers: Workers = None,
+    reading: Reading = Reading(),
+    encoding: OnHeads = Encoding(batch_size=64),
     log_json: LogJson = False,
 ) -> None:
     """One row a picture: infected heads, head and MLP score, flagged or not; and a map of the deviations."""
     from clipscan.heads.scan import scan_heads
 
-    dataset = open_dataset(
-        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
-    )
-    fit, encoder = _opened(fit_file, pretrained, device)
+    dataset = reading.open(source)
+    fit, encoder = _opened(fit_file, pretrained, encoding.device)
     found = scan_heads(
         encoder, fit, dataset, out,
-        batch_size=batch_size, workers=workers, progress=shown(log_json),
+        batch_size=encoding.batch_size, workers=encoding.workers, progress=shown(log_json),
     )  # fmt: skip
     print(f"{found.pictures:,} pictures, {found.bad:,} unreadable ({out.with_suffix('.bad.parquet')})")
     clean = fit.settings["rate"] * found.pictures
@@ -132,6 +106,7 @@ def scan_command(
 
 
 @app.command("repair")
+@grouped
 def repair_command(
     fit_file: FitFile,
     source: Source,
@@ -143,35 +118,24 @@ def repair_command(
         typer.Option(help="auto: flagged pictures, by their larger score; head, mlp: that, in all pictures"),
     ] = "auto",
     pretrained: Moved = None,
-    format: Format = "auto",
-    image_key: ImageKey = None,
-    text_key: TextKey = None,
-    root: Root = None,
-    quoting: Quoting = "csv",
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
-    workers: Workers = None,
+    reading: Reading = Reading(),
+    encoding: OnHeads = Encoding(batch_size=64),
     overwrite: Overwrite = False,
     log_json: LogJson = False,
 ) -> None:
     """Embed with repaired picture vectors: a run folder, its embeddings/ in clip-retrieval's layout."""
     from clipscan.heads.fit import refuse_vectors
     from clipscan.heads.repaired import repaired
-    from clipscan.run import RunFolder, embed_stage
+    from clipscan.run import Run, embed_stage
     from clipscan.run.places import refuse_inside
 
-    dataset = open_dataset(
-        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
-    )
+    dataset = reading.open(source)
     refuse_vectors(dataset)
     refuse_inside(out, dataset)
-    fit, encoder = _opened(fit_file, pretrained, device)
-    run = RunFolder(out)
+    fit, encoder = _opened(fit_file, pretrained, encoding.device)
+    run = Run(out, dataset)
     with run.lock():
-        embed_stage(
-            run, dataset, repaired(encoder, fit, branch), shown(log_json),
-            batch_size=batch_size, workers=workers, overwrite=overwrite,
-        )  # fmt: skip
+        embed_stage(run, repaired(encoder, fit, branch), encoding, shown(log_json), overwrite)
     counts = run.record["counts"]
     print(
         f"{counts['listed']:,} listed = {counts['embedded']:,} embedded + {counts['bad']:,} bad (bad.parquet)"

@@ -11,7 +11,7 @@ import typer
 from clipscan.run.progress import Bar, Lines, Progress
 from clipscan.scores.table import OFFERED
 
-Run = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
 Source = Annotated[
     str,
     typer.Argument(

@@ -3,186 +3,99 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from clipscan.cli.options import (
-    Against,
-    Backend,
-    BatchSize,
-    Compile,
-    Device,
-    Devices,
-    Format,
-    Fraction,
-    Graph,
-    ImageKey,
-    K,
-    LogJson,
-    Method,
-    Model,
-    Out,
-    Overwrite,
-    Precision,
-    Pretrained,
-    Quoting,
-    Reference,
-    Root,
-    Run,
-    Seed,
-    Source,
-    TextKey,
-    Threads,
-    TrustedModel,
-    TrustedPretrained,
-    Workers,
-    shown,
-)
+from clipscan.cli.groups import grouped
+from clipscan.cli.options import K, LogJson, Out, Overwrite, RunPath, Source, shown
+from clipscan.run.options import Compute, Encoding, Models, Ranking, Reading
 
 
+@grouped
 def scan(
     source: Source,
     out: Out,
-    model: Model = None,
-    pretrained: Pretrained = None,
-    trusted_model: TrustedModel = None,
-    trusted_pretrained: TrustedPretrained = None,
-    method: Method = "consensus",
-    k: K = 16,
-    reference: Reference = "1024x8",
-    against: Against = "image",
-    fraction: Fraction = None,
-    graph: Graph = "auto",
-    seed: Seed = 0,
-    format: Format = "auto",
-    image_key: ImageKey = None,
-    text_key: TextKey = None,
-    root: Root = None,
-    quoting: Quoting = "csv",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    compile: Compile = False,
-    batch_size: BatchSize = 256,
-    workers: Workers = None,
-    backend: Backend = "auto",
-    devices: Devices = "auto",
-    threads: Threads = None,
+    models: Models,
+    ranking: Ranking,
+    reading: Reading,
+    encoding: Encoding,
+    compute: Compute,
     overwrite: Overwrite = False,
     log_json: LogJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be read, do nothing")] = False,
 ) -> None:
     """Dataset in; ranked suspects, groups of near-copies, drop lists and a page out."""
     if dry_run:
-        _dry_run(
-            source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
-        )
+        _dry_run(source, reading)
         return
-    from clipscan.pipeline import scan as run_scan
-    from clipscan.report.summary import summary
+    from clipscan import pipeline
 
-    done = run_scan(
-        source, out=out, model=model, pretrained=pretrained, trusted_model=trusted_model,
-        trusted_pretrained=trusted_pretrained, k=k, method=method, reference=reference, against=against,
-        fraction=fraction, graph=graph, seed=seed, format=format, image_key=image_key,
-        text_key=text_key, roots=root or (), quoting=quoting, device=device,
-        precision=precision, compile=compile, batch_size=batch_size,
-        workers=workers, backend=backend, devices=devices, threads=threads, overwrite=overwrite,
-        progress=shown(log_json),
-    )  # fmt: skip
-    print("\n".join(summary(done.out)))
+    progress = shown(log_json)
+    done = pipeline.scan_with(source, out, models, reading, encoding, ranking, compute, overwrite, progress)
+    _sum_up(done.out)
 
 
+@grouped
 def embed(
     source: Source,
     out: Out,
-    model: Model = None,
-    pretrained: Pretrained = None,
-    trusted_model: TrustedModel = None,
-    trusted_pretrained: TrustedPretrained = None,
-    format: Format = "auto",
-    image_key: ImageKey = None,
-    text_key: TextKey = None,
-    root: Root = None,
-    quoting: Quoting = "csv",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    compile: Compile = False,
-    batch_size: BatchSize = 256,
-    workers: Workers = None,
+    models: Models,
+    reading: Reading,
+    encoding: Encoding,
     overwrite: Overwrite = False,
     log_json: LogJson = False,
 ) -> None:
     """Only the first stage: vectors of pictures and captions, in clip-retrieval's layout."""
     from clipscan import pipeline
-    from clipscan.report.summary import summary
 
-    run, _ = pipeline.embed(
-        source, out=out, model=model, pretrained=pretrained,
-        trusted_model=trusted_model, trusted_pretrained=trusted_pretrained,
-        format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting,
-        device=device, precision=precision, compile=compile, batch_size=batch_size, workers=workers,
-        overwrite=overwrite, progress=shown(log_json),
-    )  # fmt: skip
-    print("\n".join(summary(run.path)))
+    pipeline.embed(source, out, models, reading, encoding, overwrite, shown(log_json))
+    _sum_up(out)
 
 
+@grouped
 def knn(
-    run: Run,
-    k: K = 16,
-    backend: Backend = "auto",
-    devices: Devices = "auto",
-    threads: Threads = None,
+    run: RunPath,
+    k: K = Ranking.k,
+    compute: Compute = Compute(),
     overwrite: Overwrite = False,
     log_json: LogJson = False,
 ) -> None:
     """The exact neighbour graph of an embedded run, into RUN/neighbors."""
     from clipscan import pipeline
-    from clipscan.report.summary import summary
-    from clipscan.run import RunFolder, Settings, graph_stage
+    from clipscan.run import Run
 
-    folder = RunFolder(run)
-    with folder.lock():
-        graph_stage(
-            folder,
-            pipeline.reopen(folder),
-            Settings(k=k, graph="yes", backend=backend, devices=devices, threads=threads),
-            shown(log_json),
-            overwrite,
-        )
-    print("\n".join(summary(run)))
+    pipeline.knn(Run(run), Ranking(k=k, graph="yes"), compute, overwrite, shown(log_json))
+    _sum_up(run)
 
 
+@grouped
 def score(
-    run: Run,
-    method: Method = "consensus",
-    k: K = 16,
-    reference: Reference = "1024x8",
-    against: Against = "image",
-    fraction: Fraction = None,
-    graph: Graph = "auto",
-    seed: Seed = 0,
-    backend: Backend = "auto",
-    devices: Devices = "auto",
-    threads: Threads = None,
+    run: RunPath,
+    ranking: Ranking,
+    compute: Compute,
     overwrite: Overwrite = False,
     log_json: LogJson = False,
 ) -> None:
     """Everything after the vectors: graph, scores, suspects, lists and the page of an embedded run."""
     from clipscan import pipeline
-    from clipscan.report.summary import summary
-    from clipscan.run import RunFolder, Settings
+    from clipscan.run import Run
 
-    folder = RunFolder(run)
-    settings = Settings(method, k, reference, against, seed, graph, backend, devices, threads)
-    pipeline.finish(folder, pipeline.reopen(folder), settings, fraction, overwrite, shown(log_json))
+    pipeline.score(Run(run), ranking, compute, overwrite, shown(log_json))
+    _sum_up(run)
+
+
+def _sum_up(run: Path) -> None:
+    from clipscan.report.summary import summary
+
     print("\n".join(summary(run)))
 
 
-def _dry_run(source: str, **how: Any) -> None:
-    from clipscan.data import Bad, open_dataset
+def _dry_run(source: str, reading: Reading) -> None:
+    from clipscan.data import Bad
 
-    dataset = open_dataset(source, **how)
+    dataset = reading.open(source)
     print(dataset.describe())
     for one in islice(dataset.read(dataset.shards[0]), 3):
         print(

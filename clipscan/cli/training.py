@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipscan.cli.options import Device, Format, ImageKey, Quoting, Root, Source, TextKey, Workers
+from clipscan.cli.groups import grouped
+from clipscan.cli.options import Source
 from clipscan.errors import InputError
+from clipscan.run.options import Encoding, Reading
 
 if TYPE_CHECKING:
     from clipscan.train.recipe import Watch
 
 
+@grouped
 def train(
     source: Source,
     out: Annotated[
@@ -65,13 +68,8 @@ def train(
         float | None,
         typer.Option(help="GB of disk for decoded pixels beside the checkpoint", show_default="8.6"),
     ] = None,
-    format: Format = "auto",
-    image_key: ImageKey = None,
-    text_key: TextKey = None,
-    root: Root = None,
-    quoting: Quoting = "csv",
-    device: Device = "auto",
-    workers: Workers = None,
+    reading: Reading = Reading(),
+    encoding: Annotated[Encoding, "device", "workers"] = Encoding(),
 ) -> None:
     """Train a CLIP on the very data to be scanned, which is what the method needs. Killed, it resumes.
 
@@ -79,7 +77,7 @@ def train(
     What it took for safe in each epoch lies in OUT.partition.jsonl (of OUT.safetensors). Several processes,
     one a GPU: torchrun --nproc-per-node N -m clipscan train ...; nobody has run that on a GPU yet.
     """
-    from clipscan.data import Without, open_dataset
+    from clipscan.data import Without
     from clipscan.report.lists import DropList
     from clipscan.run.places import refuse_checkpoint
     from clipscan.train import SafeClip, train_clip
@@ -88,9 +86,7 @@ def train(
 
     if method not in ("clip", "safeclip"):
         raise InputError(f"no method {method!r}; there are: clip, safeclip")
-    dataset = open_dataset(
-        source, format=format, image_key=image_key, text_key=text_key, roots=root or (), quoting=quoting
-    )
+    dataset = reading.open(source)
     refuse_checkpoint(out, dataset)
     if drop is not None:
         dataset = Without(dataset, set(DropList.load(drop)))
@@ -101,7 +97,7 @@ def train(
     safeclip = SafeClip(warmup_epochs, slow_rate, growth=growth, pool=pool)
     train_clip(
         dataset, out, model=model, init=init, epochs=epochs, batch_size=batch_size, lr=lr, flip=flip,
-        seed=seed, device=device, workers=workers,
+        seed=seed, device=encoding.device, workers=encoding.workers,
         cache_bytes=CACHE_BYTES if cache_gb is None else round(cache_gb * 1e9),
         safeclip=safeclip if method == "safeclip" else None,
         watch=_counting(truth) if truth else None, log=lambda line: print(line, flush=True),

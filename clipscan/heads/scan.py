@@ -20,7 +20,8 @@ from clipscan.heads.statistics import Doubles, Fit, Judgement, align, judge
 from clipscan.heads.stream import BATCH, Batch, read_terms
 from clipscan.heads.tower import check_tower
 from clipscan.run import Progress, Silent
-from clipscan.run.embedding import bad_table, storable
+from clipscan.run.embedding import bad_table
+from clipscan.run.files import storable
 from clipscan.run.progress import ShardMeter
 
 if TYPE_CHECKING:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipscan.data import Dataset
 from clipscan.errors import InputError, RunError
 from clipscan.invert.search import SearchBudget
 from clipscan.invert.source import SuspectGroup, open_encoder, open_scanned_run, read_group
 from clipscan.invert.trigger import FORMS
 from clipscan.invert.work import Say, perform, prepare
 from clipscan.invert.write import write
-from clipscan.run import RunFolder
+from clipscan.run import Run
 from clipscan.run.files import read_json
 from clipscan.run.folder import fingerprint, run_record
 
@@ -43,8 +42,7 @@ class Recovery(NamedTuple):
 
 
 def invert(
-    run: RunFolder,
-    dataset: Dataset,
+    run: Run,
     group: int | None = None,
     *,
     caption: str | None = None,
@@ -60,7 +58,7 @@ def invert(
 ) -> Recovery:
     """Recover the trigger of a group of `run`, or of a caption that the user names, into RUN/invert/.
 
-    dataset: that of the run, open. model, pretrained: the run's encoder, where run.json does not record
+    model, pretrained: the run's encoder, where run.json does not record
     where it lies. forms: of FORMS; the one in which the group stands out most is shown. controls: harmless
     captions to compare with. A finished recovery with the same settings is returned as it is; one with
     others is refused unless `overwrite`. Deterministic for a seed, on one device.
@@ -75,7 +73,7 @@ def invert(
     folder = run / "invert" / _name(sought)
     if (done := _finished(folder, asked, overwrite)) is not None:
         return Recovery(folder, done)
-    source = open_scanned_run(run, dataset)
+    source = open_scanned_run(run)
     encoder = open_encoder(run, model, pretrained, device)
     job = prepare(run.path, source, encoder, sought, controls, plan, seed)
     say(
@@ -107,7 +105,7 @@ def _check(
 
 
 def _asked(
-    run: RunFolder,
+    run: Run,
     sought: SuspectGroup | str,
     forms: Sequence[str],
     controls: int,

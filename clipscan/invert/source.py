@@ -19,8 +19,7 @@ from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert.caption_families import POOL, DistinctCaptions, Floats
 from clipscan.invert.search import Clean
-from clipscan.run import RunFolder
-from clipscan.run.embedding import metadata, vectors
+from clipscan.run import Run
 from clipscan.run.folder import run_record
 from clipscan.run.outputs import sound
 
@@ -49,7 +48,7 @@ class ScannedRun(NamedTuple):
     dataset: Dataset
 
 
-def open_scanned_run(run: RunFolder, dataset: Dataset) -> ScannedRun:
+def open_scanned_run(run: Run) -> ScannedRun:
     """RunError where the run lacks what a recovery needs: pictures, or captions."""
     record = run_record(run.path)
     if "weights_sha256" not in record.get("embed", {}):
@@ -58,14 +57,14 @@ def open_scanned_run(run: RunFolder, dataset: Dataset) -> ScannedRun:
             "recovered from, and no pictures to try it on. Scan the pictures with the model that gave the "
             "embeddings: clipscan scan PICTURES --pretrained FILE --out OTHER"
         )
-    _, text, _ = vectors(run, dataset)
-    names = metadata(run, ["shard", "key", "caption", "at"]).to_pylist()
+    text = run.vectors.text
+    names = run.names("shard", "key", "caption", "at").to_pylist()
     if text is None or not any(one["caption"] for one in names):
         raise RunError(f"{run.path} has no captions, so there is nothing that a trigger could lead to")
-    return ScannedRun(names, text, dataset)
+    return ScannedRun(names, text, run.dataset)
 
 
-def open_encoder(run: RunFolder, model: str | None, pretrained: str | None, device: str = "auto") -> Encoder:
+def open_encoder(run: Run, model: str | None, pretrained: str | None, device: str = "auto") -> Encoder:
     """The encoder that the run was embedded with; where nothing is named, as run.json recorded it.
 
     RunError where other weights are found than those that made the run's vectors.

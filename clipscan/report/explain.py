@@ -10,35 +10,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clipscan.data import Dataset
 from clipscan.data.text import printable
 from clipscan.engine.arrays import Array
 from clipscan.report.choose import ranking
 from clipscan.report.droptable import Pair, listed
 from clipscan.report.find import Names, shown
 from clipscan.report.glossary import about, label
-from clipscan.run.embedding import metadata
-from clipscan.run.folder import RunFolder
 from clipscan.run.outputs import sound
-from clipscan.run.scoring import read_scores
+from clipscan.run.run import Run
 from clipscan.run.selecting import nearest, ranks_of
 from clipscan.run.words import why
 
 
-def explain(run: RunFolder, dataset: Dataset | None, name: str) -> str:
+def explain(run: Run, name: str) -> str:
     """The sample that `name` means (report/find.py), in words and figures.
 
     RunError where there is none, or several, and where the run is not scored.
     """
-    scores = read_scores(run)
+    scores = run.scores
     names = Names(run.path)
     row = names.find(name)
-    captions = metadata(run, ["caption"])["caption"]
+    captions = run.names("caption")["caption"]
 
     def line(at: int) -> str:
         return f"{printable(shown(names.pairs[at]))}  {printable(captions[at].as_py() or '')!r}"
 
-    table = nearest(run, dataset, np.array([row]))
+    table = nearest(run, np.array([row]))
     near = zip(table.distance[0].tolist(), table.index[0].tolist(), strict=True)
     return "\n".join(
         [
@@ -53,7 +50,7 @@ def explain(run: RunFolder, dataset: Dataset | None, name: str) -> str:
     )
 
 
-def _standing(run: RunFolder, scores: pa.Table, pair: Pair, row: int) -> Iterator[str]:
+def _standing(run: Run, scores: pa.Table, pair: Pair, row: int) -> Iterator[str]:
     """Whether the sample is suspected and dropped, its groups, and why."""
     method, n = ranking(run.path, scores.column_names), scores.num_rows
     ranks = ranks_of(scores)
@@ -70,7 +67,7 @@ def _standing(run: RunFolder, scores: pa.Table, pair: Pair, row: int) -> Iterato
     yield f"why: {said or 'nothing about it is out of the ordinary'}"
 
 
-def _why(run: RunFolder, scores: pa.Table, ranks: dict[str, Array], row: int) -> str:
+def _why(run: Run, scores: pa.Table, ranks: dict[str, Array], row: int) -> str:
     values = {name: scores[name][row].as_py() for name in ranks}
     typical = {name: float(np.median(scores[name].to_numpy())) for name in ranks}
     places = {f"{name}_rank": int(rank[row]) for name, rank in ranks.items()}
@@ -88,14 +85,14 @@ def _figures(scores: pa.Table, row: int) -> Iterator[str]:
         yield f"{label(name):<16}{figures}  {about(name)}".rstrip()
 
 
-def _suspect(run: RunFolder, pair: Pair) -> dict[str, Any]:
+def _suspect(run: Run, pair: Pair) -> dict[str, Any]:
     path = run / "suspects.parquet"
     columns = ["shard", "key", "group", "alike", "why"]
     sound(path)
     return _of_pair(pq.read_table(path, columns=columns), pair) if path.exists() else {}
 
 
-def _groups(run: RunFolder) -> list[dict[str, Any]]:
+def _groups(run: Run) -> list[dict[str, Any]]:
     path = run / "groups.parquet"
     sound(path)
     return pq.read_table(path, columns=["group", "size", "verdict"]).to_pylist() if path.exists() else []

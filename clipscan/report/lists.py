@@ -43,11 +43,13 @@ Row = tuple[str, str, str, str, float]  # shard, key, uid, reason, score
 
 
 class Written(NamedTuple):
-    """What `write_lists` wrote: kept + dropped = embedded; `uids` rows in keep_uids.npy, None without one."""
+    """What `write_lists` wrote: kept + dropped = embedded; `uids` rows in keep_uids.npy, None without one;
+    what the lists were `before`, in words, where whoever asked looked."""
 
     kept: int
     dropped: int
     uids: int | None
+    before: str = ""
 
 
 def write_lists(

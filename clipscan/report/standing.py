@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clipscan.data import Dataset
 from clipscan.errors import RunError
 from clipscan.report.choose import choose_drops
 from clipscan.report.droptable import DROP_SCHEMA, together
@@ -21,6 +20,7 @@ from clipscan.report.page import write_page
 from clipscan.report.rule import Rule, rule_of
 from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.outputs import Damaged, begin_marker, read_marker, sound, write_marker
+from clipscan.run.run import Run
 
 LISTS, PAGE = "lists", "page"
 AGAIN = "clipscan export {run} --decisions FILE writes it again; --apart in its place takes clipscan's rule"
@@ -62,17 +62,17 @@ def keep_lists(run: RunFolder, otherwise: Rule) -> None:
     put_lists(run, rows)
 
 
-def put_page(run: RunFolder, dataset: Dataset | None) -> Path:
+def put_page(run: Run) -> Path:
     """The page of what the run holds by now."""
-    page = write_page(run.path, dataset)
+    page = write_page(run.path, run.dataset)
     write_marker(run.path, PAGE, _shown(run), {})
     return page
 
 
-def keep_page(run: RunFolder, dataset: Dataset | None) -> None:
+def keep_page(run: Run) -> None:
     """Write the page unless it is whole and shows what the run holds."""
     if not run.finished(PAGE, _shown(run)):
-        put_page(run, dataset)
+        put_page(run)
 
 
 def _made_of(run: RunFolder) -> str:

@@ -6,24 +6,26 @@ dataset, so that chance alone decides where a clean row stands among the trusted
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 import clipscan
-from clipscan.data import Dataset
 from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
-from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
-from clipscan.run.folder import RunFolder, run_record
+from clipscan.run.folder import run_record
+from clipscan.run.options import Compute
 from clipscan.run.outputs import write_marker
 from clipscan.run.overlap import scanned_too
 from clipscan.scores.conformal import discoveries, fewest, p_values
 from clipscan.scores.references import identify_pairs
 from clipscan.scores.table import ELSEWHERE
+
+if TYPE_CHECKING:
+    from clipscan.run.run import Run
 
 
 class Calibrated(NamedTuple):
@@ -37,14 +39,12 @@ class Calibrated(NamedTuple):
     left_out: list[tuple[str, str]]
 
 
-def calibrate(
-    run: RunFolder, dataset: Dataset, trusted: RunFolder, trusted_dataset: Dataset, rate: float, **how: Any
-) -> Calibrated:
+def calibrate(run: Run, trusted: Run, rate: float, compute: Compute = Compute()) -> Calibrated:
     """RUN/calibration.parquet: shard, key, p, decision ("drop" or "keep") of every row of a scored run, so
     that on average at most `rate` of those to drop are clean.
 
     It holds where trusted pairs come from where the dataset's clean ones do. Those whose pictures are among
-    the scanned ones are left out (run/overlap.py). how: threads, devices, backend, max_memory of the search.
+    the scanned ones are left out (run/overlap.py).
     RunError where the two runs are of different models, where the run's score cannot be made of vectors
     alone, or where no trusted pair is left.
     """
@@ -57,8 +57,9 @@ def calibrate(
             f"score: clipscan score {run.path} --method consensus --overwrite"
         )
     _check_model(run, trusted)
-    image, text, counts = vectors(run, dataset)
-    known, known_text, _ = vectors(trusted, trusted_dataset)
+    how = vars(compute)
+    image, text, counts = run.vectors
+    known, known_text, _ = trusted.vectors
     if (text is None) != (known_text is None):
         raise RunError("one of the two runs has captions and the other has none: no score is fair to both")
     others = np.flatnonzero(~scanned_too(run, image, trusted, known, **how))
@@ -85,7 +86,7 @@ def calibrate(
     ).scores
     p = p_values(scored[:n], scored[n:])
     drop = discoveries(p, rate)
-    table = metadata(run, ["shard", "key"])
+    table = run.names("shard", "key")
     table = table.append_column("p", pa.array(p))
     table = table.append_column("decision", pa.array(np.where(drop, "drop", "keep")))
     write_table(run / "calibration.parquet", table)
@@ -93,14 +94,14 @@ def calibrate(
     return Calibrated(n, m, int(drop.sum()), fewest(n, m, rate), _left_out(trusted, others))
 
 
-def _left_out(trusted: RunFolder, others: Array) -> list[tuple[str, str]]:
-    names = metadata(trusted, ["shard", "key"])
+def _left_out(trusted: Run, others: Array) -> list[tuple[str, str]]:
+    names = trusted.names("shard", "key")
     rows = np.setdiff1d(np.arange(names.num_rows), others)
     found = names.take(pa.array(rows))
     return list(zip(found["shard"].to_pylist(), found["key"].to_pylist(), strict=True))
 
 
-def _check_model(run: RunFolder, trusted: RunFolder) -> None:
+def _check_model(run: Run, trusted: Run) -> None:
     made_by = [run_record(one.path).get("embed", {}).get("weights_sha256") for one in (run, trusted)]
     if made_by[0] != made_by[1]:
         raise RunError(

@@ -21,7 +21,7 @@ FOLDER = "_earlier"
 MADE = ("seconds", "fingerprint", "files", "definition", "asked")  # what every task adds to its marker
 STAGES = {
     # The metadata stands for all, and comes last.
-    "embed": ("image", "text", "untrained", "bad", "listing", "metadata"),
+    "embed": ("image", "text", "untrained_file", "bad", "listing", "metadata"),
     "trusted": ("trusted",),
 }
 

@@ -93,7 +93,7 @@ class RunFolder:
     def text(self, shard: int) -> Path:
         return self / f"embeddings/text_emb/text_emb_{shard:05d}.npy"
 
-    def untrained(self, shard: int) -> Path:
+    def untrained_file(self, shard: int) -> Path:
         return self / f"embeddings/untrained/untrained_{shard:05d}.npy"
 
     def metadata(self, shard: int) -> Path:
@@ -114,7 +114,7 @@ class RunFolder:
     def index(self, shard: int) -> Path:
         return self / f"neighbors/index_{shard:05d}.npy"
 
-    def scores(self, shard: int) -> Path:
+    def scores_file(self, shard: int) -> Path:
         return self / f"scores/scores_{shard:05d}.parquet"
 
     def ask(self, stage: str, settings: dict[str, Any], overwrite: bool, **beside: Any) -> None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from clipscan.data import Dataset
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 from clipscan.run import verdicts
-from clipscan.run.embedding import vectors
-from clipscan.run.folder import RunFolder
-from clipscan.run.scoring import load_graph
 from clipscan.scores.consensus import CROSS_MODAL, DENSITY
 from clipscan.scores.groups import Groups, alike, caption_agreement, copies, near_copies, typical_distance
 from clipscan.scores.references import identify
+
+if TYPE_CHECKING:
+    from clipscan.run.run import Run
 
 LISTED_MEMBERS = 1000  # of a group, in groups.parquet; its size is the true size
 COMPARED = 4096  # captions of a group that its agreement is taken over
@@ -77,8 +76,7 @@ class Found(NamedTuple):
 
 
 def find_groups(
-    run: RunFolder,
-    dataset: Dataset | None,
+    run: Run,
     suspects: Array,
     apart: int,
     ranks: dict[str, Array],
@@ -86,8 +84,8 @@ def find_groups(
 ) -> Found:
     """Convicted populations, the other suspects by caption, then near-copies from the graph;
     without a graph, exact copies. apart: how many of the suspects, from the first, stand apart."""
-    image, text, _ = vectors(run, dataset)
-    graph = load_graph(run)
+    image, text, _ = run.vectors
+    graph = run.graph
     same = near_copies(graph) if graph is not None else copies(identify(image).group)
     convicted = [one.rows for one in populations]
     rest = suspects[~np.isin(suspects, np.concatenate([*convicted, np.zeros(0, np.int64)]))]
@@ -115,7 +113,7 @@ def of_suspects(text: Rows, suspects: Array) -> tuple[list[Array], float]:
     return sorted(groups, key=lambda members: -_excess(caption, members, len(suspects))), said.bound
 
 
-def group_table(run: RunFolder, dataset: Dataset | None, names: pa.Table, groups: Found) -> pa.Table:
+def group_table(names: pa.Table, groups: Found) -> pa.Table:
     """groups.parquet: each group's kind, verdict, size, captions and members."""
     rows = []
     for number, (members, figures) in enumerate(zip(groups.members, groups.figures, strict=True)):

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Shard
-from clipscan.data.inventory import File, is_url, open_binary
 from clipscan.errors import DataError, RunError
+from clipscan.run.digests import Digests, Files, Known, files_of, holds, stands
 from clipscan.run.files import storable, write_table
 from clipscan.run.folder import RunFolder
 from clipscan.run.outputs import Damaged, reseal, sound
@@ -37,75 +35,12 @@ SCHEMA = pa.schema(
     ]
 )  # fmt: skip
 CONTENTS = ["shard", "file", "size", "stamp", "sha256"]
-Files = dict[str, File]
 SCAN_AGAIN = "Put the files back, or scan again with --overwrite: what is the same is not embedded again"
-CHUNK = 1 << 20  # bytes read at a time
-NAMED = 3  # files of each kind that a message names
-
-
-class Known(NamedTuple):
-    """A file as it was when its shard was embedded; sha256 "" where it was not read for it."""
-
-    size: int
-    stamp: str
-    sha256: str
-
-
-class Digests:
-    """SHA-256 of files by what they hold; a file that several shards lie in is read once."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[File, int], str] = {}
-
-    def of(self, file: File) -> str:
-        """ "" where it cannot be read."""
-        known = file, _written(file)
-        if known not in self._known:
-            self._known[known] = ""
-            with suppress(OSError), open_binary(file.path) as stream:
-                digest = hashlib.sha256()
-                while data := stream.read(CHUNK):
-                    digest.update(data)
-                self._known[known] = digest.hexdigest()
-        return self._known[known]
-
-
-def _written(file: File) -> int:
-    """When a local file was last written, in ns, whatever time it was given since (ctime); else 0."""
-    try:
-        return 0 if is_url(file.path) else os.stat(file.path).st_ctime_ns
-    except OSError:
-        return 0
-
-
-READ = Digests()  # of files that this process read to embed them, or to score what they hold
-
-
-class Changes(NamedTuple):
-    """Names of files that differ; of shards that do so though no file does; of shards that are the same."""
-
-    new: list[str]
-    gone: list[str]
-    changed: list[str]
-    cut: list[str]
-    same: frozenset[str]
-
-    def __bool__(self) -> bool:
-        return bool(self.new or self.gone or self.changed or self.cut)
-
-    def words(self) -> str:
-        """'2 new (b.tar, c.tar); 1 changed (a.tar)'."""
-        kinds = {"new": self.new, "gone": self.gone, "changed": self.changed, "cut otherwise": self.cut}
-        return "; ".join(f"{len(names):,} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def listed(dataset: Dataset, shard: Shard, before: Files, digests: Digests) -> pa.Table:
     """The rows of one shard whose files were `before` when reading began. RunError where they are not now."""
-    sha256 = ["" if _stands(file) else digests.of(file) for file in before.values()]
+    sha256 = ["" if stands(file) else digests.of(file) for file in before.values()]
     after = files_of(dataset, shard)
     if moved := [name for name in before | after if before.get(name) != after.get(name)]:
         raise RunError(
@@ -129,16 +64,6 @@ def _is_sound(path: Path) -> bool:
     except Damaged:
         return False
     return path.exists()
-
-
-def files_of(dataset: Dataset, shard: Shard) -> Files:
-    """The files of a shard by names that can be stored."""
-    return {storable(name): file for name, file in dataset.files(shard).items()}
-
-
-def _stands(file: File) -> bool:
-    """Whether the stamp stands for the content: that of a store does, unless it says that it is weak."""
-    return is_url(file.path) and bool(file.stamp) and not file.stamp.startswith("W/")
 
 
 def _shard(row: dict[str, Any]) -> tuple[int, str, tuple[int, int] | None]:
@@ -227,48 +152,3 @@ class Listing:
                 raise DataError(
                     f"{file} does not hold what was scanned, though its size and time say so. {SCAN_AGAIN}"
                 )
-
-
-def holds(known: Known, file: File, digests: Digests) -> bool:
-    """Whether the file is what it was: by size and stamp, or by its content."""
-    if known.size != file.size:
-        return False
-    return (known.stamp == file.stamp != "") or known.sha256 == digests.of(file)
-
-
-def compare(run: RunFolder, dataset: Dataset) -> Changes:
-    """The dataset against the listing of the run; shards that are the same get the size and stamp by which
-    the run knows them, so that their tasks count as finished."""
-    listing, digests = Listing(run), Digests()
-    shards = {storable(shard.name): shard for shard in dataset.shards}
-    known = run.record.get("dataset", {}).get("shards", [])
-    pending = set(known) - listing.rows.keys()  # not embedded yet: whatever they hold now will be
-    same = {
-        name for name, shard in shards.items()
-        if name in listing.rows and listing.is_same(dataset, shard, digests)
-    }  # fmt: skip
-    listing.remember()
-    dataset.shards = [_as_known(shard, listing, same) for shard in dataset.shards]
-    then: dict[str, Known] = {}
-    now: Files = {}
-    for name in listing.rows.keys() - same:
-        then |= listing.files(name)
-    for name in shards.keys() - same - pending:
-        now |= files_of(dataset, shards[name])
-    changed = [name for name in now if name in then and not holds(then[name], now[name], digests)]
-    new = sorted(now.keys() - then.keys())
-    gone = sorted(_gone(dataset, then.keys() - now.keys()) | (pending - shards.keys()))
-    cut = sorted(listing.rows.keys() - same | shards.keys() - set(known))
-    return Changes(new, gone, sorted(changed), [] if new or gone or changed else cut, frozenset(same))
-
-
-def _gone(dataset: Dataset, names: Iterable[str]) -> set[str]:
-    """A caption whose picture is gone lies there still, and is no news."""
-    return {name for name in names if not any(os.path.isfile(f"{root}/{name}") for root in dataset.roots)}
-
-
-def _as_known(shard: Shard, listing: Listing, same: Iterable[str]) -> Shard:
-    if (name := storable(shard.name)) not in same:
-        return shard
-    size, stamp, _ = listing.shards[name]
-    return shard._replace(size=size, stamp=stamp)

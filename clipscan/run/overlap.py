@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipscan.engine import Rows, search
 from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
-from clipscan.run.embedding import metadata
-from clipscan.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from clipscan.run.run import Run
 
 # Of a vector's length. Stored as float16, the same picture of two runs differs by half of that at most.
 SAME = 1e-3
 
 
-def scanned_too(run: RunFolder, image: Rows, trusted: RunFolder, known: Rows, **how: Any) -> Array:
+def scanned_too(run: Run, image: Rows, trusted: Run, known: Rows, **how: Any) -> Array:
     """Which of the m trusted pairs show a picture that the run holds, bool [m]: by its sha256 where both say
     it, or by its vector. RunError for vectors of different widths."""
     if image.d != known.d:
@@ -26,7 +27,7 @@ def scanned_too(run: RunFolder, image: Rows, trusted: RunFolder, known: Rows, **
     return np.asarray(nearest <= SAME * length) | _by_digest(run, trusted)
 
 
-def _by_digest(run: RunFolder, trusted: RunFolder) -> Array:
-    digests = [metadata(one, ["sha256"])["sha256"].to_pylist() for one in (run, trusted)]
+def _by_digest(run: Run, trusted: Run) -> Array:
+    digests = [one.names("sha256")["sha256"].to_pylist() for one in (run, trusted)]
     scanned = {digest.lower() for digest in digests[0] if digest}
     return np.array([bool(digest) and digest.lower() in scanned for digest in digests[1]], bool)

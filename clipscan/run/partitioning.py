@@ -8,27 +8,26 @@ The posterior is null where the mixture does not separate.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from clipscan.data import Dataset
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError, RunError
-from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_json, write_table
-from clipscan.run.folder import RunFolder
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.scores.local import pair_cosine
 from clipscan.scores.mixture import THRESHOLD, Partition, partition
+
+if TYPE_CHECKING:
+    from clipscan.run.run import Run
 
 FOLDER = "partition"
 BY = ("cosine", "trusted")  # whose cosines: of the model that embedded the run, or of the trusted one
 
 
 def partition_stage(
-    run: RunFolder,
-    dataset: Dataset | None,
+    run: Run,
     *,
     by: str = "cosine",
     threshold: float | None = None,
@@ -40,14 +39,14 @@ def partition_stage(
     InputError as scores.mixture.partition does and, unless a share decides, where the cosines do not
     separate; nothing is changed then.
     """
-    cosine = _cosines(run, dataset, by)
+    cosine = _cosines(run, by)
     found = partition(cosine, threshold=threshold, share=share)
     if share is None and not found.separated:
         raise InputError(
             f"{run.path}: {found.finding()}. To take a share of the pairs for safe all the same: --share 0.85"
         )
     (run / FOLDER / "partition.json").unlink(missing_ok=True)
-    table = metadata(run, ["shard", "key", "uid"])
+    table = run.names("shard", "key", "uid")
     columns = {"cosine": cosine, "posterior": found.posterior, "safe": found.safe}
     for name, column in columns.items():
         table = table.append_column(name, pa.array(column, from_pandas=True))  # NaN becomes null
@@ -56,7 +55,7 @@ def partition_stage(
     return found
 
 
-def _cosines(run: RunFolder, dataset: Dataset | None, by: str) -> Array:
+def _cosines(run: Run, by: str) -> Array:
     """Cosine of every pair, [n], in the order of the vectors."""
     if by not in BY:
         raise InputError(f"by={by!r}: whose cosines? There are: {', '.join(BY)}")
@@ -67,7 +66,7 @@ def _cosines(run: RunFolder, dataset: Dataset | None, by: str) -> Array:
                 "--trusted-pretrained TAG"
             )
         return 1.0 - read_trusted(run)
-    image, text, _ = vectors(run, dataset)
+    image, text, _ = run.vectors
     if text is None:
         raise RunError(
             f"{run.path} has no caption vectors: a partition compares pictures with captions; "

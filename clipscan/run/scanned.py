@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 from clipscan.data import Dataset, Shard, open_dataset
 from clipscan.data.dataset import whole_name
 from clipscan.errors import DataError, InputError, RunError
+from clipscan.run.changes import Changes, compare
+from clipscan.run.digests import Digests
 from clipscan.run.folder import RunFolder, run_record
-from clipscan.run.listing import SCAN_AGAIN, Changes, Digests, Listing, compare
+from clipscan.run.listing import SCAN_AGAIN, Listing
 from clipscan.run.outputs import sound
 
 

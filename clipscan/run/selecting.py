@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from clipscan.data import Dataset
 from clipscan.engine import Neighbors, as_rows, search
 from clipscan.engine.arrays import Array
-from clipscan.errors import InputError
 from clipscan.run.columns import described
-from clipscan.run.embedding import metadata, vectors
 from clipscan.run.files import write_table
-from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.folder import fingerprint
+from clipscan.run.graph import has_graph
 from clipscan.run.grouping import MEMBER, Convicted, Found, find_groups, group_table
-from clipscan.run.scoring import Settings, has_graph, read_scores
+from clipscan.run.options import Ranking
 from clipscan.run.words import why, why_else
 from clipscan.scores.estimate import Estimate, estimate_of
 from clipscan.scores.result import count_of
+
+if TYPE_CHECKING:
+    from clipscan.run.run import Run
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
 WITH_NEIGHBORS = 100  # suspects whose neighbours are looked up in the whole set
@@ -28,35 +29,28 @@ SUSPECTED = 0.01  # of the samples, where nobody asked for a share
 NEIGHBOR = pa.struct([*MEMBER, ("distance", pa.float32())])
 
 
-def select_stage(
-    run: RunFolder,
-    dataset: Dataset | None,
-    settings: Settings,
-    fraction: float | None,
-    overwrite: bool = False,
-) -> None:
+def select_stage(run: Run, ranking: Ranking, overwrite: bool = False) -> None:
     """suspects.parquet and groups.parquet, and in run.json the estimate of how many to drop.
 
     Suspects are the top `fraction`; None: the top SUSPECTED, or more where the estimate reaches further.
     """
-    if fraction is not None and not 0 < fraction <= 1:
-        raise InputError(f"fraction={fraction} must be a share of the samples, above 0 and at most 1")
-    asked = {"fraction": fraction, "graph": has_graph(run)} | settings.recorded()
+    fraction = ranking.fraction
+    asked = {"fraction": fraction, "graph": has_graph(run)} | ranking.recorded()
     run.ask("select", asked, overwrite)
     run.update(score={"fraction": fraction})
 
     def work() -> dict[str, Any]:
-        names = metadata(run, ["shard", "key", "uid", "url", "caption", "at"]).combine_chunks()
-        scores = read_scores(run)
+        names = run.names("shard", "key", "uid", "url", "caption", "at").combine_chunks()
+        scores = run.scores
         method = run.record["score"]["method"]
         apart = estimate_of(method, scores[method].to_numpy())
         count = suspected(names.num_rows, apart) if fraction is None else count_of(fraction, names.num_rows)
         ranks = ranks_of(scores)
         order = np.argsort(ranks[method], kind="stable")
         rows = order[:count]
-        found = find_groups(run, dataset, rows, apart.number, ranks, _convicted(run, scores, order))
-        groups = group_table(run, dataset, names, found)
-        suspects = suspect_table(run, dataset, names, rows, scores, ranks, found)
+        found = find_groups(run, rows, apart.number, ranks, _convicted(run, scores, order))
+        groups = group_table(names, found)
+        suspects = suspect_table(run, names, rows, scores, ranks, found)
         write_table(run / "suspects.parquet", described("suspects.parquet", suspects))
         write_table(run / "groups.parquet", described("groups.parquet", groups))
         near = groups.num_rows - found.suspected
@@ -67,7 +61,7 @@ def select_stage(
     run.update(counts={name: marker[name] for name in ("suspects", "groups")}, estimate=marker["estimate"])
 
 
-def _convicted(run: RunFolder, scores: pa.Table, order: Array) -> list[Convicted]:
+def _convicted(run: Run, scores: pa.Table, order: Array) -> list[Convicted]:
     """Each population that consensus convicted, where it is what ranks; `order`: all rows, the most
     suspicious first. A row in several is one of the first."""
     asked = run.record["score"]
@@ -87,9 +81,8 @@ def suspected(n: int, apart: Estimate) -> int:
 
 
 def suspect_table(
-    run: RunFolder, dataset: Dataset | None, names: pa.Table, rows: Array, scores: pa.Table,
-    ranks: dict[str, Array], groups: Found,
-) -> pa.Table:  # fmt: skip
+    run: Run, names: pa.Table, rows: Array, scores: pa.Table, ranks: dict[str, Array], groups: Found
+) -> pa.Table:
     """The suspects `rows`, most suspicious first, with all that is known of them."""
     columns = {c: scores[c].to_numpy() for c in scores.column_names if pa.types.is_float64(scores[c].type)}
     method = run.record["score"]["method"]
@@ -114,9 +107,7 @@ def suspect_table(
         for row in table.to_pylist()
     ]  # fmt: skip
     table = table.append_column("why", pa.array(reasons, pa.string()))
-    return table.append_column(
-        "neighbors", pa.array(_neighbors(run, dataset, names, rows), pa.list_(NEIGHBOR))
-    )
+    return table.append_column("neighbors", pa.array(_neighbors(run, names, rows), pa.list_(NEIGHBOR)))
 
 
 def ranks_of(scores: pa.Table) -> dict[str, Array]:
@@ -139,18 +130,16 @@ def rank(values: Array) -> Array:
     return out
 
 
-def nearest(run: RunFolder, dataset: Dataset | None, rows: Array, count: int = SHOWN_NEIGHBORS) -> Neighbors:
+def nearest(run: Run, rows: Array, count: int = SHOWN_NEIGHBORS) -> Neighbors:
     """The nearest samples in the whole set of a few rows, themselves left out."""
-    image, _, _ = vectors(run, dataset)
+    image = run.vectors.image
     queries = as_rows(image.take(rows), "image embeddings")
     own = np.arange(image.n, dtype=np.int64)
     return search(queries, image, min(count, image.n), rows.astype(np.int64), own)
 
 
-def _neighbors(
-    run: RunFolder, dataset: Dataset | None, names: pa.Table, rows: Array
-) -> list[list[dict[str, Any]]]:
-    table = nearest(run, dataset, rows[:WITH_NEIGHBORS])
+def _neighbors(run: Run, names: pa.Table, rows: Array) -> list[list[dict[str, Any]]]:
+    table = nearest(run, rows[:WITH_NEIGHBORS])
     found = [
         [
             names.slice(int(j), 1).select(MEMBER.names).to_pylist()[0] | {"distance": float(distance)}

@@ -12,31 +12,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from clipscan.data import Dataset, Shard
+from clipscan.data import Shard
 from clipscan.engine import as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
 from clipscan.run.earlier import forget
-from clipscan.run.embedding import Tick, each_shard, embedder, settings, shard_rows, storable
-from clipscan.run.files import write_array
+from clipscan.run.files import storable, write_array
 from clipscan.run.folder import RunFolder
+from clipscan.run.options import Encoding
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.shards import Tick, each_shard, embed_settings, embedder
+from clipscan.run.vectors import shard_rows
 from clipscan.scores.local import pair_cosine
 
 if TYPE_CHECKING:
     from clipscan.embed.embed import Embedded
     from clipscan.embed.model import Encoder
+    from clipscan.run.run import Run
 
 
 def trusted_stage(
-    run: RunFolder,
-    dataset: Dataset,
+    run: Run,
     encoder: Encoder | None,
+    encoding: Encoding,
     progress: Progress,
-    *,
-    batch_size: int = 256,
-    workers: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """One column a shard, trusted/trusted_00000.npy: 1 - cosine of each embedded pair, float64, in the order
@@ -45,13 +45,13 @@ def trusted_stage(
     Another model than that of an earlier call, or one where there was none, is refused unless `overwrite`,
     which redoes the scores and what follows from them, not the vectors and the graph.
     """
-    asked = settings(dataset, encoder, batch_size) if encoder else {"model": None}
+    asked = embed_settings(run, encoder, encoding) if encoder else {"model": None}
     run.ask("trusted", asked, overwrite)
     if encoder is None:
         forget(run, "trusted")
         return
     progress.stage("trusted", "images")
-    with embedder(dataset, encoder, batch_size, workers) as embedded:
+    with embedder(run, encoder, encoding) as embedded:
 
         def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
             column = _distances(run, number, embedded(shard, tick))
@@ -59,7 +59,7 @@ def trusted_stage(
             missing = int(np.isnan(column).sum())
             return {"embedded": len(column) - missing, "bad": missing}
 
-        each_shard(run, dataset, "trusted", asked, progress, work)
+        each_shard(run, "trusted", asked, progress, work)
     forget(run, "trusted")
 
 

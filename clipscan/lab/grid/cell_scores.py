@@ -24,10 +24,9 @@ import clipscan
 from clipscan.engine import Neighbors, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
-from clipscan.run.embedding import metadata, untrained, vectors
-from clipscan.run.folder import RunFolder
 from clipscan.run.grouping import members_of, of_suspects
-from clipscan.run.scoring import Settings
+from clipscan.run.options import Ranking
+from clipscan.run.run import Run
 from clipscan.run.selecting import suspected
 from clipscan.scores import DEFAULT_K, METHODS, chosen_methods
 from clipscan.scores.detect_clip import METHODS as RELEASED_METHODS
@@ -39,7 +38,7 @@ from clipscan.scores.table import OF_GRAPH, SCORES
 
 RELEASED = "detect-clip"
 BATCH = 2048  # rows of one batch in the paper: what the released code compares a picture with
-DEFAULT = Settings().method  # what a scan ranks by, unasked
+DEFAULT = Ranking().method  # what a scan ranks by, unasked
 
 
 class Key(NamedTuple):
@@ -102,10 +101,10 @@ class Vectors:
     @classmethod
     def of(cls, run: Path, **how: Any) -> Vectors:
         """Those of a run folder; RunError where it is not embedded to its end."""
-        folder = RunFolder(run)
-        image, text, _ = vectors(folder, None)
-        features = untrained(folder)
-        names = metadata(folder, ["shard", "key"])
+        folder = Run(run)
+        image, text, _ = folder.vectors
+        features = folder.untrained
+        names = folder.names("shard", "key")
         pairs = list(zip(names["shard"].to_pylist(), names["key"].to_pylist(), strict=True))
         return cls(
             image.take(np.arange(image.n)), None if text is None else text.take(np.arange(text.n)), pairs,

@@ -30,6 +30,7 @@ from clipscan.lab.attacks.campaigns import Campaign, parse_campaign
 from clipscan.lab.attacks.poisoning import Poisoned, poison, read_targets
 from clipscan.lab.grid.evaluate import Behaviour, behave
 from clipscan.run.files import write_json
+from clipscan.run.options import Encoding, Models
 
 Say = Callable[[str], None]
 
@@ -122,8 +123,8 @@ def prepare(cell: Cell, folder: Path, place: Workplace) -> Path:
         seen = behaviour(at)
         place.say(f"epoch {epoch}: {told(seen)}")
         with timed(seconds, f"embed {epoch}"):
-            how: dict[str, Any] = {"device": place.device, "workers": place.workers}
-            embed(planted.dataset, out=at / "run", pretrained=weights, **how)
+            encoding = Encoding(place.device, workers=place.workers)
+            embed(planted.dataset, at / "run", Models(pretrained=weights), encoding=encoding)
     write_json(out / "cell.json", {"cell": asdict(cell), "counts": _counts(planted), "seconds": seconds})
     shutil.rmtree(planted.dataset)
     return out

@@ -1,0 +1,20 @@
+"""What clipscan does with a dataset and with a run, all rooms joined: a function for each command."""
+
+from clipscan.pipeline.scanning import Scan, embed, knn, scan, scan_with, score
+from clipscan.pipeline.verbs import apply, calibrate, explain, export, invert, partition, report
+
+__all__ = [
+    "Scan",
+    "apply",
+    "calibrate",
+    "embed",
+    "explain",
+    "export",
+    "invert",
+    "knn",
+    "partition",
+    "report",
+    "scan",
+    "scan_with",
+    "score",
+]
