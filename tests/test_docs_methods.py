@@ -56,7 +56,7 @@ def test_the_page_tells_of_no_score_that_has_no_entry() -> None:
 
 
 def test_constants_have_the_values_of_the_code() -> None:
-    rows = re.findall(r"^\| `(\w+)\.(\w+)` \| (\S+) \|", entries()["Constants"], re.M)
+    rows = re.findall(r"^\| `([\w.]+)\.(\w+)` \| (\S+) \|", entries()["Constants"], re.M)
     assert rows
     for module, name, value in rows:
         there = getattr(importlib.import_module(f"clipscan.scores.{module}"), name)
@@ -65,7 +65,7 @@ def test_constants_have_the_values_of_the_code() -> None:
 
 def test_constants_that_the_populations_name_stand_in_the_table() -> None:
     named = "".join(entries()[name] for name in ("Populations", *(f"`{kind}`" for kind in KINDS)))
-    table = re.findall(r"^\| `\w+\.(\w+)`", entries()["Constants"], re.M)
+    table = re.findall(r"^\| `[\w.]+\.(\w+)`", entries()["Constants"], re.M)
     assert set(re.findall(r"\b[A-Z][A-Z_]{3,}\b", named)) <= set(table)
 
 

@@ -9,10 +9,20 @@ from planted import SEED
 from worlds import D, K, N, World, convicted, precision_and_recall
 
 from clipscan.engine import as_rows
-from clipscan.scores import change_point, conviction, populations
 from clipscan.scores.local import Engine
 from clipscan.scores.pairs import Pairs
-from clipscan.scores.populations import Population, Populations, populated
+from clipscan.scores.populations import (
+    Evidence,
+    Population,
+    Populations,
+    change_point,
+    conviction,
+    populated,
+    topics,
+)
+from clipscan.scores.populations.collapse import by_collapse
+from clipscan.scores.populations.find import one_by_one
+from clipscan.scores.populations.traits import by_target
 from clipscan.scores.references import identify_pairs
 from clipscan.scores.scaled import Scaled, fitted_rows
 from clipscan.scores.tail import neg_log_tail
@@ -117,17 +127,16 @@ def test_a_planted_word_is_the_worst_neighborhood_of_captions_though_none_is_amo
     misfit = world.draw.normal(size=N)
     misfit[planted] += 2
     misfit[odd] += 6
-    asked = judged_by(world, misfit)
+    evidence = judged_by(world, misfit)
     left = np.ones(N, bool)
-    topics = asked._topics(asked.misfit, asked.misfit, left)
-    assert np.isin(planted, np.flatnonzero(topics[0])).mean() >= 0.9
-    assert [one.sum() for one in topics] == [populations.TOPIC] * populations.TOPICS
-    overlap = np.array([[(one & other).sum() for other in topics] for one in topics]) / populations.TOPIC
-    assert np.triu(overlap, 1).max() <= populations.MOSTLY
+    found = topics.accused(evidence, evidence.misfit, evidence.misfit, left)
+    assert np.isin(planted, np.flatnonzero(found[0])).mean() >= 0.9
+    assert [one.sum() for one in found] == [topics.TOPIC] * topics.TOPICS
+    overlap = np.array([[(one & other).sum() for other in found] for one in found]) / topics.TOPIC
+    assert np.triu(overlap, 1).max() <= topics.SHARED
     left[planted] = False  # those that were found before
-    assert not any(
-        one[planted].any() for one in asked._topics(left * asked.misfit, left * asked.misfit, left)
-    )
+    again = topics.accused(evidence, left * evidence.misfit, left * evidence.misfit, left)
+    assert not any(one[planted].any() for one in again)
 
 
 def planted_word(count, trigger_on):
@@ -145,7 +154,7 @@ def test_a_word_that_is_said_only_of_pictures_with_a_trait_is_a_target():
     world, planted = planted_word(90, 90)
     evidence = world.draw.normal(size=N) + 1.5 * planted
     asked = judged_by(world, evidence)
-    found = asked._one_by_one(partial(asked._by_target, asked.misfit))
+    found = one_by_one(N, partial(by_target, asked, asked.misfit))
     assert [one.kind for one in found] == ["target"]
     rows = np.isin(np.arange(N), found[0].rows[: found[0].number])
     assert min(precision_and_recall(rows, planted)) >= 0.9
@@ -156,7 +165,7 @@ def test_a_word_that_is_mostly_said_of_pictures_without_the_trait_is_none():
     evidence = world.draw.normal(size=N)
     evidence[np.flatnonzero(planted)[:90]] += 1.5
     asked = judged_by(world, evidence)
-    assert asked._one_by_one(partial(asked._by_target, asked.misfit)) == []
+    assert one_by_one(N, partial(by_target, asked, asked.misfit)) == []
 
 
 @pytest.mark.parametrize(("wordings", "wrong", "count"), [(None, 4, 1), (None, 0.5, 0), (1, 4, 0)])
@@ -170,7 +179,7 @@ def test_words_that_nobody_else_says_are_convicted_where_they_are_wrong(wordings
     planted = np.isin(np.arange(N), rows)
     asked = judged_by(world, world.draw.normal(size=N) + wrong * planted)
     asked.density = neg_log_tail(world.draw.normal(size=N) + 2 * planted)  # so that it is looked at
-    found = asked._one_by_one(partial(asked._by_target, neg_log_tail(asked.misfit + asked.density)))
+    found = one_by_one(N, partial(by_target, asked, neg_log_tail(asked.misfit + asked.density)))
     assert [one.kind for one in found] == count * ["captions"]
     for one in found:
         assert min(precision_and_recall(np.isin(np.arange(N), one.rows), planted)) >= 0.95
@@ -187,10 +196,10 @@ def test_whoever_bears_a_trait_less_than_half_as_much_is_no_member():
     world = World(SEED)
     asked = judged_by(world, world.draw.normal(size=N))
     trait = np.concatenate([np.full(80, 10.0), np.full(40, 4.0), np.linspace(1, 0, N - 120)])
-    one = asked._up_to_change("trait", trait, np.where(np.arange(N) < 120, 4.0, 0.9), trait)
+    one = asked.up_to_change("trait", trait, np.where(np.arange(N) < 120, 4.0, 0.9), trait)
     assert one is not None and one.number == 80 and set(one.rows[:80]) == set(range(80))
     assert one.most >= 120
-    again = asked._up_to_change("target", trait, np.where(np.arange(N) < 120, 4.0, 0.9))
+    again = asked.up_to_change("target", trait, np.where(np.arange(N) < 120, 4.0, 0.9))
     assert again is not None and again.number == 120
 
 
@@ -212,7 +221,7 @@ def common(count, diverse):
 def test_a_learnt_trigger_is_a_collapse_however_many_bear_it(count):
     world, planted = common(count, diverse=True)
     asked = judged_by(world, world.draw.normal(size=N))
-    (one,) = asked._one_by_one(asked._by_collapse)
+    (one,) = one_by_one(N, partial(by_collapse, asked))
     assert one.kind == "collapse" and one.fewest == one.number == one.most
     assert min(precision_and_recall(np.isin(np.arange(N), one.rows), planted)) >= 0.95
     assert min(precision_and_recall(convicted(world.judged()), planted)) >= 0.95
@@ -222,7 +231,7 @@ def test_a_learnt_trigger_is_a_collapse_however_many_bear_it(count):
 def test_an_honest_topic_that_a_model_has_learnt_is_no_collapse(count):
     world, _ = common(count, diverse=False)
     asked = judged_by(world, world.draw.normal(size=N))
-    assert asked._by_collapse(np.ones(N, bool)) == []
+    assert by_collapse(asked, np.ones(N, bool)) == []
 
 
 def test_contraction_is_how_much_less_a_model_tells_apart_than_is_shown():
@@ -260,16 +269,15 @@ def test_near_copies_of_a_placeholder_under_any_captions_are_no_trait():
 
 
 def judged_by(world, misfit):
-    """What finds populations where a witness says `misfit` [N], and the other scores say nothing."""
+    """The evidence where a witness says `misfit` [N], and the other scores say nothing."""
     image, text, pictures = (as_rows(x.astype(np.float32)) for x in (world.image, world.text, world.pictures))
     identity = identify_pairs(image, text)
     features = Scaled([pictures, image], fitted_rows(identity.code))
     others = (neg_log_tail(world.draw.normal(size=N)) for _ in range(2))
     shown = world.pictures @ np.linalg.pinv(world.looks)
-    return Populations(
-        Pairs(image, text, pictures, identity, Engine(K)),
-        features, *others, neg_log_tail(misfit), shown / shown.std(axis=0), True,
-    )  # fmt: skip
+    pairs = Pairs(image, text, pictures, identity, Engine(K))
+    shown /= shown.std(axis=0)
+    return Evidence(pairs, features, *others, neg_log_tail(misfit), shown, True)
 
 
 @pytest.mark.parametrize("separate", [conviction.SEPARATE, 0])
@@ -278,7 +286,7 @@ def test_what_all_pictures_have_by_degrees_is_no_trait_of_some(monkeypatch, sepa
     world = World(SEED)
     degree = world.draw.normal(size=N)
     world.pictures += 3 * degree[:, None] * world.trait
-    found = judged_by(world, world.draw.normal(size=N) + 5 * (degree > 2)).found()
+    found = Populations(judged_by(world, world.draw.normal(size=N) + 5 * (degree > 2))).found()
     assert {one.kind for one in found} == (set() if separate else {"trait"})
 
 
@@ -312,7 +320,7 @@ def test_a_picture_with_one_caption_that_fits_is_no_member_though_it_bears_the_t
     misfit[picture < 50] += 1
     fits[[np.flatnonzero(picture == one)[0] for one in range(40, 50)]] = True
     misfit[fits] = -1
-    found = judged_by(world, misfit).found()
+    found = Populations(judged_by(world, misfit)).found()
     (trait,) = (one for one in found if one.kind == "trait")
     assert not np.isin(picture[trait.rows], np.arange(40, 50)).any()
     assert len(set(picture[trait.rows[: trait.number]]) & set(range(40))) >= 36

@@ -5,9 +5,9 @@ import pytest
 from planted import SEED
 
 from clipscan.engine import as_rows
+from clipscan.scores.populations.trait import FOLDS, SHRINKAGE, Discriminant
 from clipscan.scores.references import identify, identify_pairs
 from clipscan.scores.scaled import LARGEST, SPREAD, Scaled, fitted_rows
-from clipscan.scores.trait import FOLDS, SHRINKAGE, Discriminant
 
 N, D = 1000, 12
 

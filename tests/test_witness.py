@@ -192,3 +192,23 @@ def test_where_nothing_can_be_learnt_no_caption_misfits(case):
     assert np.isfinite(found).all()
     if case != "one trusted":
         assert np.abs(found).max() < 1e-3
+
+
+def test_a_matrix_that_lapack_gives_up_on_is_decomposed_all_the_same(monkeypatch):
+    """As of few rows: most singular values are 0."""
+    draw = np.random.default_rng([9, SEED, 7])
+    matrix = draw.normal(size=(64, 12)) @ draw.normal(size=(12, 64)) / 64
+    expected = np.linalg.svd(matrix)[1]
+    calls = []
+
+    def gives_up(given):
+        calls.append(given)
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", gives_up)
+    u, s, vt = witness._singular(matrix)
+    assert len(calls) == 1
+    assert np.allclose(s, expected, atol=1e-12) and (np.diff(s) <= 0).all()
+    assert np.allclose(u * s @ vt, matrix, atol=1e-12)
+    assert np.allclose(u[:, :12].T @ u[:, :12], np.eye(12), atol=1e-9)
+    assert np.allclose(vt[:12] @ vt[:12].T, np.eye(12), atol=1e-9)

@@ -99,6 +99,32 @@ def grade_command(run: Path, truth: Path) -> None:
     Console().print(grades_table(grade(run, read_truth(truth))))
 
 
+@app.command("repeat")
+def repeat_command(
+    run: Path,
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.parquet of `poison`: says how many are planted.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=2, help="Seeds 0, 1, ...; each is scored in both ways of naming rows.")
+    ] = 20,
+) -> None:
+    """Score the vectors of RUN by other seeds and identities of rows: how far the number to drop varies."""
+    from clipscan.lab.attacks.poisoning import read_truth
+    from clipscan.lab.grid.repeat import NEAR, near_median, repeat
+
+    found = []
+    for one in repeat(run, range(seeds), None if truth is None else read_truth(truth)):
+        known = "" if truth is None else f", {one.planted:.0f} of them planted"
+        print(f"seed {one.seed:2d}, drawn by {one.identity}: {one.dropped:,} to drop{known}", flush=True)
+        found.append(one)
+    dropped = sorted(one.dropped for one in found)
+    print(
+        f"{len(found)} scorings: {dropped[0]:,} to {dropped[-1]:,} to drop, "
+        f"{near_median(found):.0%} of them within {NEAR:.0%} of the median"
+    )
+
+
 def _options(given: list[str] | None) -> dict[str, Any]:
     """["share=0.25", "place=corner"] -> {"share": 0.25, "place": "corner"}."""
     options: dict[str, Any] = {}

@@ -28,7 +28,7 @@ class Group(NamedTuple):
     """Figures of a group. agreement: mean cosine of its captions (NaN without captions); commonest: share of
     the members under the commonest caption; alone, mismatched: mean surprise by density and by the
     cross-modal scores (NaN where there are none); apart: share of the members in the population that stands
-    apart (scores/estimate.py); kind: of a convicted population (scores/populations.py), "" for none."""
+    apart (scores/estimate.py); kind: of a convicted population (scores/populations), "" for none."""
 
     size: int
     agreement: float

@@ -10,7 +10,7 @@ steps.
    cross and cosine. Each is put on one scale (scores/tail.py): density is the mean of the density scores,
    weighted by the root of their sizes, as more rows tell a density more finely; cross-modal that of cross
    and cosine. misfit is what a witness says that knows no captions of these pairs (scores/witness.py).
-2. Populations (scores/populations.py): pairs of one kind that other evidence convicts.
+2. Populations (scores/populations): pairs of one kind that other evidence convicts.
 
 consensus of a pair in no population is the larger of its cross-modal evidence, misfit joined, and of its
 density less LONELY nats, as there are always some who are alone: 0 (without captions -LONELY) to about ln
@@ -28,10 +28,10 @@ import numpy as np
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 from clipscan.engine.threads import linear_algebra
-from clipscan.scores.conviction import DIRECTIONS
 from clipscan.scores.local import Engine
 from clipscan.scores.pairs import Pairs
-from clipscan.scores.populations import Population, Populations
+from clipscan.scores.populations import Evidence, Population, Populations
+from clipscan.scores.populations.conviction import DIRECTIONS
 from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scaled import Scaled, fitted_rows
 from clipscan.scores.scorer import Columns, Scorer, in_slices
@@ -92,7 +92,9 @@ class Consensus:
         pairs = Pairs(
             self.image, self.text, self.pictures or self.image, self.identity, self.engine, self.seed
         )
-        judged = Populations(pairs, features, density, cross_modal, misfit, shown, self.pictures is not None)
+        judged = Populations(
+            Evidence(pairs, features, density, cross_modal, misfit, shown, self.pictures is not None)
+        )
         self.populations = judged.found()
         evidence = judged.lonely() - LONELY
         if self.text is not None:

@@ -148,8 +148,23 @@ def _view(shown: Array, count: int, fit: Array) -> _View:
     """For the rows of a fold, by what was foretold in the others (`_shown`, of `count` rows)."""
     foretold, joint, said = shown / max(1, count)
     left, right = _whitening(foretold), _whitening(said)
-    u, correlation, v = np.linalg.svd(left @ joint @ right)
+    u, correlation, v = _singular(left @ joint @ right)
     return _View(fit @ left @ u, right @ v.T, np.minimum(correlation, CLOSEST))
+
+
+def _singular(matrix: Array) -> tuple[Array, Array, Array]:
+    """u, s, vt of a finite matrix [q, q], s descending. LAPACK's divide and conquer gives up on some, of many
+    singular values near 0, which ones depends on the processor (OpenBLAS, issue 3044). Of these the
+    eigenvectors of [[0, M], [M^T, 0]] are taken, of which the eigenvalues are the singular values and their
+    negatives (Golub & Van Loan 2013, 8.6.1); vectors of singular values near 0 are then not orthonormal."""
+    try:
+        return np.linalg.svd(matrix)  # type: ignore[return-value]
+    except np.linalg.LinAlgError:
+        nothing = np.zeros_like(matrix)
+        values, vectors = np.linalg.eigh(np.block([[nothing, matrix], [matrix.T, nothing]]))
+        q = len(matrix)
+        highest = vectors[:, : q - 1 : -1] * 2**0.5
+        return highest[:q], np.maximum(values[: q - 1 : -1], 0.0), highest[q:].T
 
 
 def _whitening(covariance: Array) -> Array:

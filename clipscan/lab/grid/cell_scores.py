@@ -124,6 +124,10 @@ class Vectors:
         """clipscan.score of these rows."""
         return clipscan.score(self.image, **self._beside, ids=self.ids, **settings, **self.how)
 
+    def score_unnamed(self, **settings: Any) -> ScoreResult:
+        """The same without ids: draws go by what the rows hold."""
+        return clipscan.score(self.image, **self._beside, **settings, **self.how)
+
     @cached_property
     def ranked(self) -> ScoreResult:
         """The same with nothing asked for: what a scan ranks by."""

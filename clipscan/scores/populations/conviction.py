@@ -23,9 +23,9 @@ from functools import cached_property
 import numpy as np
 
 from clipscan.engine.arrays import Array, unit
-from clipscan.scores.change_point import null_share
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.pictures import mean_by
+from clipscan.scores.populations.change_point import null_share
 from clipscan.scores.references import Scale
 
 NULL_SHARE = 0.4  # estimated share of clean pairs, at most; of a group of neighbours:

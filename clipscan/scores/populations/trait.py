@@ -74,3 +74,9 @@ class Discriminant:
         others = count.sum() - count
         means = (total.sum(axis=0) - total) / np.maximum(others, 1)[:, None]  # all others' mean is 0
         return means @ self._inverse  # type: ignore[no-any-return]
+
+
+def bearing(trait: Array, chosen: Array) -> Array:
+    """Which rows bear a trait [n] at least half as much as the `chosen` do in median, [n] bool."""
+    median = np.median(trait[chosen])
+    return trait >= min(median, median / 2)  # type: ignore[no-any-return]

@@ -1,0 +1,95 @@
+"""What is known of every row, and how far a population reaches by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from clipscan.engine.arrays import Array
+from clipscan.scores.pairs import Pairs
+from clipscan.scores.pictures import mean_by
+from clipscan.scores.populations.change_point import FEWEST, Shown, ends, likelihoods, null_share, strength
+from clipscan.scores.populations.conviction import Conviction
+from clipscan.scores.populations.population import Population
+from clipscan.scores.populations.trait import Discriminant
+from clipscan.scores.scaled import Scaled
+from clipscan.scores.tail import neg_log_tail
+
+SEEDS = (24, 0.005)  # candidates that a trait is learnt from: at least so many, and this share of the rows
+STRENGTH = 12.0  # of the evidence for a population (change_point.py), at least
+COPIES = 8  # times as many rows are looked through, so that copies of one picture do not fill the seeds
+BEYOND = 4  # times as many rows as a population has are looked through for near-copies
+
+
+@dataclass
+class Evidence:
+    """What populations are found in. All [n]: negative log tails of density, of the cross-modal scores and of
+    misfit; `independent`: whether misfit is by features that the suspect model had no part in."""
+
+    pairs: Pairs
+    features: Scaled  # of pictures, and of the suspect model's image vectors
+    density: Array
+    cross_modal: Array
+    misfit: Array  # NaN without captions
+    shown: Array | None  # [n, q] what pictures show that captions speak of; None without captions
+    independent: bool
+
+    def __post_init__(self) -> None:
+        self.n, self.picture = self.pairs.n, self.pairs.identity.content
+        self.pictures = self.pairs.pictures
+        self.trait = Discriminant(self.features, self.picture, self.pairs.identity.code)
+        self.conviction = Conviction(self.pairs, self.misfit, self.shown, self.independent)
+        self._seeds = min(self.n // 4, max(SEEDS[0], round(SEEDS[1] * self.n)))
+
+    @cached_property
+    def words(self) -> Discriminant:
+        """Linear discriminants of captions."""
+        said = Scaled([self.pairs.said], self.features.fitted)
+        return Discriminant(said, self.picture, self.pairs.identity.code)
+
+    def top(self, values: Array) -> Array:
+        """The rows of highest value, of copies and near-copies of a picture only the first, [n] bool."""
+        first = self.pairs.highest_first(values)[: COPIES * self._seeds]
+        return self.chosen(self.pictures.first(first)[: self._seeds])
+
+    def chosen(self, rows: Array) -> Array:
+        """[n] bool: which rows these are."""
+        chosen = np.zeros(self.n, bool)
+        chosen[rows] = True
+        return chosen
+
+    def up_to_change(
+        self, kind: str, order_by: Array, against: Array, trait: Array | None = None
+    ) -> Population | None:
+        """The rows that are highest in `order_by`, up to where evidence `against` them falls to that of clean
+        rows and, of a `trait`, none bears it less than half as much as they do in median; None for too few.
+        Pictures one of whose captions fits are no members."""
+        order = self.pairs.highest_first(order_by)
+        shown = Shown.of(self.picture[order], against[order])
+        if strength(shown.evidence) < STRENGTH:
+            return None  # near-copies would only take from it
+        end = int(shown.last[likelihoods(shown.evidence).argmax()]) + 1
+        shown = Shown.of(self.pictures.distinct(order, BEYOND * max(end, FEWEST)), against[order])
+        total = likelihoods(shown.evidence)
+        if strength(shown.evidence) < STRENGTH:
+            return None
+        members = np.cumsum(~shown.honest)
+        fewest, number, most = (int(members[shown.last[end]]) for end in ends(total))
+        rows = order[~shown.honest][:most]
+        if trait is not None:
+            number = min(number, int((trait[rows] >= np.median(trait[rows[:number]]) / 2).sum()))
+        one = self.population(kind, rows, min(fewest, number), number, against, order_by)
+        return one if one.pictures >= FEWEST else None
+
+    def population(
+        self, kind: str, rows: Array, fewest: int, number: int, against: Array, trait: Array | None = None
+    ) -> Population:
+        """Of rows, surest first; how many clean ones are among the `number` is estimated by what is `against`
+        them."""
+        shown = self.pictures.distinct(rows[:number])
+        misfit, evidence = (mean_by(shown, values[rows[:number]]) for values in (self.misfit, against))
+        figures = (len(misfit), float(misfit.mean()), null_share(evidence))
+        bearing = np.zeros(self.n) if trait is None else neg_log_tail(trait)
+        return Population(kind, rows, fewest, number, len(rows), *figures, bearing)

@@ -1,0 +1,75 @@
+"""trait and target: what the pictures of mismatched pairs share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clipscan.engine.arrays import Array
+from clipscan.scores.populations.change_point import FEWEST
+from clipscan.scores.populations.evidence import Evidence
+from clipscan.scores.populations.population import Population
+from clipscan.scores.populations.topics import accused
+from clipscan.scores.populations.trait import bearing
+from clipscan.scores.tail import neg_log_tail, neg_log_tails
+
+AGAIN = 3  # times that a trait is learnt anew from those that bear it
+SAID = 4.0  # robust deviations by which a population's words are its own
+NEARLY_ALL = 0.75  # of its captions say them
+
+
+def by_trait(evidence: Evidence, mismatch: Array, left: Array) -> list[tuple[Population, float]]:
+    """What the pictures of the most mismatched pairs ([n]: how far) share, among the rows `left` ([n] bool);
+    and how far each population stands apart."""
+    mismatch = np.where(left, mismatch, 0.0)
+    seeds = [evidence.top(mismatch), *accused(evidence, mismatch, evidence.misfit, left)]
+    for _ in range(AGAIN):
+        seeds = [
+            evidence.top(np.where(left, neg_log_tail(one) + evidence.misfit, 0.0))
+            for one in evidence.trait.each(seeds)
+        ]
+    traits = evidence.trait.each(seeds)
+    found = []
+    for trait in np.where(left, traits, traits.min()):
+        one = evidence.up_to_change("trait", trait, evidence.misfit, trait)
+        if one and evidence.conviction.of_trait(one.rows[: one.number], trait):
+            apart = evidence.conviction.separation(one.rows[: one.number], trait)
+            found.append((_of_one_word(evidence, one, trait), apart))
+    return found
+
+
+def _of_one_word(evidence: Evidence, one: Population, trait: Array) -> Population:
+    """Where nearly all of its captions say what hardly any other does, those that do not only may belong to a
+    population."""
+    rows = one.rows[: one.number]
+    words = evidence.words.of(evidence.chosen(rows))
+    saying = bearing(words, rows)[rows]
+    if np.median(words[rows]) < SAID or saying.mean() < NEARLY_ALL or saying.all():
+        return one
+    rows = np.concatenate([rows[saying], rows[~saying], one.rows[one.number :]])
+    fewest, number = int(saying[: one.fewest].sum()), int(saying.sum())
+    less = evidence.population(one.kind, rows, fewest, number, evidence.misfit, trait)
+    return less if less.pictures >= FEWEST else one
+
+
+def by_target(evidence: Evidence, against: Array, left: Array) -> list[tuple[Population, float]]:
+    """Captions that say the same, on pictures that share a trait or that they do not fit; `against` [n]: all
+    evidence together."""
+    pairs, conviction = evidence.pairs, evidence.conviction
+    chosen = accused(evidence, np.where(left, against, 0.0), against, left)
+    if not chosen:
+        return []
+    for again in range(1 + AGAIN):
+        traits, words = evidence.trait.each(chosen), evidence.words.each(chosen)
+        both = np.where(left, neg_log_tails(traits) + neg_log_tails(words), 0.0)
+        if again < AGAIN:
+            chosen = [evidence.top(np.where(left, one + against, 0.0)) for one in both]
+    found = []
+    for seeds, borne, said in zip(chosen, both, words, strict=True):
+        one = evidence.up_to_change("target", borne, against)
+        if one and conviction.of_target(one.rows[: one.number], against, said):
+            found.append((one, float(borne[one.rows[: one.number]].sum())))
+        rows = pairs.highest_first(said, np.flatnonzero(left & bearing(said, seeds)))
+        if evidence.pictures.count(rows) >= FEWEST and conviction.of_word(rows, said):
+            one = evidence.population("captions", rows, len(rows), len(rows), evidence.misfit, borne)
+            found.append((one, float(borne[rows].sum())))
+    return found
