@@ -7,7 +7,7 @@ from planted import SEED
 from clipscan.engine import as_rows
 from clipscan.scores.populations.trait import FOLDS, SHRINKAGE, Discriminant
 from clipscan.scores.references import identify, identify_pairs
-from clipscan.scores.scaled import LARGEST, SPREAD, Scaled, fitted_rows
+from clipscan.scores.scaled import LARGEST, LEVELS, SPREAD, Scaled, fitted_rows
 
 N, D = 1000, 12
 
@@ -30,7 +30,7 @@ def plain(x, picture, lot, chosen):
     """The docstring's words, one after the other, by loops."""
     x = x.astype(np.float64)
     x = (x - x.mean(axis=0)) / (x.std(axis=0) + SPREAD)
-    x = x.clip(-LARGEST, LARGEST)
+    x = np.minimum(np.rint(x.clip(-LARGEST, LARGEST) * LEVELS), LARGEST * LEVELS - 1) / LEVELS
     fold = np.array([(int(min(lot[picture == one])) >> 11) % FOLDS for one in picture])
     covariance = sum(np.outer(row, row) for row in x) / len(x)
     covariance += SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))

@@ -36,6 +36,7 @@ def plain_misfit(x, y, lot, trusted):
     """The docstring's three steps, fold by fold; of a pair by the densities of Gaussians."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     x = ((x - x.mean(axis=0)) / (x.std(axis=0) + scaled.SPREAD)).clip(-scaled.LARGEST, scaled.LARGEST)
+    x = np.minimum(np.rint(x * scaled.LEVELS), scaled.LARGEST * scaled.LEVELS - 1) / scaled.LEVELS
     x /= np.maximum(1, np.sqrt(np.mean(x * x, axis=1)))[:, None]
     y /= np.linalg.norm(y, axis=1, keepdims=True)
     y -= y.mean(axis=0)
@@ -54,6 +55,11 @@ def plain_misfit(x, y, lot, trusted):
         left, right = inverse_root(shrunk(ff)), inverse_root(shrunk(tt))
         u, rho, v = np.linalg.svd(left @ (f.T @ t / len(f)) @ right)
         rho = np.minimum(rho, witness.CLOSEST)
+        information = -np.log(1 - rho**2) / 2
+        kept = next(
+            r for r in range(1, len(rho) + 1) if information[:r].sum() >= witness.TOLD * information.sum()
+        )
+        rho, u, v = rho[:kept], u[:, :kept], v[:kept]
         joint = np.block([[np.eye(len(rho)), np.diag(rho)], [np.diag(rho), np.eye(len(rho))]])
         for i in np.flatnonzero(fold == one):
             a, b = x[i] @ weights[one] @ left @ u, y[i] @ right @ v.T
@@ -127,7 +133,10 @@ def test_a_group_that_taught_the_witness_its_caption_is_seen_once_it_is_left_out
     taught, untaught = ours.misfit(np.ones(N, bool)), ours.misfit(~poison)
     draw = np.random.default_rng([1, SEED])
     hint = 3 * poison + draw.normal(size=N)  # what else speaks against most of them
-    trimmed = ours.trimmed(lambda found: hint if found is None else neg_log_tail(hint) + neg_log_tail(found))
+    known = neg_log_tail(hint)
+    trimmed = ours.trimmed(
+        lambda rows, found: hint[rows] if found is None else known[rows] + neg_log_tail(found)
+    )
     assert placed(taught, poison) < 0.75 < min(placed(untaught, poison), placed(trimmed, poison))
     assert placed(trimmed, poison) - placed(taught, poison) > 0.1
 
@@ -137,11 +146,12 @@ def test_trimming_asks_for_suspicion_once_a_round_and_leaves_out_the_most_suspic
     ours, heard, trusts = asked(x, y), [], []
     value = draw.normal(size=N)
     misfit = ours.misfit
-    monkeypatch.setattr(ours, "misfit", lambda trusted: trusts.append(trusted) or misfit(trusted))
-    found = ours.trimmed(lambda so_far: heard.append(so_far) or value)
-    assert len(heard) == witness.ROUNDS and heard[0] is None
+    monkeypatch.setattr(ours, "misfit", lambda trusted, rows: trusts.append(trusted) or misfit(trusted, rows))
+    found = ours.trimmed(lambda rows, so_far: heard.append((rows, so_far)) or value[rows])
+    assert len(heard) == witness.ROUNDS and heard[0][1] is None
     expected = misfit(value < np.sort(value)[round((1 - witness.TRIMMED) * N)])
-    assert np.array_equal(heard[1], expected) and np.array_equal(found, expected)
+    assert np.array_equal(found, expected)
+    assert all(np.array_equal(so_far, expected[rows]) for rows, so_far in heard[1:])
     assert [one.sum() for one in trusts] == [round((1 - witness.TRIMMED) * N)] * witness.ROUNDS
 
 
@@ -164,6 +174,7 @@ def test_of_many_rows_some_are_fitted_and_all_are_judged(monkeypatch):
     assert np.array_equal(again.fitted, ours.fitted)
     everybody = np.ones(N, bool)
     before, found = ours.misfit(everybody), again.misfit(everybody)
+    assert np.array_equal(again.misfit(everybody, np.arange(7, 90)), found[7:90])
     assert np.array_equal(found[ours.fitted], before[ours.fitted])
     assert found[~ours.fitted].mean() > 0 > found[ours.fitted].mean()
 
@@ -171,7 +182,7 @@ def test_of_many_rows_some_are_fitted_and_all_are_judged(monkeypatch):
 @pytest.mark.parametrize("n", [1, 2, 5, 17])
 def test_few_rows_have_a_finite_misfit(n):
     x, y, _ = pairs(n)
-    assert np.isfinite(asked(x, y).trimmed(lambda found: np.arange(n) * 1.0)).all()
+    assert np.isfinite(asked(x, y).trimmed(lambda rows, found: rows * 1.0)).all()
 
 
 @pytest.mark.parametrize(
@@ -212,3 +223,12 @@ def test_a_matrix_that_lapack_gives_up_on_is_decomposed_all_the_same(monkeypatch
     assert np.allclose(u * s @ vt, matrix, atol=1e-12)
     assert np.allclose(u[:, :12].T @ u[:, :12], np.eye(12), atol=1e-9)
     assert np.allclose(vt[:12] @ vt[:12].T, np.eye(12), atol=1e-9)
+
+
+def test_while_it_trims_only_the_rows_are_judged_that_make_the_fits(monkeypatch):
+    x, y, _ = pairs()
+    monkeypatch.setattr(scaled, "FITTED", 400)
+    ours, lengths = asked(x, y), []
+    found = ours.trimmed(lambda rows, so_far: lengths.append(len(rows)) or rows * 1.0)
+    assert lengths == [400] * witness.ROUNDS and found.shape == (N,)
+    assert ours.trusted.sum() == 320 and not ours.trusted[~ours.fitted].any()

@@ -103,8 +103,12 @@ class Consensus:
 
 
 def _asked(witness: Witness, suspicion: Array) -> Array:
-    """misfit [n], by a witness that trusts whom nothing speaks against."""
-    return witness.trimmed(lambda found: suspicion if found is None else suspicion + neg_log_tail(found))
+    """misfit [n], by a witness that trusts the rows that nothing speaks against."""
+
+    def against(rows: Array, found: Array | None) -> Array:
+        return suspicion[rows] if found is None else suspicion[rows] + neg_log_tail(found)
+
+    return witness.trimmed(against)
 
 
 def _pairs(content: Array, said: Array | None) -> Array:

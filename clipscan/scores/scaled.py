@@ -10,12 +10,13 @@ import numpy as np
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 
-FITTED = 1 << 17  # rows that means, covariances and fits are made of, at most
+FITTED = 1 << 16  # rows that means, covariances and fits are made of, at most
 STEP = 1 << 13  # rows at once
 SPREAD = 1e-3  # added to a standard deviation: a feature that never changes says nothing
 DIGITS = 6  # behind the point that are kept
-HELD = 1 << 29  # bytes of scaled features that are kept
+HELD = 3 << 30  # bytes of scaled features that are kept
 LARGEST = 4.0  # standard deviations: one odd picture must not turn a direction
+LEVELS = 1 << 13  # of a standard deviation; LARGEST of them fit into 16 bits
 
 
 @dataclass
@@ -37,17 +38,19 @@ class Scaled:
         self.mean, square = total / max(1, len(self.fitted))
         self.deviation = np.sqrt(np.maximum(square - self.mean**2, 0.0)) + SPREAD
         self._held = None
-        if 4 * self.n * self.d <= HELD:
-            self._held = np.concatenate([self._scaled(rows) for rows in in_steps(np.arange(self.n))])
+        if 2 * self.n * self.d <= HELD:
+            self._held = np.empty((self.n, self.d), np.int16)
+            for rows in in_steps(np.arange(self.n)):
+                self._held[rows] = self._scaled(rows)
 
     def take(self, rows: Array) -> Array:
-        """The numbered rows, float64 [len(rows), d] of float32 values."""
+        """The numbered rows, float64 [len(rows), d], in LEVELS of a standard deviation."""
         found = self._scaled(rows) if self._held is None else self._held[rows]
-        return found.astype(np.float64)
+        return found * (1 / LEVELS)
 
     def _scaled(self, rows: Array) -> Array:
         value = np.clip((self._raw(rows) - self.mean) / self.deviation, -LARGEST, LARGEST)
-        return value.astype(np.float32)
+        return np.minimum(np.rint(LEVELS * value), LARGEST * LEVELS - 1).astype(np.int16)
 
     def _raw(self, rows: Array) -> Array:
         return np.hstack([part.take(rows).astype(np.float64) for part in self.parts])

@@ -35,6 +35,7 @@ RIDGE = 0.1  # in units of the mean variance of the features
 SHRINKAGE = 1.0  # of the covariances of captions and predictions, likewise
 TRIMMED, ROUNDS = 0.2, 3
 CLOSEST = 0.99  # canonical correlations are cut off here
+TOLD = 0.99  # share of the mutual information that the directions have which are kept, the closest first
 
 
 @dataclass
@@ -59,19 +60,22 @@ class Witness:
         self._usual = total / max(1, len(rows))
         self._moments = self._sum(rows)
 
-    def trimmed(self, suspicion: Callable[[Array | None], Array]) -> Array:
-        """misfit [n] after ROUNDS of trimming; suspicion(misfit so far, None at first) says how suspicious
-        each row is, [n]."""
+    def trimmed(self, suspicion: Callable[[Array, Array | None], Array]) -> Array:
+        """misfit [n] after ROUNDS of trimming; suspicion(rows, their misfit so far, None at first) says how
+        suspicious those rows are that make the fits, [len(rows)]."""
         found = None
-        for _ in range(ROUNDS):
-            value = suspicion(found)
-            self.trusted = value < np.quantile(value, 1 - TRIMMED)
-            found = self.misfit(self.trusted)
+        for left in reversed(range(ROUNDS)):
+            value = suspicion(self._order, found)
+            self.trusted = np.zeros(len(self.lot), bool)
+            self.trusted[self._order] = value < np.quantile(value, 1 - TRIMMED)
+            found = self.misfit(self.trusted, self._order if left else None)
         assert found is not None
         return found
 
-    def misfit(self, trusted: Array) -> Array:
-        """Of every row, float64 [n], by fits on those `trusted` ([n] bool) of the other folds."""
+    def misfit(self, trusted: Array, rows: Array | None = None) -> Array:
+        """Of these rows, or of all, float64 [len(rows)], by fits on those `trusted` ([n] bool) of the other
+        folds."""
+        rows = np.arange(self.features.n) if rows is None else rows
         moments = self._of_trusted = self._moments - self._sum(self._order[~trusted[self._order]])
         count = np.bincount(self.fold[self.fitted & trusted], minlength=FOLDS)
         fits = [_fit(moments.sum(axis=0) - own, self.features.d) for own in moments]
@@ -80,13 +84,15 @@ class Witness:
             _view(shown.sum(axis=0) - shown[fold], count.sum() - count[fold], fits[fold])
             for fold in range(FOLDS)
         ]
-        found = np.empty(self.features.n)
-        for rows in in_steps(np.arange(self.features.n)):
-            x, y = self._pair(rows)
+        found = []
+        for part in in_steps(rows):
+            x, y = self._pair(part)
+            values = np.empty(len(part))
             for fold, view in enumerate(views):
-                here = self.fold[rows] == fold
-                found[rows[here]] = -view.information(x[here], y[here])
-        return settled(found)
+                here = self.fold[part] == fold
+                values[here] = -view.information(x[here], y[here])
+            found.append(values)
+        return settled(np.concatenate(found))
 
     def canonical(self, count: int) -> Array:
         """What pictures show that captions speak of: the first canonical variates of each, by one fit on
@@ -149,7 +155,10 @@ def _view(shown: Array, count: int, fit: Array) -> _View:
     foretold, joint, said = shown / max(1, count)
     left, right = _whitening(foretold), _whitening(said)
     u, correlation, v = _singular(left @ joint @ right)
-    return _View(fit @ left @ u, right @ v.T, np.minimum(correlation, CLOSEST))
+    correlation = np.minimum(correlation, CLOSEST)
+    told = np.cumsum(-np.log(1 - correlation**2))
+    kept = 1 + int(np.searchsorted(told, TOLD * told[-1]))
+    return _View(fit @ left @ u[:, :kept], right @ v[:kept].T, correlation[:kept])
 
 
 def _singular(matrix: Array) -> tuple[Array, Array, Array]:

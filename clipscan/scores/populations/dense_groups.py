@@ -37,7 +37,7 @@ class DenseGroups:
         aloneness = dict(zip(rows.tolist(), company.tolist(), strict=True))
         found = []
         for group in members:
-            if self.evidence.pictures.count(group) < FEWEST:
+            if len(group) < FEWEST or self.evidence.pictures.count(group) < FEWEST:
                 continue
             alone = float(np.mean([aloneness[row] for row in group.tolist()]))
             alone /= 1 - np.log(len(group) / self.evidence.n)  # what it is if no other row is as alone
