@@ -12,10 +12,10 @@ from worlds import D, N, World, convicted
 import clipscan
 from clipscan.engine import as_rows
 from clipscan.errors import InputError
-from clipscan.scores import consensus, scaled, scorer, witness
-from clipscan.scores.consensus import DROP, LOOK, SURE, WITHIN, Consensus, ranked
+from clipscan.scores import consensus, scaled, slices, witness
+from clipscan.scores.consensus import DROP, LOOK, SURE, WITHIN, judge, ranked
 from clipscan.scores.estimate import NOBODY, estimate_of
-from clipscan.scores.local import Engine
+from clipscan.scores.local import Searcher
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.panel import Panel
 from clipscan.scores.populations import Population
@@ -72,7 +72,7 @@ def by_definition(image, text, pictures):
 def in_company(density, image, text):
     """The 4 % that are most alone, in the order of their own density and twice that of their neighbours."""
     rows = [as_rows(x) for x in (image, text) if x is not None]
-    near = Pairs(rows[0], rows[1] if len(rows) > 1 else None, rows[0], identify(rows[0]), Engine(K)).near
+    near = Pairs(rows[0], rows[1] if len(rows) > 1 else None, rows[0], identify(rows[0]), Searcher(K)).near
     alone = np.argsort(-density, kind="stable")[: SMALL // 25]
     value = density[alone] + 2 * density[near(alone)].mean(axis=1)
     density = density.copy()
@@ -145,7 +145,7 @@ def test_the_order_of_rows_threads_and_slices_mean_nothing(monkeypatch):
     turn = world.draw.permutation(N)
     turned = scored(*(x[turn] for x in given), threads=2)
     monkeypatch.setattr(scaled, "STEP", 256)
-    monkeypatch.setattr(scorer, "QUERY_BYTES", 4 * D * 700)
+    monkeypatch.setattr(slices, "QUERY_BYTES", 4 * D * 700)
     sliced = scored(*given, threads=2)
     assert plain.record["populations"]
     for name in ("consensus", "misfit"):
@@ -156,7 +156,7 @@ def test_the_order_of_rows_threads_and_slices_mean_nothing(monkeypatch):
 def test_a_panel_gives_any_slice_of_what_it_knows():
     image, text, pictures = map(as_rows, pairs())
     panel = Panel(
-        image, text, identify(image), ["misfit", "consensus", "dao"], parse_scales("64"), Engine(K),
+        image, text, identify(image), ["misfit", "consensus", "dao"], parse_scales("64"), Searcher(K),
         pictures=pictures,
     )  # fmt: skip
     whole, spread = panel.columns(0, SMALL)
@@ -169,9 +169,7 @@ def test_a_panel_gives_any_slice_of_what_it_knows():
 
 def test_the_witness_is_asked_once_for_both_columns(monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        "clipscan.scores.panel.Consensus", lambda *given: calls.append(1) or Consensus(*given)
-    )
+    monkeypatch.setattr("clipscan.scores.panel.judge", lambda *given: calls.append(1) or judge(*given))
     scored(*pairs())
     assert calls == [1]
 

@@ -9,7 +9,7 @@ from planted import SEED
 from worlds import D, K, N, World, convicted, precision_and_recall
 
 from clipscan.engine import as_rows
-from clipscan.scores.local import Engine
+from clipscan.scores.local import Searcher
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.populations import (
     Evidence,
@@ -275,7 +275,7 @@ def judged_by(world, misfit):
     features = Scaled([pictures, image], fitted_rows(identity.code))
     others = (neg_log_tail(world.draw.normal(size=N)) for _ in range(2))
     shown = world.pictures @ np.linalg.pinv(world.looks)
-    pairs = Pairs(image, text, pictures, identity, Engine(K))
+    pairs = Pairs(image, text, pictures, identity, Searcher(K))
     shown /= shown.std(axis=0)
     return Evidence(pairs, features, *others, neg_log_tail(misfit), shown, True)
 

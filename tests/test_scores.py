@@ -15,7 +15,7 @@ from clipscan.engine import as_rows, reference
 from clipscan.scores import LOCAL, METHODS
 from clipscan.scores.references import Scale, identify
 from clipscan.scores.result import count_of
-from clipscan.scores.scorer import TOGETHER_ROWS, together
+from clipscan.scores.slices import TOGETHER_ROWS, together
 
 ALL = list(METHODS)
 
@@ -203,7 +203,7 @@ def test_several_scales_in_one_call_equal_one_call_each():
 def test_the_answer_is_the_same_for_any_chunking_and_thread_count(monkeypatch):
     image, text = pairs(300)
     plain = clipscan.score(image, text=text, method=ALL, reference="64x2", k=5, threads=1)
-    monkeypatch.setattr("clipscan.scores.scorer.QUERY_BYTES", 4 * 12 * 37)
+    monkeypatch.setattr("clipscan.scores.slices.QUERY_BYTES", 4 * 12 * 37)
     chunked = clipscan.score(
         image, text=text, method=ALL, reference="64x2", k=5, threads=3, max_memory=1 << 14
     )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipscan.engine import as_rows
-from clipscan.scores.consensus import Consensus
-from clipscan.scores.local import Engine
+from clipscan.scores.consensus import Judgement, judge
+from clipscan.scores.local import Searcher
 from clipscan.scores.populations import populated
 from clipscan.scores.references import identify_pairs
 
@@ -63,15 +63,15 @@ class World:
         """Different rows, at random."""
         return np.sort(self.draw.choice(N, count, replace=False))
 
-    def judged(self, text=True, pictures=True) -> Consensus:
+    def judged(self, text=True, pictures=True) -> Judgement:
         image, said, seen = (as_rows(x.astype(np.float32)) for x in (self.image, self.text, self.pictures))
         identity = identify_pairs(image, said)
-        return Consensus(
-            image, said if text else None, identity, Engine(K), 0, seen if pictures else None
+        return judge(
+            image, said if text else None, identity, Searcher(K), 0, seen if pictures else None
         )  # fmt: skip
 
 
-def convicted(found: Consensus, kind: str | None = None):
+def convicted(found: Judgement, kind: str | None = None):
     """Which rows are convicted, [N] bool; by one kind of population, where asked."""
     populations = [one for one in found.populations if kind in (None, one.kind)]
     return populated(populations, len(found.score)) >= 0

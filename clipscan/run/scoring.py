@@ -23,10 +23,10 @@ from clipscan.run.vectors import filled_shards
 from clipscan.scores import METHODS, NEED_TEXT, Panel
 from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
-from clipscan.scores.local import Engine
+from clipscan.scores.local import Searcher
 from clipscan.scores.populations import populated
 from clipscan.scores.references import identify_pairs
-from clipscan.scores.scorer import together
+from clipscan.scores.slices import together
 from clipscan.scores.table import ELSEWHERE, SCORES
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _make(
     graph = run.graph
     panel = Panel(
         image, text, identify_pairs(image, text, threads), methods, ranking.scales,
-        Engine(ranking.k, compute.backend, compute.devices, threads, compute.max_memory),
+        Searcher(ranking.k, compute.backend, compute.devices, threads, compute.max_memory),
         ranking.against == "image+text", ranking.seed, pictures=run.untrained,
         graph=graph if graph and graph.k == ranking.k else None,
     )  # fmt: skip

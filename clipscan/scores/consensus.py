@@ -21,20 +21,21 @@ chosen and what it misses: docs/results.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 from clipscan.engine.threads import linear_algebra
-from clipscan.scores.local import Engine
+from clipscan.scores.local import Searcher
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.populations import Evidence, Population, Populations
 from clipscan.scores.populations.conviction import DIRECTIONS
 from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scaled import Scaled, fitted_rows
-from clipscan.scores.scorer import Columns, Scorer, in_slices
+from clipscan.scores.scorer import Scorer
+from clipscan.scores.slices import Columns, in_slices
 from clipscan.scores.tail import neg_log_tail
 from clipscan.scores.witness import Witness
 
@@ -45,61 +46,55 @@ LOOK, DROP, SURE = 30.0, 40.0, 50.0  # ln 2n stays below the first
 WITHIN = 9.5  # what the order within a step may add
 
 
-@dataclass
-class Consensus:
-    """The score of n image rows and, where given, their captions; `pictures`: untrained features [n, p] of
-    the same rows. Everything is known once it is built.
+class Judgement(NamedTuple):
+    """score float64 [n]; misfit [n], None without captions; populations, surest first; most_copies: how often
+    a reference met one and the same row."""
 
-    score [n]; misfit [n], None without captions; populations, surest first.
-    """
+    score: Array
+    misfit: Array | None
+    populations: list[Population]
+    most_copies: int
 
-    image: Rows
-    text: Rows | None
-    identity: Identity
-    engine: Engine
-    seed: int = 0
-    pictures: Rows | None = None
-    score: Array = field(init=False)
-    misfit: Array | None = field(init=False)
-    populations: list[Population] = field(init=False)
 
-    def __post_init__(self) -> None:
-        with linear_algebra(self.engine.threads, self.image.n):
-            self._judge()
-
-    def _judge(self) -> None:
-        k = self.engine.k
-        methods = DENSITY + (CROSS_MODAL if self.text else ())
-        scales = [Scale(f"{size * k}x{draws}", size * k, draws) for size, draws in SIZES.items()]
-        signs = Scorer(self.image, self.text, self.identity, methods, scales, self.engine, seed=self.seed)
-        self.most_copies = signs.most_copies
-        columns = in_slices(signs.columns, self.image)[0]
+def judge(
+    image: Rows,
+    text: Rows | None,
+    identity: Identity,
+    searcher: Searcher,
+    seed: int = 0,
+    pictures: Rows | None = None,
+) -> Judgement:
+    """consensus of n image rows and, where given, their captions; `pictures`: untrained features [n, p] of
+    the same rows."""
+    with linear_algebra(searcher.threads, image.n):
+        scales = [
+            Scale(f"{size * searcher.k}x{draws}", size * searcher.k, draws) for size, draws in SIZES.items()
+        ]
+        methods = DENSITY + (CROSS_MODAL if text else ())
+        signs = Scorer(image, text, identity, methods, scales, searcher, seed=seed)
+        columns = in_slices(signs.columns, image)[0]
         density = _density(columns, {scale.name: scale.rows for scale in scales})
-        said = None if self.text is None else identify(self.text, threads=self.engine.threads).content
-        fitted = fitted_rows(self.identity.code, _pairs(self.identity.content, said))
-        seen = Scaled([self.pictures or self.image], fitted)
-        shown = None
-        cross_modal, misfit = np.zeros_like(density), np.full_like(density, np.nan)
-        self.misfit = None
-        if self.text is not None:
-            cross_modal = _cross_modal(columns)
-            witness = Witness(seen, self.text, self.identity.code)
-            self.misfit = _asked(witness, np.maximum(density, cross_modal))
-            misfit = neg_log_tail(self.misfit)
-            shown = witness.canonical(DIRECTIONS)
-        parts = [self.image] if self.pictures is None else [self.pictures, self.image]
-        features = seen if self.pictures is None else Scaled(parts, fitted)
-        pairs = Pairs(
-            self.image, self.text, self.pictures or self.image, self.identity, self.engine, self.seed
+        cross_modal = np.zeros_like(density) if text is None else _cross_modal(columns)
+
+        said = None if text is None else identify(text, threads=searcher.threads).content
+        fitted = fitted_rows(identity.code, _pairs(identity.content, said))
+        seen = Scaled([pictures or image], fitted)
+        asked, shown, misfit = None, None, np.full_like(density, np.nan)
+        if text is not None:
+            witness = Witness(seen, text, identity.code)
+            asked = _asked(witness, np.maximum(density, cross_modal))
+            misfit, shown = neg_log_tail(asked), witness.canonical(DIRECTIONS)
+
+        features = seen if pictures is None else Scaled([pictures, image], fitted)
+        pairs = Pairs(image, text, pictures or image, identity, searcher, seed)
+        found = Populations(
+            Evidence(pairs, features, density, cross_modal, misfit, shown, pictures is not None)
         )
-        judged = Populations(
-            Evidence(pairs, features, density, cross_modal, misfit, shown, self.pictures is not None)
-        )
-        self.populations = judged.found()
-        evidence = judged.lonely() - LONELY
-        if self.text is not None:
+        populations = found.found()
+        evidence = found.lonely() - LONELY
+        if text is not None:
             evidence = np.maximum(evidence, neg_log_tail(cross_modal + misfit / 2))
-        self.score = ranked(evidence, self.populations)
+        return Judgement(ranked(evidence, populations), asked, populations, signs.most_copies)
 
 
 def _asked(witness: Witness, suspicion: Array) -> Array:

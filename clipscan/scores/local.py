@@ -21,7 +21,7 @@ Spans = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Engine:
+class Searcher:
     """How to search; passed down instead of four arguments."""
 
     k: int
@@ -48,7 +48,7 @@ class Engine:
         ids = (query_id, None if query_id is None else reference_id)
         return search_spans(queries, reference, self.k, *ids, spans, **self._how, on_host=False)
 
-    def with_k(self, k: int) -> Engine:
+    def with_k(self, k: int) -> Searcher:
         return replace(self, k=k)
 
     @property
@@ -93,7 +93,7 @@ class Reference:
     would otherwise fill every neighbourhood.
     """
 
-    engine: Engine
+    searcher: Searcher
     image: Rows
     text: Rows | None = None
     text_group: Array | None = None
@@ -104,20 +104,20 @@ class Reference:
 
     def __post_init__(self) -> None:
         if self.own is None:
-            self.own = self.engine.within(self.image)
+            self.own = self.searcher.within(self.image)
         tables = [self.own]
         if self.joint:
             assert self.text is not None and self.text_group is not None
             self._distinct = np.sort(np.unique(self.text_group, return_index=True)[1])
             self._captions = as_rows(self.text.take(self._distinct))
             self._caption_group = np.ascontiguousarray(self.text_group[self._distinct])
-            images_of_captions = self.engine.between(self._captions, self.image, None, None)
+            images_of_captions = self.searcher.between(self._captions, self.image, None, None)
             tables = [
                 self._with_captions(self.own, self.image, self.text_group),
                 self._with_captions(images_of_captions, self._captions, self._caption_group),
             ]
         own = Neighbors.concatenate(tables)
-        self.density = self.engine.density(own)
+        self.density = self.searcher.density(own)
         if self.copies is not None:
             self._base = own.n
             self.density = self._with_copies(self.copies, own)
@@ -129,13 +129,13 @@ class Reference:
         behind = {name: np.zeros(table.n) for name in REFERENCE}
         for _ in range(2):  # k-distance and LID need no reference, lrd needs the k-distances of the copies
             known = {name: np.append(self.density[name], behind[name]) for name in REFERENCE}
-            behind = self.engine.density(table, known)
+            behind = self.searcher.density(table, known)
         return {name: np.append(self.density[name], behind[name]) for name in REFERENCE}
 
     def own_scores(self, methods: Sequence[str]) -> dict[str, Array]:
         """Columns of the reference rows themselves (reference="all": no second search)."""
         assert self.own is not None
-        captions = self.engine.within(self.text) if self.text and "cross" in methods else None
+        captions = self.searcher.within(self.text) if self.text and "cross" in methods else None
         out = {name: column[: self.image.n] for name, column in self.density.items()}
         out |= self._cross_modal(methods, self.image, self.text, Tables(self.own, captions))
         return {method: out[method] for method in methods if method in out}
@@ -151,10 +151,10 @@ class Reference:
         return {method: out[method] for method in methods if method in out}
 
     def _densities(self, table: Neighbors, content: Array | None) -> dict[str, Array]:
-        out = self.engine.density(table, self.density)
+        out = self.searcher.density(table, self.density)
         if self.copies is None or content is None or not (beside := self.copies.beside(content)).any():
             return out
-        found = self.engine.density(self.copies.first(table, content, self._base), self.density)
+        found = self.searcher.density(self.copies.first(table, content, self._base), self.density)
         # k different neighbours tell a dimension, not the few that copies leave; a heap of k has none.
         return found | {
             name: np.where(beside < table.k, out[name], found[name]) for name in ("lid", "lid_mom")
@@ -167,14 +167,14 @@ class Reference:
         pictures like mine? Each is minus the mean cosine over the k neighbours in the other tower."""
         out: dict[str, Array] = {}
         if "agree" in methods and text is not None and self.text is not None:
-            out["agree"] = -self.engine.mean_cosine(text, self._text_rows, numpy_of(tables.images.index))
+            out["agree"] = -self.searcher.mean_cosine(text, self._text_rows, numpy_of(tables.images.index))
         if "cross" in methods and tables.captions is not None:
             index = numpy_of(tables.captions.index)
-            out["cross"] = -self.engine.mean_cosine(image, self._image_rows, index)
+            out["cross"] = -self.searcher.mean_cosine(image, self._image_rows, index)
         return out
 
     def _with_captions(self, table: Neighbors, queries: Rows, group: Array | None) -> Neighbors:
-        captions = self.engine.between(queries, self._captions, group, self._caption_group)
+        captions = self.searcher.between(queries, self._captions, group, self._caption_group)
         captions.index[captions.index >= 0] += self.image.n
         return Neighbors.merge(table.map(numpy_of), captions)
 

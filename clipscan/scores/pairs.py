@@ -10,7 +10,7 @@ import numpy as np
 from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import Array, unit
 from clipscan.scores.groups import SAME, typical_distance
-from clipscan.scores.local import Engine
+from clipscan.scores.local import Searcher
 from clipscan.scores.pictures import Pictures
 from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scaled import in_steps
@@ -31,13 +31,13 @@ class Pairs:
     text: Rows | None
     looks: Rows
     identity: Identity
-    engine: Engine
+    searcher: Searcher
     seed: int = 0
 
     def __post_init__(self) -> None:
         self.n = self.image.n
         self.drawn = self.identity.sample(Scale("strangers", SAMPLED, 1), 0, self.seed)
-        self.pictures = Pictures(self.identity.content, self.looks, self.engine, self.drawn[:COPY_BOUND])
+        self.pictures = Pictures(self.identity.content, self.looks, self.searcher, self.drawn[:COPY_BOUND])
         self._apart = [
             typical_distance(rows.take(self.drawn)) for rows in (self.image, self.text) if rows is not None
         ]
@@ -54,20 +54,20 @@ class Pairs:
 
     def near(self, rows: Array, k: int = NEIGHBORS) -> Array:
         """The nearest rows by picture and caption of each of these, [len(rows), k]."""
-        engine = self.engine.with_k(min(k, self.n - 1))
-        return engine.between(as_rows(self._joint(rows)), self._space, rows, np.arange(self.n)).index
+        searcher = self.searcher.with_k(min(k, self.n - 1))
+        return searcher.between(as_rows(self._joint(rows)), self._space, rows, np.arange(self.n)).index
 
     def alike(self, rows: Array, k: int) -> Array:
         """The rows of nearest captions of each of these, [len(rows), k]."""
         turn, said = self._by_lot
-        engine = self.engine.with_k(min(k, self.n - 1))
-        return turn[engine.between(as_rows(self.said.take(rows)), said, rows, turn).index]  # type: ignore[no-any-return]
+        searcher = self.searcher.with_k(min(k, self.n - 1))
+        return turn[searcher.between(as_rows(self.said.take(rows)), said, rows, turn).index]  # type: ignore[no-any-return]
 
     @cached_property
     def wording(self) -> Array:
         """Which caption each row has, [n] int64: 0, 1, ..., equal for equal ones."""
         assert self.text is not None
-        return identify(self.text, threads=self.engine.threads).content
+        return identify(self.text, threads=self.searcher.threads).content
 
     @cached_property
     def said(self) -> Rows:

@@ -9,9 +9,10 @@ import numpy as np
 
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
-from clipscan.scores.consensus import Consensus
+from clipscan.scores.consensus import judge
 from clipscan.scores.populations import Population
-from clipscan.scores.scorer import Columns, Scorer
+from clipscan.scores.scorer import Scorer
+from clipscan.scores.slices import Columns
 from clipscan.scores.table import JOINT
 
 
@@ -28,7 +29,7 @@ class Panel(Scorer):
         asked = [method for method in self.methods if method in JOINT]
         self.methods = [method for method in self.methods if method not in JOINT]
         if asked:
-            found = Consensus(self.image, self.text, self.identity, self.engine, self.seed, self.pictures)
+            found = judge(self.image, self.text, self.identity, self.searcher, self.seed, self.pictures)
             known = {"consensus": found.score, "misfit": found.misfit}
             self._joint = {name: values for name in asked if (values := known[name]) is not None}
             self.populations = found.populations

@@ -9,7 +9,7 @@ import numpy as np
 from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.scores.groups import SHARE, components
-from clipscan.scores.local import Engine
+from clipscan.scores.local import Searcher
 
 MOST = 1 << 14  # rows at a time whose near-copies are looked for
 NEIGHBORS = 16
@@ -23,14 +23,14 @@ class Pictures:
 
     content: Array
     looks: Rows
-    engine: Engine
+    searcher: Searcher
     drawn: Array
 
     def __post_init__(self) -> None:
-        k = min(self.engine.k, self.looks.n - 1)
+        k = min(self.searcher.k, self.looks.n - 1)
         drawn = as_rows(self.looks.take(self.drawn))
         every = np.arange(self.looks.n)
-        kdist = self.engine.with_k(k).between(drawn, self.looks, self.drawn, every).distance[:, -1]
+        kdist = self.searcher.with_k(k).between(drawn, self.looks, self.drawn, every).distance[:, -1]
         self._bound = SHARE * float(np.median(kdist[kdist > 0])) if (kdist > 0).any() else 0.0
 
     def distinct(self, rows: Array, most: int = MOST) -> Array:
@@ -41,7 +41,7 @@ class Pictures:
         if len(first) < 2:
             return label
         k = min(NEIGHBORS, len(first) - 1)
-        table = self.engine.with_k(k).within(as_rows(self.looks.take(rows[first]))).map(np.asarray)
+        table = self.searcher.with_k(k).within(as_rows(self.looks.take(rows[first]))).map(np.asarray)
         near = (table.distance <= self._bound) & (table.index >= 0)
         a = np.repeat(label[first], k)[near.ravel()]
         b = label[first][table.index.ravel()[near.ravel()]]

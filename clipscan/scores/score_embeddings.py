@@ -16,12 +16,12 @@ from clipscan.scores.arguments import check_pairs, check_sizes, chosen_methods, 
 from clipscan.scores.copies import most_of, remark
 from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
-from clipscan.scores.local import Engine
+from clipscan.scores.local import Searcher
 from clipscan.scores.panel import Panel
 from clipscan.scores.populations import populated
 from clipscan.scores.references import Scale, check_seed, identify, parse_scales
 from clipscan.scores.result import ScoreResult
-from clipscan.scores.scorer import in_slices
+from clipscan.scores.slices import in_slices
 from clipscan.scores.table import CROSS, FROM_GRAPH, JOINT, LOCAL, METHODS, OF_GRAPH
 
 log = logging.getLogger("clipscan.scores")
@@ -125,7 +125,7 @@ def score(
             check_rows(rows, threads)
     panel = Panel(
         image, captions, identify(image, ids, threads), methods, scales,
-        Engine(k, backend, devices, threads, max_memory), against == "image+text", seed, given,
+        Searcher(k, backend, devices, threads, max_memory), against == "image+text", seed, given,
         pictures=features,
     )  # fmt: skip
     columns, spread = in_slices(panel.columns, image)

@@ -6,7 +6,7 @@ slice of the rows, in any order, on any host, with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,15 +15,12 @@ from clipscan.engine import Neighbors, Rows, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.scores.copies import Copies, once
 from clipscan.scores.forest import Forest, grow, iforest
-from clipscan.scores.local import Batch, Engine, Reference, Tables, pair_cosine
+from clipscan.scores.local import Batch, Reference, Searcher, Tables, pair_cosine
 from clipscan.scores.references import Draw, Identity, Scale, identify
+from clipscan.scores.slices import Columns
+from clipscan.scores.stack import Stack, stack
 from clipscan.scores.table import SCORES, SEARCHED
 
-Columns = dict[str, Array]
-ColumnsOf = Callable[[int, int], tuple[Columns, Columns]]  # of rows [start, stop): (scores, spread)
-
-TOGETHER_ROWS = 1 << 14  # of small shards: a search takes as long to set up for one row as for hundreds
-QUERY_BYTES = 64 << 20  # float32 query rows scored at once
 FOREST_ROWS = 1 << 16  # of a larger reference, the first in hash order: 100 trees of 256 rows see no more
 
 
@@ -41,7 +38,7 @@ class Scorer:
     identity: Identity
     methods: Sequence[str]
     scales: Sequence[Scale]
-    engine: Engine
+    searcher: Searcher
     joint: bool = False
     seed: int = 0
     given: Rows | None = None  # the reference rows themselves, in place of a draw
@@ -51,14 +48,14 @@ class Scorer:
 
     def __post_init__(self) -> None:
         self._text_group = (
-            identify(self.text, threads=self.engine.threads).group if self.joint and self.text else None
+            identify(self.text, threads=self.searcher.threads).group if self.joint and self.text else None
         )
         self._different = self.identity.different
         self._references: dict[str, list[Reference]] = {}
         self._forests: dict[str, list[Forest]] = {}
         self._whole: dict[str, Columns] = {}
         if self.given:
-            self.given, self.most_copies = once(self.given, self.engine.threads)
+            self.given, self.most_copies = once(self.given, self.searcher.threads)
         for scale in self.scales:
             draws = [] if self.given else self._draw(scale)
             self.drawn[scale.name] = [draw.rows for draw in draws]
@@ -118,15 +115,15 @@ class Scorer:
         return [self.image.take(rows[:FOREST_ROWS]) for rows in self.drawn[scale.name]]
 
     def _everything(self) -> Reference:
-        return Reference(self.engine, self.image, self.text, self._text_group, self.joint, own=self.graph)
+        return Reference(self.searcher, self.image, self.text, self._text_group, self.joint, own=self.graph)
 
     def _reference(self, draw: Draw | None) -> Reference:
         if draw is None:
             assert self.given is not None
-            return Reference(self.engine, self.given)
+            return Reference(self.searcher, self.given)
         rows = draw.rows
         return Reference(
-            self.engine,
+            self.searcher,
             as_rows(self.image.take(rows)),
             as_rows(self.text.take(rows)) if self.text else None,
             self._text_group[rows] if self._text_group is not None else None,
@@ -138,12 +135,12 @@ class Scorer:
         if not self._references:
             return None
         if self.given:
-            return Stack(self.engine, self.given, None, None, {(self.scales[0].name, 0): (0, self.given.n)})
+            return Stack(self.searcher, self.given, None, None, {(self.scales[0].name, 0): (0, self.given.n)})
         names = list(self._references)
         draws, spans = stack([self.drawn[name] for name in names])
         rows = np.concatenate(draws)
         return Stack(
-            self.engine,
+            self.searcher,
             # The only draw may be all rows, which are not held twice.
             self._references[names[0]][0].image
             if len(draws) == len(names) == 1
@@ -176,78 +173,6 @@ class Scorer:
         for out, forest in zip(draws, forests, strict=False):
             out["iforest"] = iforest(batch.image.block(0, batch.image.n), forest)
         return draws
-
-
-def in_slices(columns: ColumnsOf, rows: Rows) -> tuple[Columns, Columns]:
-    """(scores, spread) of all rows, computed a slice at a time."""
-    step = max(1, QUERY_BYTES // (4 * rows.d))
-    parts = [columns(start, min(rows.n, start + step)) for start in range(0, rows.n, step)]
-    scores, spread = (
-        {name: np.concatenate([part[side][name] for part in parts]) for name in parts[0][side]}
-        for side in (0, 1)
-    )
-    return scores, spread
-
-
-def together(columns: ColumnsOf, counts: Sequence[int]) -> ColumnsOf:
-    """`columns`, of shards of so many rows each, asked for several at a time where they are small. Scores are
-    the same for any slices."""
-    ends = np.cumsum(counts)
-    begin = end = 0
-    held: tuple[Columns, Columns] = ({}, {})
-
-    def of(start: int, stop: int) -> tuple[Columns, Columns]:
-        nonlocal begin, end, held
-        if not begin <= start < stop <= end:
-            within = np.searchsorted(ends, start + TOGETHER_ROWS, side="right")
-            begin, end = start, max(stop, int(ends[within - 1]) if within else 0)
-            held = columns(begin, end)
-        mean, spread = ({n: v[start - begin : stop - begin] for n, v in side.items()} for side in held)
-        return mean, spread
-
-    return of
-
-
-@dataclass
-class Stack:
-    """All draws of all scales one behind another, so that a batch of rows meets them in one pass.
-
-    `spans` says where draw number r of a scale lies: (scale name, r) -> rows [begin, end). Draws of one
-    number nest, so the smaller scales are the beginnings of the largest and cost nothing more.
-    """
-
-    engine: Engine
-    image: Rows
-    text: Rows | None
-    group: Array | None
-    spans: dict[tuple[str, int], tuple[int, int]]
-
-    def tables(self, batch: Batch) -> dict[tuple[str, int], Tables]:
-        """The neighbours of a batch in each draw; of its captions where the stack has any."""
-        images = self._search(batch.image, self.image, batch.image_group)
-        captions: Sequence[Neighbors | None] = [None] * len(images)
-        if self.text is not None and batch.text is not None:
-            captions = self._search(batch.text, self.text, batch.image_group)
-        return dict(zip(self.spans, map(Tables, images, captions), strict=True))
-
-    def _search(self, queries: Rows, reference: Rows, group: Array | None) -> list[Neighbors]:
-        return self.engine.spans(queries, reference, group, self.group, list(self.spans.values()))
-
-
-def stack(
-    drawn: Sequence[Sequence[Array]],
-) -> tuple[list[Array], dict[tuple[int, int], tuple[int, int]]]:
-    """Draws [scale][number] -> the longest of each number, and (scale, number) -> its span among them."""
-    longest = [
-        max((draws[number] for draws in drawn if number < len(draws)), key=len)
-        for number in range(max(map(len, drawn)))
-    ]
-    begin = np.concatenate([[0], np.cumsum([len(rows) for rows in longest])])
-    return longest, {
-        (scale, number): (int(begin[number]), int(begin[number]) + len(rows))
-        for scale, draws in enumerate(drawn)
-        for number, rows in enumerate(draws)
-    }
 
 
 def _average(method: str, draws: Sequence[Array]) -> tuple[Array, Array]:

@@ -29,15 +29,15 @@ def by_captions(evidence: Evidence, mismatch: Array) -> list[Population]:
     if len(first) < 2:
         return []
     distinct = as_rows([pairs.said.take(part) for part in in_steps(first)])
-    engine = pairs.engine.with_k(min(NEIGHBORS, len(first) - 1))
-    table = engine.between(as_rows(distinct.take(asked)), distinct, asked, np.arange(len(first)))
+    searcher = pairs.searcher.with_k(min(NEIGHBORS, len(first) - 1))
+    table = searcher.between(as_rows(distinct.take(asked)), distinct, asked, np.arange(len(first)))
     near = table.distance <= pairs.same
     share = (hits[asked] + (hits[table.index] * near).sum(axis=1)) / (
         rows[asked] + (rows[table.index] * near).sum(axis=1)
     )
     dense = np.zeros(len(first), bool)
     dense[asked[share >= MOSTLY]] = True
-    a, b = np.repeat(asked, engine.k), table.index.ravel()
+    a, b = np.repeat(asked, searcher.k), table.index.ravel()
     linked = near.ravel() & dense[a] & dense[b]
     label = components(len(first), a[linked], b[linked])
     found = []
