@@ -130,6 +130,8 @@ py::dict density_(const Array<float>& distance, const Array<int64_t>& index, con
 
 }  // namespace
 
+void bind_resample(py::module_&);
+
 PYBIND11_MODULE(_core, m) {
   m.doc() = "C++ core of clipscan; see clipscan/engine for the checked interface.";
   m.def("knn_between", &knn_between_, py::arg("queries"), py::arg("reference"), py::arg("k"), py::arg("query_id"),
@@ -184,4 +186,5 @@ PYBIND11_MODULE(_core, m) {
     for (const Kernel* kernel : usable_kernels()) names.push_back(kernel->name);
     return names;
   });
+  bind_resample(m);
 }

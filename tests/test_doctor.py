@@ -44,6 +44,7 @@ def test_every_section_tells_what_is_here(found):
     assert found["cpu"]["usable cores"] == engine.cores()
     assert found["cpu"]["instruction sets"] == _core.instruction_sets()
     assert re.match(r"\d+\.", found["pictures"]["Pillow"])
+    assert found["pictures"]["scaled by"].startswith(("clipscan (", "Pillow, half as fast"))
     assert "failed" not in found["torch"] | found["devices"] | found["packages"]
 
 

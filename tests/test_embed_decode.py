@@ -1,6 +1,7 @@
 """Decoding: what open_clip would see, within limits, in processes that may die."""
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from clipscan.data.sample import Bad, Sample
 from clipscan.embed import pixels
 from clipscan.embed.decode import CHUNK_SAMPLES, DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
+from clipscan.embed.process import search_path
 from clipscan.errors import ClipscanError
 
 SPEC = PixelSpec(32)
@@ -212,3 +214,25 @@ def test_pictures_are_decoded_without_torch():
         "assert not {'torch', 'open_clip', 'torchvision'} & set(sys.modules), 'torch came along'"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
+
+
+HERE = """
+import io
+from PIL import Image
+from clipscan.data.sample import Sample
+from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.pixels import PixelSpec
+file = io.BytesIO()
+Image.new("RGB", (50, 40)).save(file, "JPEG")
+with DecodePool(1) as pool:
+    (_, pixels), = decode_all([Sample("a.tar", "a", file.getvalue(), "")], PixelSpec(32), pool)
+assert pixels.shape == (32, 32, 3)
+"""
+
+
+def test_a_decoder_finds_the_clipscan_that_was_found_in_the_working_directory():
+    packages = Path(pixels.__file__).parents[2]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-c", HERE], cwd=packages, env=alone, check=True)
+    assert search_path(["", "/usr/lib"]) == [str(packages), "/usr/lib"]
+    assert search_path(["/usr/lib", str(packages)]) == ["/usr/lib", str(packages)]

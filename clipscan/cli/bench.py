@@ -78,3 +78,18 @@ def bench_embed(
     plan = EmbedPlan(model, n, rounds=rounds, **vars(encoding))
     rows = measure_embedding(plan, lambda line: print(line, file=sys.stderr))
     print(report(rows, csv, COLUMNS, table))
+
+
+@app.command("decode")
+def bench_decode(
+    size: Annotated[int, typer.Option("--size", help="pixels that a model wants along a side")] = 224,
+    n: Annotated[int, typer.Option("--n", help="generated JPEGs of each kind")] = 4,
+    rounds: Annotated[int, typer.Option(help="counted runs")] = 15,
+    csv: Annotated[Path | None, typer.Option("--csv", help="append the rows to this file")] = None,
+) -> None:
+    """CPU time from a JPEG to a model's pixels: clipscan, Pillow and the decoders that are installed."""
+    from clipscan.bench import report
+    from clipscan.bench.decode import COLUMNS, DecodePlan, measure_decoding, table
+
+    rows = measure_decoding(DecodePlan(size, n, rounds), lambda line: print(line, file=sys.stderr))
+    print(report(rows, csv, COLUMNS, table))

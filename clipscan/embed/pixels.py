@@ -1,9 +1,9 @@
 """Bytes of a picture -> S x S x 3 pixels, exactly as open_clip's own preprocessing makes them.
 
 This file is two things: functions, and the program that a decoding process runs (see decode.py).
-It imports nothing but the standard library and Pillow, so such a process starts in a blink, and
-the little that handles hostile bytes can be read in one sitting. It speaks no pickle: whoever
-takes over a decoder can only send back wrong pixels.
+It imports nothing but the standard library, Pillow and our own core, so such a process starts in a
+blink, and the little that handles hostile bytes can be read in one sitting. It speaks no pickle:
+whoever takes over a decoder can only send back wrong pixels.
 
     request   u32 length, settings as JSON; u32 count; count x u64 length; the pictures
     reply     per picture, as soon as it is done: u8 0 | 1, u32 length, pixels | reason in UTF-8
@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from PIL import Image, ImageOps
+
+from clipscan import _core
 
 READY = b"R"  # a decoder says this once, when its imports have worked
 MEMORY = 4 << 30  # bytes a decoder may map: more is a MemoryError there, not a machine out of memory
@@ -70,8 +72,33 @@ def decode(data: bytes, spec: PixelSpec) -> bytes:
         resample = Image.Resampling.BILINEAR if spec.interpolation == "bilinear" else Image.Resampling.BICUBIC
         # open_clip converts to RGB last: a palette picture is scaled by its nearest colour.
         full = eight_bits(picture)
+        if resized != full.size and (pixels := middle(full, resized, spec)) is not None:
+            return pixels
         small = full if resized == full.size else full.resize(resized, resample)
         return centred(small, spec).convert("RGB").tobytes()
+
+
+def middle(full: Image.Image, resized: tuple[int, int], spec: PixelSpec) -> bytes | None:
+    """centred(full.resize(resized)) as RGB, by csrc/resample.h: the same bytes in a quarter of the time.
+
+    None for what it does not serve, which Pillow then scales: modes other than RGB and grey; pictures that
+    are padded; that lose more than twice as many rows as columns (Pillow 13 scales these in another order
+    than those before); that Pillow does not hand out in one piece (above 4 million pixels, or before 11.2.1).
+    """
+    width, height = resized
+    across, down = full.width - width, full.height - height
+    padded = min(width, height) < spec.size
+    if full.mode not in ("RGB", "L") or padded or down > max(0, 2 * across):
+        return None
+    full.load()  # raises for bytes that cannot be decoded; below nothing else does
+    if full.mode == "L":
+        full = full.convert("RGB")
+    try:
+        _, pixels = full.__arrow_c_array__()
+    except (AttributeError, ValueError):
+        return None
+    corner, part = corner_of(resized, spec), (spec.size, spec.size)
+    return _core.resample(pixels, full.size, resized, corner, part, spec.interpolation != "bilinear")
 
 
 def scaled(size: tuple[int, int], spec: PixelSpec) -> tuple[int, int]:
@@ -95,8 +122,14 @@ def centred(picture: Image.Image, spec: PixelSpec) -> Image.Image:
         fill = spec.fill if bands == 1 else (spec.fill,) * bands
         border = (across // 2, down // 2, (across + 1) // 2, (down + 1) // 2)
         picture = ImageOps.expand(picture, border, fill=fill)
-    left, top = round((picture.width - spec.size) / 2), round((picture.height - spec.size) / 2)
+    left, top = corner_of(picture.size, spec)
     return picture.crop((left, top, left + spec.size, top + spec.size))
+
+
+def corner_of(size: tuple[int, int], spec: PixelSpec) -> tuple[int, int]:
+    """(left, top) of the middle S x S, rounded as torchvision rounds."""
+    width, height = size
+    return round((width - spec.size) / 2), round((height - spec.size) / 2)
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ START_SECONDS = 60.0
 KILL_SECONDS = 5.0  # a killed process that waits for a dead disk stays; we do not wait for it
 PIPE_BYTES = 1 << 20  # what Linux grants anybody; a pipe of the usual 64 kB holds half a picture of 224 px
 HEAD = struct.Struct("<BI")
+PACKAGES = str(Path(__file__).parents[2])  # the folder that this clipscan lies in
 LONGEST_REASON = 4_096  # bytes; ours have at most 300 characters
 
 
@@ -44,7 +46,7 @@ class Decoder:
         self.process = subprocess.Popen(
             [sys.executable, "-P", pixels.__file__, str(2 * int(time_limit) + 1)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}, process_group=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path(sys.path))}, process_group=0,
         )  # fmt: skip
         assert self.process.stdin and self.process.stdout
         self.requests, self.replies = self.process.stdin.fileno(), self.process.stdout.fileno()
@@ -129,6 +131,13 @@ class Decoder:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.process.communicate(timeout=KILL_SECONDS)[1].decode(errors="replace").strip()[-2000:]
         return ""
+
+
+def search_path(ours: list[str]) -> list[str]:
+    """Where a decoder looks for modules, given where we do: it must find this very clipscan, also where we
+    found it in the working directory (""), which a decoder does not search."""
+    named = [place for place in ours if place]
+    return named if PACKAGES in named else [PACKAGES, *named]
 
 
 def _widen(pipe: int) -> None:
