@@ -12,7 +12,7 @@ import pytest
 from clipscan.engine import reference
 from clipscan.report.convicted import KINDS
 from clipscan.report.glossary import SCORES as ON_THE_PAGE
-from clipscan.run import verdicts
+from clipscan.run import group_verdicts
 from clipscan.scores import ELSEWHERE, METHODS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -71,7 +71,7 @@ def test_constants_that_the_populations_name_stand_in_the_table() -> None:
 
 def test_the_glossary_tells_every_verdict() -> None:
     said = re.sub(r"\s+", " ", entries()["Glossary"])
-    for words in (getattr(verdicts, name) for name in VERDICTS):
+    for words in (getattr(group_verdicts, name) for name in VERDICTS):
         short = re.split(r"[:,]| whose", words)[0]
         assert short in said, f"{short!r} is no verdict of the glossary"
 

@@ -17,7 +17,7 @@ from clipscan.data import Dataset, Sample, Shard, Without
 from clipscan.data.dataset import Record
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks.poison_count import count_poison
-from clipscan.run.folder import fingerprint
+from clipscan.run.run_folder import fingerprint
 from clipscan.train import SafeClip, train_clip
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")

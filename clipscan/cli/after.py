@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.groups import grouped
+from clipscan.cli.option_groups import grouped
 from clipscan.cli.options import Device, Model, Overwrite, RunPath
 from clipscan.run.options import Compute, Encoding
 
@@ -135,32 +135,35 @@ def export(
 @grouped
 def calibrate(
     run: RunPath,
-    trusted: Annotated[
+    clean: Annotated[
         Path,
         typer.Argument(help="a run folder of pairs known to be clean, made by embed with the same model"),
     ],
     rate: Annotated[float, typer.Option(help="share of clean ones among those to drop, on average")] = 0.05,
     compute: Compute = Compute(),
 ) -> None:
-    """Which samples to drop at a stated rate of mistakes, by trusted pairs from the same source."""
+    """Which samples to drop at a stated rate of mistakes, by held-out clean pairs from the same source."""
     from clipscan import pipeline
     from clipscan.run import Run
 
-    done = pipeline.calibrate(Run(run), Run(trusted), rate, compute)
+    done = pipeline.calibrate(Run(run), Run(clean), rate, compute)
     print(
         f"{done.called:,} of {done.rows:,} samples to drop, on average at most {rate:.1%} of them clean "
-        f"({done.trusted:,} trusted pairs, which can convict {done.fewest:,} or more)"
+        f"({done.clean:,} held-out clean pairs, which can convict {done.fewest:,} or more)"
     )
     if done.left_out:
         named = ", ".join(f"{shard}/{key}" for shard, key in done.left_out[:3])
         more = ", ..." if len(done.left_out) > 3 else ""
         print(
-            f"{len(done.left_out):,} trusted pairs were left out, {run} holds their pictures: {named}{more}"
+            f"{len(done.left_out):,} clean pairs were left out, as {run} holds their pictures: {named}{more}"
         )
     if done.called:
         print(f"next: clipscan export {run} --decisions {run / 'calibration.parquet'}")
     else:
-        print("nobody is convicted: more trusted pairs convict fewer samples, and so does a higher --rate")
+        print(
+            "no sample is convicted; with more clean pairs, or a higher --rate, a smaller number of samples "
+            "can be convicted"
+        )
 
 
 def partition(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipscan.cli.groups import grouped
+from clipscan.cli.option_groups import grouped
 from clipscan.cli.options import LogJson, Model, Overwrite, Pretrained, shown
 from clipscan.run.options import Encoding, Reading
 

@@ -185,7 +185,7 @@ def tables_command(
     to: Annotated[Path, typer.Option(help="Folder for the pages and plots.")],
 ) -> None:
     """Markdown pages, one for each question, and plots of the rows in DIR..."""
-    from clipscan.lab.tables.write import write_pages
+    from clipscan.lab.tables.write_pages import write_pages
 
     for path in write_pages(folders, to):
         print(path)

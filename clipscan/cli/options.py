@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.run.progress import Bar, Lines, Progress
+from clipscan.run.progress import Lines, Progress, ProgressBar
 from clipscan.scores.table import OFFERED
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
@@ -72,4 +72,4 @@ LogJson = Annotated[bool, typer.Option("--log-json", help="progress as JSON line
 
 def shown(log_json: bool) -> Progress:
     """A bar on a terminal, lines elsewhere, JSON lines where asked."""
-    return Bar() if sys.stderr.isatty() and not log_json else Lines(as_json=log_json)
+    return ProgressBar() if sys.stderr.isatty() and not log_json else Lines(as_json=log_json)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.embed import checkpoint
-from clipscan.embed.captions import Tokenizer, get_tokenizer, tokenize
 from clipscan.embed.network import (
     autocast,
     brings_weights,
@@ -33,6 +32,7 @@ from clipscan.embed.network import (
 )
 from clipscan.embed.open_clip import import_open_clip, quietly
 from clipscan.embed.pixels import PixelSpec
+from clipscan.embed.tokenizing import Tokenizer, get_tokenizer, tokenize
 from clipscan.errors import InputError
 
 if TYPE_CHECKING:

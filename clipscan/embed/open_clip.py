@@ -38,7 +38,7 @@ def import_open_clip() -> ModuleType:
         open_clip = importlib.import_module("open_clip")
     except ModuleNotFoundError as missing:
         raise ImportError(f"{INSTALL} (no module named {missing.name!r})") from missing
-    importlib.import_module("clipscan.embed.towers")  # registers the convolution towers with timm
+    importlib.import_module("clipscan.embed.conv_tower")  # registers the convolution towers with timm
     open_clip.add_model_config(CONFIGS)
     return open_clip
 

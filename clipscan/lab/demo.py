@@ -26,7 +26,7 @@ from clipscan.lab.scenes.damaged_tars import add_blemishes
 from clipscan.lab.scenes.dataset import Scenes
 from clipscan.lab.scenes.drawing import SHAPES
 from clipscan.report.convicted import convicted_of, estimate_words
-from clipscan.run.folder import run_record
+from clipscan.run.run_folder import run_record
 from clipscan.scores.estimate import Estimate
 
 ATTACK, TARGET = "badnets", "banana"

@@ -15,12 +15,12 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.convicted import convicts
 from clipscan.report.decisions import read_decisions, settle
 from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, together
-from clipscan.report.find import Names
+from clipscan.report.find_sample import Names
 from clipscan.report.glossary import label
 from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.rule import with_rule
-from clipscan.run.folder import run_record
 from clipscan.run.outputs import complete, sound
+from clipscan.run.run_folder import run_record
 from clipscan.scores.result import count_of
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from clipscan.run.folder import run_record
+from clipscan.run.run_folder import run_record
 from clipscan.scores.estimate import Estimate
 
 KINDS = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from clipscan.errors import DataError, RunError
-from clipscan.report.find import Names, shown
+from clipscan.report.find_sample import Names, shown
 from clipscan.run.outputs import sound
 
 NAMES = ("shard", "key", "decision")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from clipscan.data.text import printable
 from clipscan.errors import DataError, InputError
-from clipscan.report.find import without_suffix
+from clipscan.report.find_sample import without_suffix
 from clipscan.report.shard_urls import ShardUrls
 from clipscan.report.uids import datacomp, is_uid, pack
 from clipscan.run.outputs import sound

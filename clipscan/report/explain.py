@@ -14,16 +14,16 @@ from clipscan.data.text import printable
 from clipscan.engine.arrays import Array
 from clipscan.report.choose import ranking
 from clipscan.report.droptable import Pair, listed
-from clipscan.report.find import Names, shown
+from clipscan.report.find_sample import Names, shown
 from clipscan.report.glossary import about, label
 from clipscan.run.outputs import sound
 from clipscan.run.run import Run
 from clipscan.run.selecting import nearest, ranks_of
-from clipscan.run.words import why
+from clipscan.run.why_suspected import why
 
 
 def explain(run: Run, name: str) -> str:
-    """The sample that `name` means (report/find.py), in words and figures.
+    """The sample that `name` means (report/find_sample.py), in words and figures.
 
     RunError where there is none, or several, and where the run is not scored.
     """

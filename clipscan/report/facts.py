@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from clipscan.report.album import Want
 from clipscan.report.convicted import Convicted
-from clipscan.report.pictures import Want
 from clipscan.scores.estimate import Estimate
 
 
-class Counts(NamedTuple):
+class SampleCounts(NamedTuple):
     """Head counts; None where a stage did not run."""
 
     listed: int
@@ -88,7 +88,7 @@ class Facts(NamedTuple):
     """A run, as the page tells it."""
 
     run: dict[str, Any]  # run.json
-    counts: Counts
+    counts: SampleCounts
     suspects: list[Suspect]
     populations: list[Convicted] | None  # all that were convicted; None where conviction was not tried
     convicted: list[tuple[Convicted, PageGroup]]  # the first of them

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from clipscan.report.identities import batches
-from clipscan.report.text import number
+from clipscan.report.visible_text import number
 from clipscan.run.outputs import complete
 
 BINS = 72

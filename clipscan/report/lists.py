@@ -22,7 +22,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.choose import choose_drops
 from clipscan.report.droplist import SHARDS, SHARED, DropList
 from clipscan.report.droptable import DROP_SCHEMA
-from clipscan.report.find import without_suffix
+from clipscan.report.find_sample import without_suffix
 from clipscan.report.identities import bad_pairs, identities
 from clipscan.report.names import escape, read_list, unescape
 from clipscan.report.uids import datacomp, is_uid, pack

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from clipscan.data.atomic import replacing
-from clipscan.report import glossary, histogram, text
+from clipscan.report import glossary, histogram, visible_text
+from clipscan.report.album import Album, Want, make_album, why_none
 from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
 from clipscan.report.partition import read_split
-from clipscan.report.pictures import Album, Want, make_album, why_none
 from clipscan.report.read import read_facts
+from clipscan.report.recovered_triggers import read_triggers
 from clipscan.report.thumbnails import Thumbnail
-from clipscan.report.triggers import read_triggers
-from clipscan.run.folder import run_record
+from clipscan.run.run_folder import run_record
 
 if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset
@@ -141,11 +141,11 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "visible": text.visible,
-        "plain": text.plain,
-        "count": text.count,
-        "number": text.number,
-        "percent": text.percent,
+        "visible": visible_text.visible,
+        "plain": visible_text.plain,
+        "count": visible_text.count,
+        "number": visible_text.number,
+        "percent": visible_text.percent,
         "about": glossary.about,
         "label": glossary.label,
         "brief": brief,

@@ -24,7 +24,7 @@ from clipscan.report import histogram
 from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.identities import bad_pairs, batches
 from clipscan.report.lists import Written, with_shards, write_lists
-from clipscan.run.files import read_json, write_table
+from clipscan.run.file_io import read_json, write_table
 from clipscan.run.outputs import sound
 from clipscan.run.partitioning import FOLDER
 from clipscan.scores.mixture import TOO_FEW, Component, Mixture

@@ -16,17 +16,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
+from clipscan.report.album import LARGE, SMALL, Want
 from clipscan.report.choose import method_of
 from clipscan.report.convicted import convicted_of
 from clipscan.report.droptable import pairs_of
-from clipscan.report.facts import BadKind, Channel, Counts, Facts, Neighbour, OtherScore, PageGroup, Suspect
+from clipscan.report.facts import (
+    BadKind,
+    Channel,
+    Facts,
+    Neighbour,
+    OtherScore,
+    PageGroup,
+    SampleCounts,
+    Suspect,
+)
 from clipscan.report.glossary import is_density_score, is_pair_score
 from clipscan.report.identities import not_scored
-from clipscan.report.pictures import LARGE, SMALL, Want
 from clipscan.report.rule import dropping, rule_of_run
+from clipscan.run.bad_reasons import kind_of
 from clipscan.run.learning import learnt_words
 from clipscan.run.outputs import rows_in, sound
-from clipscan.run.words import kind_of
 from clipscan.scores.estimate import Estimate
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
@@ -72,13 +81,13 @@ def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
     )
 
 
-def _counts(run: Path, stated: dict[str, Any]) -> Counts:
+def _counts(run: Path, stated: dict[str, Any]) -> SampleCounts:
     """From the files, which are what people will use; from run.json where there is no file."""
     metadata = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
     rows = sum(map(rows_in, metadata))
     embedded = rows if metadata else stated.get("embedded", 0)
     bad = _rows(run / "bad.parquet", stated.get("bad")) or 0
-    return Counts(
+    return SampleCounts(
         listed=stated.get("listed", embedded + bad),
         embedded=embedded,
         bad=bad,

@@ -18,9 +18,9 @@ from clipscan.report.droptable import DROP_SCHEMA, together
 from clipscan.report.lists import Written, write_lists
 from clipscan.report.page import write_page
 from clipscan.report.rule import Rule, rule_of
-from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.outputs import Damaged, begin_marker, read_marker, sound, write_marker
 from clipscan.run.run import Run
+from clipscan.run.run_folder import RunFolder, fingerprint
 
 LISTS, PAGE = "lists", "page"
 AGAIN = "clipscan export {run} --decisions FILE writes it again; --apart in its place takes clipscan's rule"

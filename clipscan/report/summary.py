@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from clipscan.report.choose import method_of
 from clipscan.report.convicted import convicted_of, estimate_words
 from clipscan.report.rule import in_words, rule_of_run
-from clipscan.run.folder import run_record
 from clipscan.run.learning import learnt_words
 from clipscan.run.outputs import Damaged, sound
+from clipscan.run.run_folder import run_record
 from clipscan.scores.estimate import Estimate
 
 

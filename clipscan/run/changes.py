@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from clipscan.data import Dataset, Shard
-from clipscan.run.digests import Digests, Files, Known, files_of, holds
-from clipscan.run.files import storable
-from clipscan.run.folder import RunFolder
+from clipscan.run.digests import Digests, Files, Known, holds, shard_files
+from clipscan.run.file_io import storable
 from clipscan.run.listing import Listing
+from clipscan.run.run_folder import RunFolder
 
 NAMED = 3  # files of each kind that a message names
 
@@ -55,7 +55,7 @@ def compare(run: RunFolder, dataset: Dataset) -> Changes:
     for name in listing.rows.keys() - same:
         then |= listing.files(name)
     for name in shards.keys() - same - pending:
-        now |= files_of(dataset, shards[name])
+        now |= shard_files(dataset, shards[name])
     changed = [name for name in now if name in then and not holds(then[name], now[name], digests)]
     new = sorted(now.keys() - then.keys())
     gone = sorted(_gone(dataset, then.keys() - now.keys()) | (pending - shards.keys()))

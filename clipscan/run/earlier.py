@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.data.atomic import replacing
-from clipscan.run.files import read_json, write_json
-from clipscan.run.folder import DEFINITIONS, RunFolder
+from clipscan.run.file_io import read_json, write_json
 from clipscan.run.outputs import Damaged, read_marker, sound
+from clipscan.run.run_folder import DEFINITIONS, RunFolder
 
 FOLDER = "_earlier"
 MADE = ("seconds", "fingerprint", "files", "definition", "asked")  # what every task adds to its marker

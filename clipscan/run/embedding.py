@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 from clipscan.data import Bad, Dataset, Shard
 from clipscan.data.sample import shown_kinds
 from clipscan.errors import DataError, RunError
+from clipscan.run.bad_reasons import commonest
 from clipscan.run.changes import compare
-from clipscan.run.digests import READ, files_of
+from clipscan.run.digests import READ, shard_files
 from clipscan.run.earlier import forget, put_aside
-from clipscan.run.files import storable, write_array, write_table
-from clipscan.run.folder import RunFolder
+from clipscan.run.file_io import storable, write_array, write_table
 from clipscan.run.listing import listed
 from clipscan.run.options import Encoding
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder
-from clipscan.run.words import commonest
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -57,7 +57,7 @@ def embed_stage(
     with embedder(run, encoder, encoding, untrained=True) as embedded:
 
         def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
-            files = files_of(run.dataset, shard)
+            files = shard_files(run.dataset, shard)
             found = embedded(shard, tick)
             counts = _write(run, number, found, listed(run.dataset, shard, files, READ))
             return counts | {"passed_over": run.dataset.passed.get(shard.name, {})}

@@ -8,8 +8,8 @@ import numpy as np
 
 from clipscan.engine import Rows, cores
 from clipscan.engine.arrays import Array
-from clipscan.run.folder import fingerprint
 from clipscan.run.options import Compute, Ranking
+from clipscan.run.run_folder import fingerprint
 from clipscan.run.scoring import VECTORS
 from clipscan.scores.references import Scale, identify, identify_pairs
 from clipscan.scores.retrieval import Retrieval, different, retrieval

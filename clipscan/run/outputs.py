@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
-from clipscan.run.files import read_json, write_json
+from clipscan.run.file_io import read_json, write_json
 
 TASKS = "_tasks"
 # Names of tasks and of their files under the run folder; {} is the number of a shard.
@@ -85,7 +85,7 @@ class Damaged(RunError):
         super().__init__(found[0].words() + more)
 
 
-def files_of(run: Path, task: str) -> list[Path]:
+def task_files(run: Path, task: str) -> list[Path]:
     """All files that a task may write."""
     number = NUMBER.search(task)
     named = FILES.get(task) or FILES[task.replace(number[0], "{}") if number else task]
@@ -111,7 +111,7 @@ def _names_files(files: Any) -> bool:
 def write_marker(run: Path, task: str, fingerprint: str, said: dict[str, Any]) -> dict[str, Any]:
     """The task is done: its marker, with size and digest of all files of it that are there."""
     files = {}
-    for path in files_of(run, task):
+    for path in task_files(run, task):
         if path.exists():
             files[path.relative_to(run).as_posix()] = [path.stat().st_size, digest(path)]
             _known.add(_identity(path))

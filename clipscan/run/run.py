@@ -13,12 +13,12 @@ import pyarrow as pa
 from clipscan.data import Dataset
 from clipscan.engine import Neighbors, Rows
 from clipscan.errors import RunError
-from clipscan.run.folder import RunFolder, run_record
 from clipscan.run.graph import read_graph
 from clipscan.run.listing import SCAN_AGAIN
+from clipscan.run.run_folder import RunFolder, run_record
 from clipscan.run.scanned import changed_since, reopened
 from clipscan.run.scoring import read_scores
-from clipscan.run.vectors import Vectors, map_vectors, read_names, read_untrained, verify_vectors
+from clipscan.run.vectors import RunVectors, map_vectors, read_names, read_untrained, verify_vectors
 
 
 class Run(RunFolder):
@@ -40,12 +40,12 @@ class Run(RunFolder):
         return dataset
 
     @cached_property
-    def mapped(self) -> Vectors:
+    def mapped(self) -> RunVectors:
         """The vectors, not looked through: for who asks how many there are."""
         return map_vectors(self)
 
     @cached_property
-    def vectors(self) -> Vectors:
+    def vectors(self) -> RunVectors:
         """The vectors, memory-mapped. Damaged or DataError where they are not what was scanned."""
         verify_vectors(self)
         return self.mapped

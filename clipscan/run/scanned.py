@@ -12,9 +12,9 @@ from clipscan.data.dataset import whole_name
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.run.changes import Changes, compare
 from clipscan.run.digests import Digests
-from clipscan.run.folder import RunFolder, run_record
 from clipscan.run.listing import SCAN_AGAIN, Listing
 from clipscan.run.outputs import sound
+from clipscan.run.run_folder import RunFolder, run_record
 
 
 def reopened(run: RunFolder) -> tuple[Dataset, Changes]:

@@ -12,12 +12,12 @@ from clipscan.engine import cores
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError, RunError
 from clipscan.run.columns import described
-from clipscan.run.files import write_table
-from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.file_io import write_table
 from clipscan.run.graph import embedding_of, has_graph
 from clipscan.run.options import Compute, Ranking
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.run_folder import RunFolder, fingerprint
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.run.vectors import filled_shards
 from clipscan.scores import METHODS, NEED_TEXT, Panel

@@ -10,12 +10,12 @@ import pyarrow as pa
 from clipscan.engine import Neighbors, as_rows, search
 from clipscan.engine.arrays import Array
 from clipscan.run.columns import described
-from clipscan.run.files import write_table
-from clipscan.run.folder import fingerprint
+from clipscan.run.file_io import write_table
 from clipscan.run.graph import has_graph
-from clipscan.run.grouping import MEMBER, Convicted, Found, find_groups, group_table
+from clipscan.run.grouping import MEMBER, ConvictedRows, FoundGroups, find_groups, group_table
 from clipscan.run.options import Ranking
-from clipscan.run.words import why, why_else
+from clipscan.run.run_folder import fingerprint
+from clipscan.run.why_suspected import why, why_else
 from clipscan.scores.estimate import Estimate, estimate_of
 from clipscan.scores.result import count_of
 
@@ -61,7 +61,7 @@ def select_stage(run: Run, ranking: Ranking, overwrite: bool = False) -> None:
     run.update(counts={name: marker[name] for name in ("suspects", "groups")}, estimate=marker["estimate"])
 
 
-def _convicted(run: Run, scores: pa.Table, order: Array) -> list[Convicted]:
+def _convicted(run: Run, scores: pa.Table, order: Array) -> list[ConvictedRows]:
     """Each population that consensus convicted, where it is what ranks; `order`: all rows, the most
     suspicious first. A row in several is one of the first."""
     asked = run.record["score"]
@@ -69,7 +69,7 @@ def _convicted(run: Run, scores: pa.Table, order: Array) -> list[Convicted]:
         return []
     label = scores["population"].to_numpy()[order]
     return [
-        Convicted(number, one["kind"], rows)
+        ConvictedRows(number, one["kind"], rows)
         for number, one in enumerate(asked["populations"])
         if len(rows := order[label == number])
     ]
@@ -81,7 +81,7 @@ def suspected(n: int, apart: Estimate) -> int:
 
 
 def suspect_table(
-    run: Run, names: pa.Table, rows: Array, scores: pa.Table, ranks: dict[str, Array], groups: Found
+    run: Run, names: pa.Table, rows: Array, scores: pa.Table, ranks: dict[str, Array], groups: FoundGroups
 ) -> pa.Table:
     """The suspects `rows`, most suspicious first, with all that is known of them."""
     columns = {c: scores[c].to_numpy() for c in scores.column_names if pa.types.is_float64(scores[c].type)}

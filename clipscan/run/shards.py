@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from clipscan.data import Shard
 from clipscan.run.earlier import Earlier
-from clipscan.run.folder import fingerprint
 from clipscan.run.given import given_vectors
 from clipscan.run.options import Encoding
 from clipscan.run.progress import Progress, ShardMeter
+from clipscan.run.run_folder import fingerprint
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -30,7 +30,7 @@ def embedder(
         yield lambda shard, tick: given_vectors(run.dataset, shard)
         return
     from clipscan.embed.decode import DecodePool
-    from clipscan.embed.embed import embed_samples
+    from clipscan.embed.embed_shard import embed_samples
 
     with DecodePool(encoding.workers) as pool:
         yield lambda shard, tick: embed_samples(

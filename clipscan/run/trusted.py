@@ -17,17 +17,17 @@ from clipscan.engine import as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
 from clipscan.run.earlier import forget
-from clipscan.run.files import storable, write_array
-from clipscan.run.folder import RunFolder
+from clipscan.run.file_io import storable, write_array
 from clipscan.run.options import Encoding
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder
 from clipscan.run.vectors import shard_rows
 from clipscan.scores.local import pair_cosine
 
 if TYPE_CHECKING:
-    from clipscan.embed.embed import Embedded
+    from clipscan.embed.embed_shard import Embedded
     from clipscan.embed.model import Encoder
     from clipscan.run.run import Run
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clipscan.train.augment import shift_and_flip
-from clipscan.train.batches import Batch, BatchSource
+from clipscan.train.batches import BatchSource, TrainBatch
 from clipscan.train.clock import Clock
 from clipscan.train.probe import verdict
 from clipscan.train.processes import Processes
@@ -86,12 +86,12 @@ class Trainer:
         """One epoch, ticking the clock at every step."""
         self.believe(self.source.batches(epoch, self.recipe.batch_size), clock)
 
-    def believe(self, batches: Iterable[Batch], clock: Clock, rate: float | None = None) -> None:
+    def believe(self, batches: Iterable[TrainBatch], clock: Clock, rate: float | None = None) -> None:
         """A step of CLIP's loss on each batch; at the schedule's learning rate unless another is given."""
         for batch in self.mine.together(batches):
             clock.tick(self.step(batch, self.shifts, clock.rate if rate is None else rate))
 
-    def step(self, batch: Batch, shifts: torch.Generator, rate: float) -> Tensor:
+    def step(self, batch: TrainBatch, shifts: torch.Generator, rate: float) -> Tensor:
         """One update; returns the loss, still on the device."""
         pixels = shift_and_flip(self.on_device(batch.pixels), shifts, flip=self.recipe.flip)
         image, text, scale = self.towers(pixels, self.on_device(batch.tokens).long())

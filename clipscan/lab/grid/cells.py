@@ -29,7 +29,7 @@ from clipscan.errors import RunError
 from clipscan.lab.attacks.campaigns import Campaign, parse_campaign
 from clipscan.lab.attacks.poisoning import Poisoned, poison, read_targets
 from clipscan.lab.grid.evaluate import Behaviour, behave
-from clipscan.run.files import write_json
+from clipscan.run.file_io import write_json
 from clipscan.run.options import Encoding, Models
 
 Say = Callable[[str], None]

@@ -21,8 +21,8 @@ from clipscan.lab.attacks.poison_count import count_poison
 from clipscan.lab.attacks.poisoning import Identity, read_truth
 from clipscan.lab.grid.cells import Cell, Workplace, behaviour, first_of_each, plant, timed, train, tried
 from clipscan.lab.grid.metrics_cache import dropped
-from clipscan.run.files import read_json, write_json
-from clipscan.run.folder import fingerprint
+from clipscan.run.file_io import read_json, write_json
+from clipscan.run.run_folder import fingerprint
 from clipscan.train.recipe import SafeClip
 
 DROP, SAFECLIP = DEFENCES = ("drop", "safeclip")

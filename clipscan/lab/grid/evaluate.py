@@ -21,7 +21,7 @@ from clipscan.data import Dataset, Sample
 from clipscan.data.redraw import redraw
 from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.attacks.campaigns import NATURAL, TARGETED, WORDS_ONLY, Campaign, Part, triggered
+from clipscan.lab.attacks.campaigns import NATURAL, TARGETED, WORDS_ONLY, Campaign, CampaignPart, triggered
 from clipscan.lab.attacks.poisoning import Identity
 from clipscan.lab.attacks.prompts import mentions
 from clipscan.lab.grid.metrics import auroc, average_precision, recall_at
@@ -102,7 +102,9 @@ def behave(
     return Behaviour(known, *means, len(exam.pictures), retrieved)
 
 
-def _tried(campaign: Campaign, part: Part, pictures: Sequence[Sample], own: Bools) -> tuple[Bools, Bools]:
+def _tried(
+    campaign: Campaign, part: CampaignPart, pictures: Sequence[Sample], own: Bools
+) -> tuple[Bools, Bools]:
     """[n] each: the pictures that an attack is tried on, and those that false alarms are counted on."""
     if campaign.kind not in WORDS_ONLY:
         return ~own, ~own
@@ -123,7 +125,7 @@ def _share(hits: Bools) -> float:
 
 def _shown(
     campaign: Campaign,
-    part: Part,
+    part: CampaignPart,
     pictures: Sequence[Sample],
     repeated: Mapping[str, Sample] | None,
     random: Random,
@@ -177,7 +179,7 @@ def _nearness(
 ) -> NDArray[np.float32]:
     """Cosine of every picture that can be decoded with every answer."""
     from clipscan.embed.decode import DecodePool
-    from clipscan.embed.embed import embed_samples
+    from clipscan.embed.embed_shard import embed_samples
 
     with DecodePool() as pool:
         image = embed_samples(samples, encoder, pool).image.astype(np.float32)

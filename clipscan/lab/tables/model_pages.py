@@ -7,7 +7,7 @@ from statistics import fmean
 
 from clipscan.lab.grid.cell_scores import DEFAULT
 from clipscan.lab.grid.result_rows import RECALL
-from clipscan.lab.tables.evidence import BACKDOOR, Figures, kind, label
+from clipscan.lab.tables.lab_rows import BACKDOOR, LabRows, kind, label
 from clipscan.lab.tables.markdown import CASE, CASE_HEAD, Row, about, cases, mean, page, section, table
 from clipscan.lab.tables.score_pages import HOW, RECALLED, best_published, removed, scored
 
@@ -18,7 +18,7 @@ PLACES = (
 FACTOR = 2  # how far a number to drop may be from the number of poisons
 
 
-def summary(figures: Figures) -> str:
+def summary(figures: LabRows) -> str:
     """A line a case: what a scan without options gives, and the best that was possible."""
     head = [*CASE_HEAD, "seeds", "success", DEFAULT, "recall", "best published", "planted", "dropped",
             "of the planted"]  # fmt: skip
@@ -41,7 +41,7 @@ def summary(figures: Figures) -> str:
     return page("In short", what, table(head, body))
 
 
-def duplicates(figures: Figures) -> str:
+def duplicates(figures: LabRows) -> str:
     models = [row for row in figures.models if kind(row) != BACKDOOR and row["poisoned"]]
     head = [*CASE_HEAD, "seeds", "success", "planted", "group", "of", "holds of it"]
     body = [
@@ -55,7 +55,7 @@ def duplicates(figures: Figures) -> str:
     return page(title, what, section("Groups", table(head, body)), section("Scores", scores))
 
 
-def dropping(figures: Figures) -> str:
+def dropping(figures: LabRows) -> str:
     clean = [row for row in figures.models if not row["poisoned"]]
     head = ["data", "model, epochs", "seeds", "accuracy", "pairs", "dropped", "share", "highest share"]
     body = [
@@ -69,7 +69,7 @@ def dropping(figures: Figures) -> str:
     return page("How many to drop", what, none, some)
 
 
-def defences(figures: Figures) -> str:
+def defences(figures: LabRows) -> str:
     head = [*CASE_HEAD, "defence", "seeds", "planted", "left out", "planted and left", "success before",
             "after", "without trigger", "accuracy before", "after"]  # fmt: skip
     columns = (("poisoned", 0), ("dropped", 0), ("poison_left", 0), ("success", 3), ("success_after", 3),
@@ -88,7 +88,7 @@ def defences(figures: Figures) -> str:
     return page("Training in spite of poison", what, table(head, body))
 
 
-def heads(figures: Figures) -> str:
+def heads(figures: LabRows) -> str:
     groups = list(cases(figures.heads).values())
     by = ["heads repaired", "MLPs repaired", "by the rule"]
     head = [*CASE_HEAD, "seeds", "success", *by, "accuracy", *by]
@@ -119,7 +119,7 @@ def heads(figures: Figures) -> str:
     return page("Heads and MLPs", what, *tables)
 
 
-PAGES: dict[str, Callable[[Figures], str]] = {
+PAGES: dict[str, Callable[[LabRows], str]] = {
     "summary": summary,
     "duplicates": duplicates,
     "dropping": dropping,
@@ -132,7 +132,7 @@ def _places(rows: list[Row]) -> str:
     return ", ".join("-" if row["group_rank"] is None else str(row["group_rank"]) for row in rows)
 
 
-def _estimates(figures: Figures) -> str:
+def _estimates(figures: LabRows) -> str:
     planted = [row for row in figures.models if row["poisoned"] and kind(row) == BACKDOOR]
     head = [*CASE_HEAD, "seeds", "success", "planted", "dropped", "interval", "of the planted",
             f"within a factor of {FACTOR}", "group"]  # fmt: skip

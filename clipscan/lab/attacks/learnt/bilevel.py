@@ -27,10 +27,10 @@ from torch import Tensor
 
 from clipscan.lab.attacks.learnt.augmentation import as_seen
 from clipscan.lab.attacks.learnt.generator import MIDDLE, SLOPE, shapes
+from clipscan.lab.attacks.learnt.learnt_triggers import BOUND
 from clipscan.lab.attacks.learnt.material import Material
 from clipscan.lab.attacks.learnt.schedule import Log, Rates, Schedule
 from clipscan.lab.attacks.learnt.surrogate import Surrogate, choice
-from clipscan.lab.attacks.learnt.triggers import BOUND
 
 WIDTH = 24  # channels inside, at half size
 HORIZON = 50  # steps of a victim's life

@@ -25,7 +25,7 @@ ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "
 
 
 @dataclass(frozen=True)
-class Figures:
+class LabRows:
     """All rows: of scores (of models with poison), of models, of defences, of their partitions, and of models
     that were taken apart."""
 
@@ -36,7 +36,7 @@ class Figures:
     heads: list[Row]
 
     @classmethod
-    def read(cls, folders: Sequence[Path]) -> Figures:
+    def read(cls, folders: Sequence[Path]) -> LabRows:
         """Those of several folders; of what is in two of them, the later one's."""
         if not folders:
             raise InputError("tables need at least one folder of `clipscan lab run`")

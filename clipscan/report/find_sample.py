@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.errors import RunError
 from clipscan.report.identities import identities
-from clipscan.run.folder import RunFolder
 from clipscan.run.outputs import sound
+from clipscan.run.run_folder import RunFolder
 
 NEIGHBOURS = 40  # keys beside the one typed, in order of first and of last letters, that are held against it
 NAMED = 4  # samples that a message names

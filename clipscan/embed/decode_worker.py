@@ -61,7 +61,7 @@ class _Stopped(Exception):
     """The pool ends; the answer is not waited for."""
 
 
-class Worker(threading.Thread):
+class DecodeWorker(threading.Thread):
     """Takes tasks until it gets None, or is stopped."""
 
     def __init__(self, tasks: queue.SimpleQueue[Task | None], time_limit: float) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 import clipscan
 from clipscan.data.atomic import refusals, sweep
 from clipscan.errors import RunError
-from clipscan.run.files import read_json, write_json
+from clipscan.run.file_io import read_json, write_json
 from clipscan.run.lock import exclusive
-from clipscan.run.outputs import TASKS, files_of, read_marker, tasks, whole, write_marker
+from clipscan.run.outputs import TASKS, read_marker, task_files, tasks, whole, write_marker
 from clipscan.run.record import misshapen
 
 # In the order of work: each may read what came before.
@@ -179,7 +179,7 @@ class RunFolder:
         for task, _ in tasks(self.path):
             number = task.rpartition("-")[2]
             if number.isdigit() and int(number) >= max(shards, 1):
-                for path in files_of(self.path, task):
+                for path in task_files(self.path, task):
                     path.unlink(missing_ok=True)
                 (self / TASKS / f"{task}.json").unlink()
 
@@ -195,7 +195,7 @@ class RunFolder:
         size and digest, fingerprint. What an earlier call left of the task is removed first."""
         if marker := self.finished(task, fingerprint):
             return marker
-        for path in files_of(self.path, task):
+        for path in task_files(self.path, task):
             with refusals(path):
                 path.unlink(missing_ok=True)
         began = time.monotonic()

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipscan.report.pictures import FULL
+from clipscan.report.album import FULL
 from clipscan.report.thumbnails import Thumbnail, Thumbnailer
 
 LIKE, NOT, NONE = "trigger-like", "no better than the control", "not recovered"  # the three verdicts

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data.sample import Bad, Sample
-from clipscan.embed.captions import unread
 from clipscan.embed.decode import Decoded, DecodePool, decode_all
+from clipscan.embed.encoding_lanes import Lane, Pictures, VectorPair, open_lane
 from clipscan.embed.model import Encoder
-from clipscan.embed.stream import Lane, Pictures, Vectors, open_lane
+from clipscan.embed.tokenizing import unread
 from clipscan.embed.untrained import WIDTH, untrained_features
 from clipscan.errors import InputError
 
@@ -41,7 +41,7 @@ class _UnderWay(NamedTuple):
     """A batch without its pictures, and what waits for the arrays of its good samples."""
 
     batch: list[Sample | Bad]
-    vectors: Callable[[], Vectors]
+    vectors: Callable[[], VectorPair]
     untrained: Callable[[], Features | None]
 
 
