@@ -89,6 +89,14 @@ def test_no_line_is_wider_than_128_columns() -> None:
     assert [line for line in PAGE.splitlines() if len(line) > 128] == []
 
 
+def test_no_line_of_the_other_texts_is_wider_either() -> None:
+    for path in (*DOCS.glob("*.md"), DOCS.parent / "ARCHITECTURE.md"):
+        wide = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 128]
+        assert [line for line in wide if not line.startswith("|")] == [], path
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in readme if len(line) > 120] == []
+
+
 def test_the_formulas_are_those_of_the_reference() -> None:
     """Written out from the page, in its letters, for one row among drawn ones."""
     rng = np.random.default_rng(0)

@@ -96,13 +96,13 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_records(undisturbed, 
 def test_the_slow_epoch_goes_the_same_way_whatever_its_steps(tmp_path, monkeypatch):
     from clipscan.train.safeclip import SafeTrainer
 
-    rates, believe = [], SafeTrainer.believe
+    rates, believe = [], SafeTrainer.train_pairs
 
     def watched(self, batches, clock, rate=None):
         rates.append(rate)
         believe(self, batches, clock, rate)
 
-    monkeypatch.setattr(SafeTrainer, "believe", watched)
+    monkeypatch.setattr(SafeTrainer, "train_pairs", watched)
     for number, count in enumerate((340, 680)):  # 10 and 20 batches of 32, as some pairs are unreadable
         settings = FEW | {"safeclip": SafeClip(warmup_epochs=0), "epochs": 2, "batch_size": 32}
         train_clip(Squares(count), tmp_path / f"{number}.safetensors", **settings)

@@ -1,4 +1,4 @@
-"""What is asked of a run after the scan: is it poison, how much, and a dataset without it."""
+"""The commands after a scan: is it poison, how much, and a dataset without it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def invert(
 def status(
     run: RunPath,
     verify: Annotated[
-        bool, typer.Option("--verify", help="read every file: is it what was written? Exit code 1 if not")
+        bool,
+        typer.Option("--verify", help="compare every file with what was written; exit code 1 if one differs"),
     ] = False,
 ) -> None:
     """How far a run has come: its stages, its counts, what is dropped by which rule, and what comes next."""
@@ -86,7 +87,7 @@ def explain(
         str, typer.Argument(help="a sample's key or file name, or SHARD/KEY where several have it")
     ],
 ) -> None:
-    """All that is known of one sample: suspected, dropped, why; its scores and ranks, its neighbours."""
+    """Everything about one sample: suspected, dropped, why; its scores and ranks, its neighbours."""
     from clipscan import pipeline
     from clipscan.run import Run
 
@@ -181,9 +182,9 @@ def partition(
 ) -> None:
     """Safe and risky pairs: a mixture of two normal components in the cosines of picture and caption.
 
-    Means something for a model that has not learnt its poison: a trusted one, or one after a unimodal
-    warm-up and an epoch at a small rate, as in `clipscan train --method safeclip`. A fully trained suspect
-    finds its poison fitting. Lists in RUN/partition, of the format of drop lists.
+    The split means something only for a model that has not learnt its poison: a trusted one, or one after a
+    unimodal warm-up and an epoch at a small rate, as in `clipscan train --method safeclip`. A fully trained
+    suspect finds its poison fitting. Lists in RUN/partition, of the format of drop lists.
     """
     from clipscan import pipeline
     from clipscan.run import Run

@@ -1,4 +1,4 @@
-"""Samples -> pixels, in processes that may die.
+"""Samples -> pixels, in processes that may crash.
 
 A picture comes from whoever wrote the web page, and decoders are C. So each runs in a process of
 its own kind (pixels.py) that shares nothing with us but two pipes. One that crashes, is killed for
@@ -63,7 +63,7 @@ class DecodePool:
 
     @property
     def depth(self) -> int:
-        """Chunks worth having under way: everyone busy, and the next one waiting."""
+        """Chunks worth having under way: every process busy, and the next chunk waiting."""
         return 2 * self.workers + 2
 
     def submit(

@@ -59,7 +59,7 @@ def embed_samples(
     Batches begin at the shard's first sample, so a shard has the same bytes whenever it is run. What
     cannot be decoded is in `bad` with its reason; so is a caption whose tokens stand beyond what is read of
     it, and a vector that is not finite, or leaves float16's range. `untrained` asks for those features too.
-    `progress` is told how many samples (good or bad) were finished since last told.
+    `progress` is called with the number of samples (good or bad) that were finished since its last call.
     """
     if batch_size < 1:
         raise InputError(f"a batch holds at least one picture, got batch_size={batch_size}")

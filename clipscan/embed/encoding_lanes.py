@@ -3,7 +3,7 @@
 On a CPU a batch is computed when it is started. On a CUDA device nothing waits: pixels go through pinned
 memory and a stream of their own, so batch i+1 is decoded, tokenised and copied while the encoder is at
 batch i, and vectors come back behind it. That path is written and tested against stand-ins for CUDA's
-streams; we have not run it on a GPU.
+streams; it has not been run on a GPU.
 """
 
 from __future__ import annotations

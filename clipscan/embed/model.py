@@ -136,7 +136,7 @@ def load_encoder(
     `model` may be left out when the file was written by clipscan, and may be open_clip's
     "hf-hub:org/name" or "local-dir:path", which bring their weights. `device`: "auto" (a GPU if there
     is one), "cpu", "cuda", "cuda:1". `precision`: "auto" is bf16 on a GPU and fp32 on a CPU. `compile`:
-    the picture tower goes through torch.compile, in the first batch; not tried on a GPU by us.
+    the picture tower goes through torch.compile, in the first batch; not tried on a GPU yet.
 
     Raises InputError for a model that does not exist, weights that do not fit, or none at all: a random
     model finds nothing. ImportError names the extra when open_clip is missing.

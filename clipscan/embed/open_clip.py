@@ -59,7 +59,7 @@ def _import_torchvision() -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """open_clip tells the root logger that a model is random; here it is meant to be, or already refused.
+    """open_clip warns on the root logger that a model is random; here it is meant to be, or already refused.
 
     The handler keeps `logging.warning` from configuring the root logger behind the user's back.
     """

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps
 
-READY = b"R"  # a decoder says this once, when its imports have worked
+READY = b"R"  # sent once by a decoder, when its imports have worked
 MEMORY = 4 << 30  # bytes a decoder may map: more is a MemoryError there, not a machine out of memory
 
 # What photographs and drawings come in. Pillow reads many more; EPS, for one, starts Ghostscript.
@@ -35,7 +35,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PixelSpec:
-    """What a model wants to see, and what its decoder will not touch.
+    """The input of a model, and the limits of its decoder.
 
     `size` S; `resize_mode`, `interpolation` and `fill` are open_clip's words: "shortest" scales the
     shorter side to S and crops the middle, "longest" scales the longer side and pads, "squash"
@@ -164,7 +164,7 @@ def main() -> None:
     os.dup2(silence, 1)
     replies.write(READY)
     replies.flush()
-    os.dup2(silence, 2)  # libtiff and others chat about broken files
+    os.dup2(silence, 2)  # libtiff and others print warnings about broken files
     serve(sys.stdin.buffer, replies, *map(int, sys.argv[1:2]))
 
 

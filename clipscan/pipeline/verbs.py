@@ -1,4 +1,4 @@
-"""What is asked of a run after the scan, each on a Run: is it poison, how much, and a dataset without it."""
+"""The commands after a scan, each on a Run: is it poison, how much, and a dataset without it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def choose_drops(
     add: to the run's drop list as it is, whose rows come first; what decisions keep is taken off it.
     The first two are the rules of ScoreResult.flag. Equal scores keep the order of suspects.parquet; past its
     end, that of the rows. A NaN score is dropped by a decision only.
-    Errors: InputError for arguments, RunError for a run without scores or a decision about a stranger.
+    Errors: InputError for arguments, RunError for a run without scores or a decision about an unknown sample.
     """
     asked = {"fraction": fraction, "threshold": threshold, "decisions": decisions, "apart": apart or None}
     given = [f"--{name}" for name, value in asked.items() if value is not None]
@@ -119,7 +119,7 @@ def _by_share(run: Path, fraction: float) -> pa.Table:
     count = count_of(fraction, n)
     ranked = _suspects(run)
     if len(ranked.pairs) < count:
-        ranked = _everybody(run, ranked)
+        ranked = _all_scored(run, ranked)
     chosen = ranked.first(count)
     method = method_of(run_record(run))
     reasons = [f"rank {rank} of {n} by {method}" for rank in range(1, len(chosen.pairs) + 1)]
@@ -131,7 +131,7 @@ def _by_threshold(run: Path, threshold: float) -> pa.Table:
         raise InputError("threshold is NaN; give a number on the scale of the score")
     ranked = _suspects(run)
     if not len(ranked.score) or ranked.score[-1] > threshold:  # the cut lies below the last suspect
-        ranked = _everybody(run, ranked)
+        ranked = _all_scored(run, ranked)
     above = ranked.first(int((ranked.score > threshold).sum()))
     method = method_of(run_record(run))
     reasons = [f"{label(method)} {score:.6g} is above {threshold:g}" for score in above.score]
@@ -151,7 +151,7 @@ def _corrected(run: Path, path: Path) -> pa.Table:
 
 
 def _dropped(run: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
-    scores = _everybody(run, Ranked([], np.empty(0)))
+    scores = _all_scored(run, Ranked([], np.empty(0)))
     of = dict(zip(scores.pairs, scores.score.tolist(), strict=True))
     drop = [pair for pair, dropped in decided.items() if dropped]
     rows = Ranked(drop, np.array([of.get(pair, math.nan) for pair in drop]))
@@ -167,7 +167,7 @@ def _suspects(run: Path) -> Ranked:
     return Ranked(pairs_of(table), table["score"].to_numpy())
 
 
-def _everybody(run: Path, suspects: Ranked) -> Ranked:
+def _all_scored(run: Path, suspects: Ranked) -> Ranked:
     """The suspects, then all others by descending score, equal ones in row order; NaN left out."""
     complete(run, "score")
     files = sorted((run / "scores").glob("*.parquet"))

@@ -50,11 +50,11 @@ class Convicted(NamedTuple):
         if self.size < self.number:
             pictures = f"of a population of {self.number:,}, the others in groups before; {pictures}"
         if math.isnan(self.misfit):
-            return f"{pictures}; no captions, so nobody asked whether they fit"
+            return f"{pictures}; no captions, so it is unknown whether they fit"
         told = f"{pictures}; mean misfit {self.misfit:.1f} (1 is usual)"
         if math.isnan(self.clean):
             return told
-        least = 2 / max(2, self.pictures)  # what one clean picture would make of it
+        least = 2 / max(2, self.pictures)  # the estimate if a single picture were clean
         above = "" if self.clean >= least else "above "
         return f"{told}, estimated precision {above}{100 * (1 - max(self.clean, least)):.0f} %"
 

@@ -102,7 +102,7 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _filled(record: dict[str, Any]) -> bool:
-    """Does anything stand in the row? Spreadsheets write rows of separators alone."""
+    """Whether any cell of the row is filled: spreadsheets write rows of separators alone."""
     return any(cell and (not isinstance(cell, str) or cell.strip()) for cell in record.values())
 
 

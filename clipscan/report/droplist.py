@@ -26,7 +26,7 @@ SHARED = b"clipscan.shared"  # keys on the list that name samples off it too, in
 
 
 class DropList:
-    """Samples to leave out. A container of (shard, key) pairs, and a predicate that says True for "keep".
+    """Samples to leave out. A container of (shard, key) pairs, and a predicate that is True for "keep".
 
         keep = DropList.load("run/drop.parquet")
         ("00012.tar", "000120007") in keep          # True: it is on the list of samples to drop
@@ -34,8 +34,9 @@ class DropList:
         images[keep.mask(keys)]                     # bool [n], True: it stays
         wds.WebDataset(urls).select(keep)           # reads sample["__url__"] and sample["__key__"]
 
-    A key, or a picture's file name, stands for its sample where no other sample of the dataset has it, which
-    the drop.parquet of a run tells; a list made `from_rows` holds the pairs that it was given, and no others.
+    A key, or a picture's file name, stands for its sample where no other sample of the dataset has it, as
+    recorded in the drop.parquet of a run; a list made `from_rows` holds the pairs that it was given, and no
+    others.
 
     A URL belongs to the shard whose name ends it, whole path parts at a time (shard_urls.py). With `root`,
     the name is what follows `root` in the URL, and nothing is guessed. A URL that fits several shards, or

@@ -1,4 +1,4 @@
-"""What is known of one sample, as text: suspected, dropped or not, and why; its scores, its neighbours."""
+"""One sample, as text: suspected, dropped or not, and why; its scores, its neighbours."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _figures(scores: pa.Table, row: int) -> Iterator[str]:
     """A line for every score: its value, what is usual, its rank."""
     n = scores.num_rows
     yield f"of every score a higher value is more suspicious; rank 1 of {n:,} is the most suspicious"
-    yield f"{'score':<16}{'value':>12}{'median':>12}{'rank':>12}  what it asks"
+    yield f"{'score':<16}{'value':>12}{'median':>12}{'rank':>12}  what it measures"
     for name, rank in ranks_of(scores).items():
         values = scores[name].to_numpy()
         figures = f"{values[row]:>12.5g}{np.nanmedian(values):>12.5g}{rank[row]:>12,}"

@@ -1,4 +1,4 @@
-"""What the page tells about a run, in the shape the template wants. Plain records, no files."""
+"""The data of the page: one run, in the shape of the template. Plain records, no files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SampleCounts(NamedTuple):
 
 
 class OtherScore(NamedTuple):
-    """What another score says of a suspect."""
+    """A suspect by another score."""
 
     name: str
     value: float
@@ -85,7 +85,7 @@ class BadKind(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """A run, as the page tells it."""
+    """A run, as the page shows it."""
 
     run: dict[str, Any]  # run.json
     counts: SampleCounts
@@ -98,7 +98,7 @@ class Facts(NamedTuple):
     estimate: Estimate | None  # of how many to drop, as run.json has it
     dropping: str  # what is dropped, and by which rule
     learnt: str  # how many pairs the model finds, in words
-    doubt: str  # why silence may mean nothing, "" where the model has learnt the pairs
+    doubt: str  # why finding nothing may mean nothing, "" where the model has learnt the pairs
     groups: list[PageGroup]
     bad: list[BadKind]
     cut: float  # the lowest score among the suspects, NaN for none

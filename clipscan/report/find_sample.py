@@ -1,4 +1,4 @@
-"""Which sample does a person mean? By its key, its file name or SHARD/KEY, wherever that fits one only.
+"""The sample that a user names: by its key, its file name or SHARD/KEY, wherever that fits one only.
 
 What is typed is taken in the first of these senses in which it fits any sample: the key, or SHARD/KEY; a path
 below the dataset's own folder, as a shell completes it; the last part of the key. Each with a picture's
@@ -30,7 +30,8 @@ Pair = tuple[str, str]
 
 
 class Names:
-    """The samples of a run by what people call them. `pairs`: (shard, key) of each, in the order of rows."""
+    """The samples of a run by the names that users type. `pairs`: (shard, key) of each, in the order of
+    rows."""
 
     def __init__(self, run: Path, pairs: Iterable[Pair] | None = None) -> None:
         self.run = run
@@ -75,12 +76,12 @@ class Names:
 
     @cached_property
     def _called(self) -> dict[str, int]:
-        """What the samples are called, and a row of each: keys, and the last parts of keys."""
+        """The names of the samples, and a row of each: keys, and the last parts of keys."""
         return {name: rows[0] for names in (self._of_last_part, self._of_key) for name, rows in names.items()}
 
     @cached_property
     def _sorted(self) -> tuple[list[str], list[str]]:
-        """What the samples are called, and the same read backwards."""
+        """The names of the samples, and the same read backwards."""
         return sorted(self._called), sorted(name[::-1] for name in self._called)
 
     def _meant(self, name: str, shard: str) -> list[int]:
@@ -121,7 +122,7 @@ class Names:
     def _nearest(self, name: str) -> list[int]:
         forwards, backwards = self._sorted
         beside = _beside(forwards, name) + [key[::-1] for key in _beside(backwards, name[::-1])]
-        if name.isdigit():  # a spreadsheet takes leading zeros away
+        if name.isdigit():  # spreadsheets remove leading zeros
             padded = [key for key in forwards if key != name and key.lstrip("0") == name.lstrip("0")]
             if padded:
                 return sorted({row for key in padded for row in self._whole(key) or self._last(key)})

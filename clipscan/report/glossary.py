@@ -1,4 +1,4 @@
-"""Small vocabulary of the page: what each score asks, and what the reference setting means.
+"""Small vocabulary of the page: what each score measures, and what the reference setting means.
 
 The longer prose is in page.html.j2.
 """
@@ -51,12 +51,12 @@ def about(score: str) -> str:
 
 
 def label(score: str) -> str:
-    """What a score is called beside its value."""
+    """The name of a score beside its value."""
     return LABELS.get(score, score)
 
 
 def is_density_score(score: str) -> bool:
-    """Whether it asks how far a picture is from the others."""
+    """Whether it measures how far a picture is from the others."""
     return _plain_name(score) in DENSITY_SCORES
 
 

@@ -1,4 +1,4 @@
-"""Who is in a run: streams identities, and any other columns, out of its parquet files."""
+"""Identities of the samples of a run, and any other columns, streamed from its parquet files."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def bad_pairs(run: Path) -> set[tuple[str, str]]:
 
 
 def not_scored(run: Path) -> str:
-    """What is said of a run that has vectors and no scores."""
+    """The error text for a run that has vectors and no scores."""
     return f"{run} is not scored yet; run the score stage: clipscan score {run}"

@@ -44,7 +44,7 @@ Row = tuple[str, str, str, str, float]  # shard, key, uid, reason, score
 
 class Written(NamedTuple):
     """What `write_lists` wrote: kept + dropped = embedded; `uids` rows in keep_uids.npy, None without one;
-    what the lists were `before`, in words, where whoever asked looked."""
+    `before`: the lists that were replaced, in words, if the caller looked."""
 
     kept: int
     dropped: int

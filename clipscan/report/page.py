@@ -105,7 +105,7 @@ def title_of(run_json: dict[str, Any]) -> str:
 
 
 def settings(run_json: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was asked, as (label, value), both as text, in the order of run.json, less what few ask for."""
+    """The settings, as (label, value), both as text, in the order of run.json, less what few readers need."""
     listed = [("clipscan", str(run_json.get("clipscan", "")))]
     for section in ("embed", "score"):
         for name, value in (run_json.get(section) or {}).items():

@@ -4,7 +4,7 @@
     RUN/partition/safe.parquet     the safe ones, likewise, best fitting first
     RUN/partition/risky.txt, safe.txt, safe_uids.npy    as drop.txt, keep.txt and keep_uids.npy
 
-Whoever wrote the run folder may be a stranger to whoever makes the page: numbers are taken for numbers only.
+The run folder may come from a stranger: numbers are read as numbers only.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def _reason(side: str, cosine: float | None, posterior: float | None) -> str:
 
 
 class Split(NamedTuple):
-    """A partition as the page tells it."""
+    """A partition as the page shows it."""
 
     pairs: int
     safe: int
     words: str  # of the mixture
     rule: str
     drawing: histogram.Drawing | None
-    curves: list[str]  # points of the low and the high component; none where they are not believed
+    curves: list[str]  # points of the low and the high component; none where the mixture does not separate
 
 
 def read_split(run: Path) -> Split | None:

@@ -1,4 +1,4 @@
-"""What `clipscan invert` left in RUN/invert, for the page. Whoever wrote the run folder is a stranger here.
+"""What `clipscan invert` left in RUN/invert, for the page. The run folder is untrusted input.
 
 Each file is opened only if it is a plain file of modest size, every value is taken only if it is of the
 kind and in the range it should be, and the pictures are decoded in the worker like all others.

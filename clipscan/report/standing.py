@@ -27,7 +27,7 @@ AGAIN = "clipscan export {run} --decisions FILE writes it again; --apart in its 
 
 
 def put_lists(run: RunFolder, rows: pa.Table) -> Written:
-    """The four lists of the rows to drop; the marker tells of the rule from before the first rename on."""
+    """The four lists of the rows to drop; the marker holds the rule from before the first rename on."""
     begin_marker(run.path, LISTS, {"rule": rule_of(rows.schema)})
     written = write_lists(run.path, rows)
     counts = {"kept": written.kept, "dropped": written.dropped}
@@ -37,8 +37,8 @@ def put_lists(run: RunFolder, rows: pa.Table) -> Written:
 
 
 def keep_lists(run: RunFolder, otherwise: Rule) -> None:
-    """See to it that the lists are whole: as they are, else as drop.parquet says, else by the rule that the
-    lost drop.parquet was made by, `otherwise` where there was none.
+    """Keep whole lists; make others again from drop.parquet or, if that is lost, by the rule that it was made
+    by, `otherwise` where there was none.
 
     RunError where what is lost was decided by a person.
     """
@@ -76,7 +76,7 @@ def keep_page(run: Run) -> None:
 
 
 def _made_of(run: RunFolder) -> str:
-    """Ties lists to the samples and the scores that they were made of."""
+    """Digest of the samples and scores that the lists are made of."""
     return fingerprint(run.contents("embed", "embeddings/metadata"), *map(run.contents, ("score", "select")))
 
 

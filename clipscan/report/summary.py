@@ -1,4 +1,4 @@
-"""Where a run stands, in a few lines, and the command that comes next: how a scan ends, what status says."""
+"""The state of a run in a few lines, and the next command: the end of a scan, and `clipscan status`."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ def _counted(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _learnt(run: Path) -> Iterator[str]:
-    """What the model has learnt of these pairs, once they are scored: whether its silence means anything."""
+    """What the model has learnt of these pairs, once they are scored: whether finding nothing means
+    anything."""
     yield from filter(None, learnt_words(run_record(run)))
 
 
 def _found(run: Path) -> Iterator[str]:
-    """Suspects are to be looked at; what is dropped is another matter, and said apart from them."""
+    """Suspects, which are to be looked at; what is dropped is reported apart from them."""
     if (run / "suspects.parquet").exists():
         suspects = pq.read_metadata(run / "suspects.parquet").num_rows
         yield f"{_many(suspects, 'suspect')} to look at, the most suspicious first (suspects.parquet)"

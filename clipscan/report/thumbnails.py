@@ -1,4 +1,4 @@
-"""Small pictures for the page, decoded in a worker process that may die or hang."""
+"""Small pictures for the page, decoded in a worker process that may crash or hang."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Thumbnail(NamedTuple):
 
 
 class Thumbnailer:
-    """One worker process, started when first needed and again after each death. Use as a context."""
+    """One worker process, started when first needed and again after each crash. Use as a context."""
 
     def __init__(self, *, seconds: float = SECONDS, worker: Path = WORKER) -> None:
         self._seconds = seconds

@@ -38,8 +38,8 @@ def _some(names: list[str]) -> str:
 
 
 def compare(run: RunFolder, dataset: Dataset) -> Changes:
-    """The dataset against the listing of the run; shards that are the same get the size and stamp by which
-    the run knows them, so that their tasks count as finished."""
+    """The dataset against the listing of the run. Shards that are the same get the size and stamp that the
+    run recorded, so that their tasks count as finished."""
     listing, digests = Listing(run), Digests()
     shards = {storable(shard.name): shard for shard in dataset.shards}
     known = run.record.get("dataset", {}).get("shards", [])
@@ -64,7 +64,7 @@ def compare(run: RunFolder, dataset: Dataset) -> Changes:
 
 
 def _gone(dataset: Dataset, names: Iterable[str]) -> set[str]:
-    """A caption whose picture is gone lies there still, and is no news."""
+    """Those of `names` that are no file any more: the caption of a lost picture is still there."""
     return {name for name in names if not any(os.path.isfile(f"{root}/{name}") for root in dataset.roots)}
 
 

@@ -59,7 +59,7 @@ def shard_files(dataset: Dataset, shard: Shard) -> Files:
 
 
 def stands(file: File) -> bool:
-    """Whether the stamp stands for the content: that of a store does, unless it says that it is weak."""
+    """Whether equal stamps mean equal content: true for the etag of a store, unless it is marked weak."""
     return is_url(file.path) and bool(file.stamp) and not file.stamp.startswith("W/")
 
 

@@ -1,7 +1,8 @@
 """What an earlier call made of shards that are still the same, kept when the dataset around them changes.
 
 Vectors are numbered like the shards, and a new shard may sort in the middle. So everything is put aside in
-RUN/_earlier and comes back a shard at a time under its new number; after a kill at any moment it waits there.
+RUN/_earlier and comes back a shard at a time under its new number; after a kill at any moment it is still
+there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stage 1: every shard of the dataset becomes float16 vectors, a metadata table and a list of bad samples.
 
-Beside the vectors of its pictures lie features that no training had a part in (embed/untrained.py).
+Beside the vectors of its pictures lie untrained features (embed/untrained.py).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def embed_stage(
     commonest reasons.
     """
     asked = embed_settings(run, encoder, encoding)
-    _welcome(run, asked, overwrite)
+    _check_earlier(run, asked, overwrite)
     about = {"dataset": described(run.dataset), "opened": run.dataset.opened, "embed": asked}
     run.ask("embed", asked, overwrite, **about)
     run.forget_beyond(len(run.dataset.shards))
@@ -83,8 +83,9 @@ def passed_over(run: RunFolder) -> list[str]:
     return [f"passed over, and {words[name]} {kinds}" for name, kinds in shown.items() if kinds]
 
 
-def _welcome(run: Run, asked: dict[str, Any], overwrite: bool) -> None:
-    """Compare with what an earlier call saw; where it differs, RunError, or put aside what is still right."""
+def _check_earlier(run: Run, asked: dict[str, Any], overwrite: bool) -> None:
+    """Compare the dataset with that of an earlier call. If it differs: RunError or, with `overwrite`, put
+    aside what is still valid."""
     dataset, known = run.dataset, run.record.get("asked", {}).get("embed")
     if known is None or known.get("format") != dataset.format or not (changes := compare(run, dataset)):
         return

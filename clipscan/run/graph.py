@@ -110,7 +110,7 @@ def read_graph(run: RunFolder) -> Neighbors | None:
 
 
 def embedding_of(run: RunFolder) -> str:
-    """Ties later results to the very vectors they were made from."""
+    """Digest of the vectors, which ties later results to them."""
     return fingerprint(run.record.get("asked", {}).get("embed"), shard_rows(run), Listing(run).contents())
 
 

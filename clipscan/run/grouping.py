@@ -142,7 +142,7 @@ def group_table(names: pa.Table, groups: FoundGroups) -> pa.Table:
 
 
 def _figures(text: Rows | None, members: Array, ranks: dict[str, Array]) -> group_verdicts.GroupFigures:
-    """What a verdict goes by; without `ranks` (of near-copies) only captions count."""
+    """The figures that decide a verdict; without `ranks` (of near-copies) only captions count."""
     captions = text.take(members[:COMPARED]) if text else None
     agreement = math.nan if captions is None else caption_agreement(captions)
     wordings = Counter(row.tobytes() for row in captions) if captions is not None else Counter([b""])

@@ -44,7 +44,7 @@ def listed(dataset: Dataset, shard: Shard, before: Files, digests: Digests) -> p
     after = shard_files(dataset, shard)
     if moved := [name for name in before | after if before.get(name) != after.get(name)]:
         raise RunError(
-            f"{moved[0]} changed while it was read; when nobody writes to the dataset any more, scan again: "
+            f"{moved[0]} changed while it was read; scan again when no other program writes to the dataset: "
             "what is finished is kept"
         )
     start, stop = shard.rows or (None, None)
@@ -141,8 +141,8 @@ class Listing:
                 reseal(self.path)
 
     def verify(self, dataset: Dataset, shard: Shard, digests: Digests) -> None:
-        """DataError where a file does not hold what was scanned, whatever its stamp says: then no stamp is
-        believed any more, and the next comparison goes by contents."""
+        """DataError where a file does not hold what was scanned, whatever its stamp: then all stamps
+        are forgotten, and the next comparison goes by contents."""
         files = shard_files(dataset, shard)
         for file, known in self.files(storable(shard.name)).items():
             if known.sha256 and (file not in files or digests.of(files[file]) != known.sha256):

@@ -159,8 +159,8 @@ def damages(run: Path) -> list[Damage]:
 def sound(*paths: Path, deep: bool = True) -> None:
     """Damaged where one of the files of a run is not what its task wrote; before anything is derived of it.
 
-    deep: look at digests, not only at sizes. Files that no marker knows pass: what is missing then is said by
-    who reads them.
+    deep: look at digests, not only at sizes. Files that no marker lists pass; their reader reports a
+    missing one.
     """
     found = []
     for path in paths:

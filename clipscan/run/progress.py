@@ -1,4 +1,4 @@
-"""How far a run is, told to whoever asked: a terminal, a log, a machine, or nobody."""
+"""Progress of a run: a bar on a terminal, lines in a log, JSON lines for programs, or nothing."""
 
 from __future__ import annotations
 

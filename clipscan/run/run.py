@@ -22,8 +22,8 @@ from clipscan.run.vectors import RunVectors, map_vectors, read_names, read_untra
 
 
 class Run(RunFolder):
-    """What every command takes. Contents are read on first use, checked against what was written, and kept
-    until a task of the run writes anew."""
+    """One run, as every command takes it. Contents are read on first use, checked against what was written,
+    and kept until a task of the run writes anew."""
 
     def __init__(self, path: str | Path, dataset: Dataset | None = None) -> None:
         """dataset: that of a run which is being made; without it, the one that the run was made from."""
@@ -41,7 +41,7 @@ class Run(RunFolder):
 
     @cached_property
     def mapped(self) -> RunVectors:
-        """The vectors, not looked through: for who asks how many there are."""
+        """The vectors, unchecked: enough for their number and width."""
         return map_vectors(self)
 
     @cached_property

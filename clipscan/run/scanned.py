@@ -20,7 +20,7 @@ from clipscan.run.run_folder import RunFolder, run_record
 def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
     """The dataset as it lies there now, and how it differs from what was scanned.
 
-    RunError where it cannot be found, or the run does not say what it was made from.
+    RunError if it cannot be found, or if the run does not record it.
     """
     how = dict(run_record(run.path).get("opened", {}))
     if not (source := how.pop("source", None)):
@@ -55,13 +55,13 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
 
 
 def changed_since(run: RunFolder, changes: Changes) -> str:
-    """One sentence for people: which files are no longer what was scanned."""
+    """One sentence: which files are no longer what was scanned."""
     source = run.record["dataset"]["source"]
     return f"{source} is no longer the dataset that {run.path} was made from: {changes.words()}"
 
 
 class Scanned:
-    """What a run knows of its dataset, shard by shard."""
+    """What a run recorded of its dataset, shard by shard."""
 
     def __init__(self, run: RunFolder, dataset: Dataset) -> None:
         self.run, self.dataset = run, dataset

@@ -87,7 +87,8 @@ def score_stage(
 
 
 class _Made(NamedTuple):
-    """The scores of all rows: a function (start, stop) -> columns of these rows; and what run.json tells."""
+    """The scores of all rows: a function (start, stop) -> columns of these rows; and their record in
+    run.json."""
 
     columns: Callable[[int, int], dict[str, pa.Array]]
     told: dict[str, Any]
@@ -125,7 +126,7 @@ def _make(
 
 
 def _refuse(run: Run, ranking: Ranking, methods: list[str], beside: list[str]) -> None:
-    """InputError for what this run cannot be asked."""
+    """InputError for settings that this run cannot serve."""
     image, text, _ = run.mapped
     method = ranking.method
     if method in ELSEWHERE and method not in beside:

@@ -1,4 +1,4 @@
-"""Stage 4: ranks, suspects with their reasons and neighbours, groups. What a person will read."""
+"""Stage 4: ranks, suspects with their reasons and neighbours, groups: the tables that people read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
 WITH_NEIGHBORS = 100  # suspects whose neighbours are looked up in the whole set
-SUSPECTED = 0.01  # of the samples, where nobody asked for a share
+SUSPECTED = 0.01  # share of the samples, by default
 
 NEIGHBOR = pa.struct([*MEMBER, ("distance", pa.float32())])
 
@@ -76,7 +76,7 @@ def _convicted(run: Run, scores: pa.Table, order: Array) -> list[ConvictedRows]:
 
 
 def suspected(n: int, apart: Estimate) -> int:
-    """How many of n samples are suspects where nobody asked for a share."""
+    """How many of n samples are suspects by default."""
     return max(count_of(SUSPECTED, n), apart.most)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
     from clipscan.run.run import Run
 
-Tick = Callable[[int], None]  # told how many more samples of the shard are done
+Tick = Callable[[int], None]  # called with the number of further samples of the shard that are done
 
 
 @contextmanager

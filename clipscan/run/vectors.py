@@ -71,8 +71,8 @@ def verify_vectors(run: Run) -> None:
 def read_untrained(run: RunFolder) -> Rows | None:
     """Untrained features [n, 688] of a finished embed stage, memory-mapped, in the order of the vectors.
 
-    None where a shard has none: vectors that were given, not made of pictures here, and shards that a
-    clipscan embedded which did not make them yet.
+    None where a shard has none: vectors that were given, not made of pictures here, and shards that
+    an older clipscan embedded without them.
     """
     filled = list(_filled(shard_rows(run)))
     sound(*(run.untrained_file(shard) for shard, _ in filled))

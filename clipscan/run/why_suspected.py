@@ -9,7 +9,7 @@ from clipscan.scores.table import SCORES
 
 NOTABLE = 0.02  # a rank within this share of the samples is worth a word
 MORE = 1.1  # a distance this many times the usual one is: below, one decimal shows no difference
-# Scores with a sentence of their own: first who knows the caption wrong, then what like pairs say.
+# Scores with a sentence of their own, those without drawn references first.
 REMARKED = sorted((name for name, one in SCORES.items() if one.notable), key=lambda name: SCORES[name].drawn)
 
 

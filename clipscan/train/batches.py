@@ -1,4 +1,4 @@
-"""A dataset as training wants it: shuffled batches of pixels and token rows, epoch after epoch.
+"""A dataset as training reads it: shuffled batches of pixels and token rows, epoch after epoch.
 
 What fits the budget is decoded once into a file of raw pixels that is mapped into memory (Cached). What
 does not is read and decoded again in every epoch, through a buffer that shuffles (Streamed). Of several

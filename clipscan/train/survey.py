@@ -22,7 +22,7 @@ PIXELS, CAPTION, CAPTIONS, SURVEY = "pixels.u8", "caption.npy", "captions.json",
 IDENTITIES = "identities.json"  # [shard, key] of each row of the pixels
 FILES = (PIXELS, CAPTION, CAPTIONS, IDENTITIES, SURVEY)
 NAMED = 5  # how many unreadable samples the log names
-LOG_SECONDS = 30.0  # a pass that takes longer speaks in between
+LOG_SECONDS = 30.0  # a pass that takes longer logs in between
 
 Log = Callable[[str], None]
 
@@ -47,7 +47,7 @@ def survey(
 ) -> Survey:
     """One pass over the dataset, decoding into `folder` up to `budget` bytes.
 
-    A finished earlier pass over the same data is believed.
+    A finished earlier pass over the same data is reused.
 
     Raises DataError when there is nothing to learn from.
     """

@@ -57,7 +57,7 @@ def train_clip(
     OUT-epochNN.safetensors; epochs that were done before the snapshot was asked for do not come back.
 
     safeclip: train by SafeCLIP with these settings (clipscan/train/safeclip.py); decoded pixels must then fit
-    `cache_bytes`. What each epoch took for safe is said in the log and kept in OUT.partition.jsonl, with
+    `cache_bytes`. What each epoch took for safe is written to the log and kept in OUT.partition.jsonl, with
     what `watch` remarks: called once with the (shard, key) of all n pairs, it gives a function of which are
     safe, bool [n], that returns fields for the file and words for the log.
 

@@ -1,8 +1,8 @@
-"""What clipscan says of a cell's vectors: the one place where scores, drop lists and groups come in.
+"""clipscan's result for a cell's vectors: the one place where scores, drop lists and groups come in.
 
     wanted(asked)              which columns
     columns(vectors, keys)     their values
-    suspects(vectors)          what a scan would drop, unasked
+    suspects(vectors)          what a scan would drop with default options
     groups(vectors)            the groups of a scan, in its order
 
 A new score needs no word here: whether it takes a k or a reference stands in scores/table.py.
@@ -38,7 +38,7 @@ from clipscan.scores.table import OF_GRAPH, SCORES
 
 RELEASED = "detect-clip"
 BATCH = 2048  # rows of one batch in the paper: what the released code compares a picture with
-DEFAULT = Ranking().method  # what a scan ranks by, unasked
+DEFAULT = Ranking().method  # what a scan ranks by, by default
 
 
 class Key(NamedTuple):
@@ -184,7 +184,7 @@ def _drawn(rows: CellVectors, keys: Sequence[Key], k: int | None, seed: int) -> 
 
 
 def suspects(rows: CellVectors) -> Suspects:
-    """What clipscan would drop of these rows without being told how many."""
+    """What clipscan would drop of these rows with default options."""
     found = rows.ranked.estimate()
     return Suspects(rows.ranked.top(found.number), found.fewest, found.most)
 

@@ -57,7 +57,7 @@ class Cell:
 
     @cached_property
     def name(self) -> str:
-        """Folder name: what a person wants to know, and a hash of everything; of a trigger's file, of what
+        """Folder name: the main settings in words, and a hash of everything; of a trigger's file, of what
         is in it."""
         options = {name: _content(name, value) for name, value in self.options.items()}
         decisive = asdict(self) | {"options": options}

@@ -1,6 +1,6 @@
 """Does it help? The same training again, defended, and what becomes of trigger and accuracy.
 
-    drop        without the pairs that clipscan would drop, unasked
+    drop        without the pairs that clipscan drops with default options
     safeclip    on all pairs, by SafeCLIP (clipscan/train/safeclip.py)
 
 CELL/NAME-DIGEST/dataset                 the poisoned dataset, made again; removed at the end

@@ -1,4 +1,4 @@
-"""Two questions to an experiment: what did the encoder learn, and did the scan find what was planted?
+"""Two measurements of an experiment: what the encoder learnt, and whether the scan found what was planted.
 
 behave(encoder, held_out, classes)   accuracy or retrieval, and how often the trigger works
 grade(run, truth)                    AUROC, average precision and recall of every score column
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
 
 SHARES = (0.001, 0.002, 0.01, 0.02, 0.05, 0.1)  # of the dataset, removed
-ALERTS = 0.002  # of them the budget of whoever looks at each alert himself
+ALERTS = 0.002  # of them a budget of alerts that a person can look at
 NEAREST = 10  # captions that a picture's own one should be among
 VARIANTS = 100  # of the one picture of a targeted attack
 
 
 class Behaviour(NamedTuple):
     """What a model does with held-out pictures; NaN for what there is none of. Targets stand among the
-    answers, but not for accuracy and retrieval: whoever uses the model does not ask for them."""
+    answers, but not for accuracy and retrieval, as users of the model would not name them."""
 
     accuracy: float  # clean pictures given their own class
     success: float  # triggered pictures given the target, of those that are not the target's own
@@ -69,8 +69,8 @@ def behave(
 ) -> Behaviour:
     """What the model answers on held-out pictures, with and without the campaign's triggers.
 
-    With classes it is asked for a picture's class, the one class that its caption names. Without (free
-    captions) it is asked for the nearest of up to 1,000 held-out captions and the PROMPTS of the targets: an
+    With classes the answer is a picture's class, the one class that its caption names. Without (free
+    captions) it is the nearest of up to 1,000 held-out captions and the PROMPTS of the targets: an
     attack succeeds on a picture whose own caption does not name the target where the caption nearest to it
     does; where a target is common, the false alarms say what that is worth. At most `limit` pictures.
 

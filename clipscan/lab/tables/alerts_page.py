@@ -1,4 +1,4 @@
-"""The page for whoever acts on single alerts: false positives, a budget, what a drop is worth."""
+"""The page for users who act on single alerts: false positives, a budget, what a drop is worth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of the defences: what each is worth, and what SafeCLIP believes on its way.
+"""Plots of the defences: what each is worth, and what SafeCLIP takes for safe on its way.
 
 defences.svg   attack success and accuracy of the plain training and of each defended one
 safe-set.svg   epoch by epoch: how many pairs SafeCLIP takes for safe, and how many of these are poison
@@ -89,7 +89,7 @@ def safe_set(figures: LabRows) -> Figure | None:
         frame(axes, title, chance=None)
         axes.set(xlabel="epoch", ylim=(0, None))
         axes.locator_params(axis="x", integer=True)
-    head(figure, "What SafeCLIP believes", [("dashed: poison among all pairs", FAINT)])
+    head(figure, "What SafeCLIP takes for safe", [("dashed: poison among all pairs", FAINT)])
     return figure
 
 

@@ -20,7 +20,7 @@ LEARNT, UNLEARNT = 0.9, 0.6  # attack success from which, and below which
 BANDS = ("learnt", "half learnt", "little or not learnt")
 BACKDOOR = "backdoor"
 HIGH = 0.01  # rates above are a question of their own
-ALIKE = ("kdist (released)", "lid (released)", "slof (released)")  # dao's tells how the released code fares
+ALIKE = ("kdist (released)", "lid (released)", "slof (released)")  # dao's shows how the released code fares
 ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "cosine", "agree", "cross")
 
 

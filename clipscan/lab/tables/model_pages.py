@@ -34,9 +34,9 @@ def summary(figures: LabRows) -> str:
             mean(models, "poisoned", 0), mean(models, "flagged", 0), f"{found:.2f}",
         ])  # fmt: skip
     what = (
-        f"What a scan gives that is asked for nothing: AUROC and recall of `{DEFAULT}`, how many pairs it "
+        f"What a scan gives with default options: AUROC and recall of `{DEFAULT}`, how many pairs it "
         "drops and how many of the planted these are; and the AUROC of the published score that is the best "
-        f"of the case, which nobody can know beforehand. {RECALLED} Means over the seeds."
+        f"of the case, which cannot be known beforehand. {RECALLED} Means over the seeds."
     )
     return page("In short", what, table(head, body))
 
@@ -64,7 +64,7 @@ def dropping(figures: LabRows) -> str:
          f"{max(row['flagged_share'] for row in rows):.2%}"]
         for (data, model, epoch), rows in cases(clean, ("dataset", "model", "epoch")).items()
     ]  # fmt: skip
-    what = f"What clipscan drops of a dataset if nobody says how much. Means over the seeds. {PLACES}"
+    what = f"What clipscan drops of a dataset with default options. Means over the seeds. {PLACES}"
     none, some = section("Nothing planted", table(head, body)), section("Poison planted", _estimates(figures))
     return page("How many to drop", what, none, some)
 
@@ -81,7 +81,7 @@ def defences(figures: LabRows) -> str:
     ]  # fmt: skip
     what = (
         "The same data, trained again with a defence. drop: the same training on what is left when clipscan "
-        "has dropped what it drops. safeclip: SafeCLIP on everything; left out is what it held for risky in "
+        "has dropped what it drops. safeclip: SafeCLIP on everything; left out is what it took for risky in "
         "its last epoch. Without trigger: how often the defended model gives the target to the same pictures "
         "as they are; a word that it never saw is a word like any other to it. Means over the seeds."
     )
