@@ -1,6 +1,6 @@
 """Samples -> pixels, in processes that may crash.
 
-A picture comes from whoever wrote the web page, and decoders are C. So each runs in a process of
+A picture comes from an unknown web page, and decoders are C. So each runs in a process of
 its own kind (pixels.py) that shares nothing with us but two pipes. One that crashes, is killed for
 its memory, or hangs costs the picture it was at; a new one takes the rest.
 

@@ -58,7 +58,7 @@ def embed_samples(
 
     Batches begin at the shard's first sample, so a shard has the same bytes whenever it is run. What
     cannot be decoded is in `bad` with its reason; so is a caption whose tokens stand beyond what is read of
-    it, and a vector that is not finite, or leaves float16's range. `untrained` asks for those features too.
+    it, and a vector that is not finite, or leaves float16's range. `untrained`: those features too.
     `progress` is called with the number of samples (good or bad) that were finished since its last call.
     """
     if batch_size < 1:

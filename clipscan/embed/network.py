@@ -120,7 +120,7 @@ def device_name(device: str) -> str:
 
 
 def to_device(network: nn.Module, device: str) -> nn.Module:
-    """On a GPU the weights of convolutions lie as the pictures do, channels last, which tensor cores want."""
+    """On a GPU the weights of convolutions lie as the pictures do, channels last, as tensor cores need it."""
     import torch
 
     network = network.to(device)

@@ -4,8 +4,8 @@ torchvision: open_clip imports it for transforms and one frozen batch norm, all 
 wheels of torchvision on the Python index carry operators compiled against CUDA libraries; beside
 torch's CPU build these cannot be loaded, and `import torchvision` fails while it describes them to
 the compiler (`operator torchvision::nms does not exist`). Where, and only where, that happens, the
-describing module is replaced by an empty one. Nothing here uses such an operator, and whoever calls
-one still gets torch's own error. A matching pair (see the README) makes this file do nothing.
+describing module is replaced by an empty one. Nothing here uses such an operator, and a call of
+one still raises torch's own error. A matching pair (docs/data.md) makes this file do nothing.
 """
 
 from __future__ import annotations

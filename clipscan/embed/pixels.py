@@ -2,8 +2,8 @@
 
 This file is two things: functions, and the program that a decoding process runs (see decode.py).
 It imports nothing but the standard library and Pillow, so such a process starts in a blink, and
-the little that handles hostile bytes can be read in one sitting. It speaks no pickle: whoever
-takes over a decoder can only send back wrong pixels.
+the little that handles hostile bytes can be read in one sitting. It uses no pickle: an attacker
+who takes over a decoder can only send back wrong pixels.
 
     request   u32 length, settings as JSON; u32 count; count x u64 length; the pictures
     reply     per picture, as soon as it is done: u8 0 | 1, u32 length, pixels | reason in UTF-8

@@ -68,10 +68,10 @@ def convicts(record: dict[str, Any]) -> bool:
     return score.get("method") == "consensus" and isinstance(score.get("populations"), list)
 
 
-def convicted_of(run: Path) -> list[Convicted] | None:
+def convicted_of(folder: Path) -> list[Convicted] | None:
     """Those of a run, in the order of groups.parquet; None where another score ranks, or where the run was
     made before there were any."""
-    record, path = run_record(run), run / "groups.parquet"
+    record, path = run_record(folder), folder / "groups.parquet"
     if not convicts(record) or not path.exists() or "population" not in pq.read_schema(path).names:
         return None
     told = record["score"]["populations"]

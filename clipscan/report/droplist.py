@@ -114,7 +114,7 @@ class DropList:
 
     def __contains__(self, sample: object) -> bool:
         """Whether a (shard, key) is on the list, or a key or file name that only one sample has; InputError
-        where that cannot be told."""
+        where that is ambiguous."""
         if isinstance(sample, str):
             return self._on_list(printable(sample))
         if not (isinstance(sample, tuple) and len(sample) == 2):
@@ -170,7 +170,7 @@ class DropList:
         return printable(key) not in self._keys.get(self.shard_of(url), ())  # as the readers name it
 
     def shard_of(self, url: str) -> str:
-        """The shard's name, "" for none known. DataError where it cannot be told."""
+        """The shard's name, "" for none known. DataError where it is ambiguous."""
         return self._urls.find(url)
 
     def keep_uids(self, uids: Iterable[str]) -> npt.NDArray[Any]:

@@ -87,7 +87,7 @@ class BadKind(NamedTuple):
 class Facts(NamedTuple):
     """A run, as the page shows it."""
 
-    run: dict[str, Any]  # run.json
+    record: dict[str, Any]  # run.json
     counts: SampleCounts
     suspects: list[Suspect]
     populations: list[Convicted] | None  # all that were convicted; None where conviction was not tried

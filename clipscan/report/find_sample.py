@@ -33,9 +33,9 @@ class Names:
     """The samples of a run by the names that users type. `pairs`: (shard, key) of each, in the order of
     rows."""
 
-    def __init__(self, run: Path, pairs: Iterable[Pair] | None = None) -> None:
-        self.run = run
-        self.pairs = list(_embedded(run) if pairs is None else pairs)
+    def __init__(self, folder: Path, pairs: Iterable[Pair] | None = None) -> None:
+        self.folder = folder
+        self.pairs = list(_embedded(folder) if pairs is None else pairs)
 
     def find(self, name: str, shard: str = "") -> int:
         """The row of the one sample that `name` means, in `shard` where that is given. RunError where it
@@ -47,9 +47,9 @@ class Names:
         label = shown((shard, name)) if shard else repr(name)
         if rows:
             raise RunError(
-                f"{self.run} has {len(rows)} samples of key {label}: say which: {self._some(rows)}"
+                f"{self.folder} has {len(rows)} samples of key {label}: say which: {self._some(rows)}"
             )
-        raise RunError(f"{self.run} has 0 samples of key {label}; {self._remedy(name, shard)}")
+        raise RunError(f"{self.folder} has 0 samples of key {label}; {self._remedy(name, shard)}")
 
     def example(self) -> Pair:
         """A (shard, key) that is there; of a run without samples, one that might be."""
@@ -70,7 +70,7 @@ class Names:
     @cached_property
     def _folders(self) -> list[str]:
         """Where the parts of the dataset lie on this machine."""
-        source = RunFolder(self.run).record.get("opened", {}).get("source", [])
+        source = RunFolder(self.folder).record.get("opened", {}).get("source", [])
         parts = source.split("::") if isinstance(source, str) else map(str, source)
         return [_folder(part) for part in parts if "://" not in part]
 
@@ -111,7 +111,7 @@ class Names:
 
     def _remedy(self, name: str, shard: str) -> str:
         typed = (name, *self._paths(name))
-        if reason := next(filter(None, (unreadable(self.run, one, shard) for one in typed)), ""):
+        if reason := next(filter(None, (unreadable(self.folder, one, shard) for one in typed)), ""):
             return f"it could not be read and is on neither list (bad.parquet): {reason}"
         if shard and (elsewhere := self._meant(name, "")):
             return f"that key lies in another shard: {self._some(elsewhere)}"
@@ -141,10 +141,10 @@ def shown(pair: Pair) -> str:
     return f"{pair[0]}/{pair[1]}"
 
 
-def unreadable(run: Path, name: str, shard: str = "") -> str:
+def unreadable(folder: Path, name: str, shard: str = "") -> str:
     """Why the sample of this name, or else of this last part of its key, could not be read; "" where
     bad.parquet does not name it."""
-    path = run / "bad.parquet"
+    path = folder / "bad.parquet"
     sound(path)
     if not path.exists():
         return ""
@@ -169,8 +169,8 @@ def _below(folder: str, path: str) -> str:
     return os.path.relpath(path, folder) if path.startswith(folder.rstrip("/") + "/") else ""
 
 
-def _embedded(run: Path) -> Iterable[Pair]:
-    for batch in identities(run):
+def _embedded(folder: Path) -> Iterable[Pair]:
+    for batch in identities(folder):
         yield from zip(batch.column("shard").to_pylist(), batch.column("key").to_pylist(), strict=True)
 
 

@@ -91,9 +91,7 @@ class Recovered(NamedTuple):
         least = "" if self.best.control and self.best.control.reached else "at least "
         times = f"{least}{self.best.ratio:.1f} times"
         if self.verdict == LIKE:
-            return (
-                f"A harmless caption takes {times} as much of the picture: the model knows a short cut here."
-            )
+            return f"A harmless caption takes {times} as much of the picture: the model has a short cut here."
         return (
             f"A harmless caption takes {times} as much of the picture: any model can be led astray that far."
         )

@@ -35,9 +35,9 @@ def rule_of(schema: pa.Schema) -> Rule:
     return rule if isinstance(rule, dict) else {}
 
 
-def rule_of_run(run: Path) -> Rule:
+def rule_of_run(folder: Path) -> Rule:
     """The rule that a run's drop.parquet was made by; {} where there is none."""
-    path = run / "drop.parquet"
+    path = folder / "drop.parquet"
     return rule_of(pq.read_schema(path)) if path.exists() else {}
 
 

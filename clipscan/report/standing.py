@@ -112,5 +112,5 @@ def _single(rule: Rule) -> list[Rule]:
     return [one for one in joined if isinstance(one, dict)] if isinstance(joined, list) else [rule]
 
 
-def _selected(run: Path, rule: Rule) -> pa.Table:
-    return choose_drops(run, apart=True) if "apart" in rule else choose_drops(run, **rule)
+def _selected(folder: Path, rule: Rule) -> pa.Table:
+    return choose_drops(folder, apart=True) if "apart" in rule else choose_drops(folder, **rule)

@@ -110,7 +110,7 @@ def _exactly(process: subprocess.Popen[bytes], size: int) -> bytes:
 
 
 def _checked(answer: bytes) -> Thumbnail:
-    """The worker's bytes are believed to be a picture only as far as signature and size go."""
+    """The worker's bytes as a picture, after a check of signature and size."""
     kind = next((kind for magic, kind in _SIGNATURES.items() if answer.startswith(magic)), None)
     size = _png_size(answer) if kind == "image/png" else _jpeg_size(answer) if kind else None
     if size is None:

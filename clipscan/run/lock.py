@@ -143,7 +143,7 @@ def _owner(path: Path) -> dict[str, Any]:
 
 
 def _looked_up(owner: dict[str, Any]) -> bool:
-    """Whether the processes of the owner's machine (and container) are those that this process sees."""
+    """Whether the processes of the owner's machine (and container) are visible to this process."""
     here = owner.get("boot") is not None and isinstance(owner.get("pid"), int)
     return here and (owner.get("host"), owner["boot"]) == (socket.gethostname(), _boot())
 

@@ -48,7 +48,7 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
     changes = compare(run, dataset)
     if not changes and (unknown := set(run.record["dataset"]["shards"]) - changes.same):
         raise RunError(
-            f"{run.path} no longer knows what {min(unknown)} was made of: its listing is damaged; scan again "
+            f"the listing of {run.path} is damaged and does not cover {min(unknown)}; scan again "
             "as before, which makes it again"
         )
     return dataset, changes

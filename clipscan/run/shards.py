@@ -25,7 +25,7 @@ def embedder(
     run: Run, encoder: Encoder | None, encoding: Encoding, untrained: bool = False
 ) -> Iterator[Callable[[Shard, Tick], Any]]:
     """Inside, a function (shard, tick) -> an Embedded; without an encoder, of the vectors that lie there.
-    `untrained` asks for features of the pictures, where there are any, as well."""
+    `untrained`: features of the pictures too, where there are any."""
     if encoder is None:
         yield lambda shard, tick: given_vectors(run.dataset, shard)
         return

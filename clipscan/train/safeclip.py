@@ -11,7 +11,7 @@
 The unimodal losses are one-sided, as in the authors' code: the second view finds the first, whose place its
 nearest neighbour in a pool takes. What that code does otherwise: it ranks by a posterior that is not
 monotone, and takes cosines and CLIP's loss of random views, where here cosines are those of pictures and
-captions as they are, and CLIP's loss sees the shifted pictures of plain training; and its learning rate
+captions as they are, and CLIP's loss is of the shifted pictures of plain training; and its learning rate
 follows a curve of its own in each phase, where here one curve spans them all.
 """
 
@@ -45,7 +45,7 @@ AT_ONCE = 512  # pairs whose cosines are computed at once
 
 
 class SafeTrainer(Trainer):
-    """A Trainer by SafeCLIP. Beside the network it remembers two pools of features and the partitions so far.
+    """A Trainer by SafeCLIP. Beside the network it keeps two pools of features and the partitions so far.
 
     The partitions are kept in the file `records`, a line of JSON for each epoch that made one: epoch, pairs,
     safe, share, cosines (the mixture; null with too few pairs for one), and what `watch` remarks.

@@ -106,7 +106,7 @@ def _decode_into(
                 save_array(array, np.array(caption, np.int64))
             return Survey(True, decoded, bad)
     (folder / PIXELS).unlink(missing_ok=True)  # of other data
-    for _ in everything:  # the rest is only counted: a schedule needs to know its end
+    for _ in everything:  # the rest is only counted: the schedule needs the number
         pass
     log(f"{read} samples exceed the {budget / 1e9:.1f} GB for decoded pixels: decoding again in every epoch")
     return Survey(False, read - bad, bad)

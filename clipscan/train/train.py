@@ -46,7 +46,7 @@ def train_clip(
     for `load_encoder(None, out)`: the architecture's name is in its metadata. CLIP's loss; AdamW
     with weight decay on matrices only, `warmup` (share of the steps) and a cosine; random shifts and,
     unless `flip` is off (for captions that tell left from right), mirroring. Pairs that cannot be read
-    are left out and counted in the log. epochs: None for as many as the number of pairs asks for
+    are left out and counted in the log. epochs: None for as many as the number of pairs needs
     (recipe.py:epochs_for). At the end the log says how many of up to 1,000 of the pairs find their own
     caption and picture among the others, against chance, and whether more epochs would help (train/probe.py).
 

@@ -114,7 +114,7 @@ class Trainer:
         return torch.from_numpy(array).to(self.mine.device)
 
     def extra(self) -> Extra:
-        """What the method remembers from epoch to epoch; `remember` puts it back."""
+        """What the method keeps from epoch to epoch; `remember` puts it back."""
         return NOTHING
 
     def remember(self, extra: Extra) -> None:

@@ -81,7 +81,7 @@ class Asked:
 
 class Suspects(NamedTuple):
     """What a scan would drop: row numbers, the most suspicious first; their number lies between `low` and
-    `high` as far as clipscan can tell."""
+    `high` by its estimate."""
 
     rows: Array
     low: int
@@ -207,7 +207,7 @@ def _reference(method: str, reference: str) -> str:
 
 
 def _together(keys: Iterable[Key]) -> dict[tuple[str, ...], list[str]]:
-    """References -> methods that want exactly these."""
+    """References -> methods that need exactly these."""
     by_method = _grouped(keys, lambda key: key.score)
     together: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for method, group in by_method.items():

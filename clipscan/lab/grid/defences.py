@@ -4,7 +4,7 @@
     safeclip    on all pairs, by SafeCLIP (clipscan/train/safeclip.py)
 
 CELL/NAME-DIGEST/dataset                 the poisoned dataset, made again; removed at the end
-CELL/NAME-DIGEST/model.safetensors       and for safeclip model.partition.jsonl, what it believed
+CELL/NAME-DIGEST/model.safetensors       and for safeclip model.partition.jsonl, what it took for safe
 CELL/NAME-DIGEST/defended.json           behaviour and counts, written last
 """
 

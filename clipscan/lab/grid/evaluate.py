@@ -148,15 +148,15 @@ def _again(sample: Sample, random: Random) -> Sample:
     return replace(sample, image=redraw(sample.image or b"", lambda pixels: nearly(pixels, random)))
 
 
-def grade(run: Path, truth: Set[Identity]) -> list[Grade]:
+def grade(folder: Path, truth: Set[Identity]) -> list[Grade]:
     """Every score column of a run, best AUROC first. Poisoned pairs that the run could not read do not count.
 
     Rows where a score is not a number stand at its bottom. RunError when there are no scores, or none of
     the truth among them.
     """
-    files = sorted((run / "scores").glob("scores_*.parquet"))
+    files = sorted((folder / "scores").glob("scores_*.parquet"))
     if not files:
-        raise RunError(f"{run} holds no scores/scores_*.parquet; run `clipscan scan` to its end first")
+        raise RunError(f"{folder} holds no scores/scores_*.parquet; run `clipscan scan` to its end first")
     table = pads.dataset(files, format="parquet").to_table()
     identities = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
     planted = np.array([identity in truth for identity in identities])

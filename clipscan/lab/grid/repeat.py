@@ -24,12 +24,12 @@ class Repetition(NamedTuple):
     planted: float
 
 
-def repeat(run: Path, seeds: Sequence[int], truth: Set[Identity] | None = None) -> Iterator[Repetition]:
+def repeat(folder: Path, seeds: Sequence[int], truth: Set[Identity] | None = None) -> Iterator[Repetition]:
     """consensus of a finished embedding by each seed and each of IDENTITIES, one at a time.
 
-    run: a run folder; truth: (shard, key) of the planted pairs. RunError where the run is not embedded.
+    folder: a run folder; truth: (shard, key) of the planted pairs. RunError where the run is not embedded.
     """
-    rows = CellVectors.of(run)
+    rows = CellVectors.of(folder)
     planted = None if truth is None else np.array([name in truth for name in rows.identities])
     for seed in seeds:
         for identity in IDENTITIES:

@@ -46,7 +46,7 @@ class GridOutcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Errand:
-    """What a worker process is told: all of it plain values."""
+    """The task of a worker process, in plain values."""
 
     work: Work
     source: LabDataset
