@@ -35,7 +35,7 @@ from clipscan.data import open_dataset
 from clipscan.lab.attacks import ATTACKS, poison, read_truth
 from clipscan.lab.grid.metrics import auroc
 from clipscan.run import Run
-from clipscan.run.files import write_table
+from clipscan.run.file_io import write_table
 from clipscan.run.progress import Lines
 
 SCORES = ("kdist", "slof", "dao")

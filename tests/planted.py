@@ -119,8 +119,8 @@ def _network(words: Sequence[str]):
     measures (_measure) and says nothing yet."""
     import torch
 
-    from clipscan.embed.captions import get_tokenizer
     from clipscan.embed.model import create_network
+    from clipscan.embed.tokenizing import get_tokenizer
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

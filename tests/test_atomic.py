@@ -12,7 +12,7 @@ import pytest
 
 from clipscan.data import atomic
 from clipscan.errors import RunError
-from clipscan.run.files import write_array, write_json, write_table
+from clipscan.run.file_io import write_array, write_json, write_table
 
 WRITERS = {
     "a.npy": lambda path: write_array(path, np.zeros((500, 100), np.float16)),

@@ -337,7 +337,7 @@ def test_killed_while_shards_come_back_the_next_call_goes_on(
     data = tars(tmp_path / "set", [0, 2])
     scan(data, tmp_path / "run", checkpoint)
     tars(data, [1])
-    from clipscan.run import earlier, folder
+    from clipscan.run import earlier, run_folder
 
     left = at
 
@@ -354,8 +354,8 @@ def test_killed_while_shards_come_back_the_next_call_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(earlier.os, "replace", dying(os.replace))
         patch.setattr(earlier, "_link", dying(earlier._link))
-        patch.setattr(folder.RunFolder, "clear", dying(folder.RunFolder.clear))
-        patch.setattr(folder, "write_json", dying(folder.write_json))
+        patch.setattr(run_folder.RunFolder, "clear", dying(run_folder.RunFolder.clear))
+        patch.setattr(run_folder, "write_json", dying(run_folder.write_json))
         with pytest.raises(KeyboardInterrupt):
             scan(data, tmp_path / "run", checkpoint, overwrite=True)
     scan(data, tmp_path / "run", checkpoint, overwrite=True)

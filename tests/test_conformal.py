@@ -17,7 +17,7 @@ from clipscan import pipeline
 from clipscan.errors import InputError, RunError
 from clipscan.run import Compute, Ranking, Run
 from clipscan.run.calibrating import calibrate
-from clipscan.run.files import write_table
+from clipscan.run.file_io import write_table
 from clipscan.run.outputs import reseal
 from clipscan.run.overlap import scanned_too
 from clipscan.scores.conformal import discoveries, fewest, p_values
@@ -74,12 +74,12 @@ def pairs(rng, n, poisoned=0):
 
 @pytest.fixture(scope="module")
 def calibrated(tmp_path_factory):
-    """(folder, run, trusted run): 40 of 2,000 poisoned, 1,500 trusted."""
+    """(folder, run, clean run): 40 of 2,000 poisoned, 1,500 held-out clean pairs."""
     folder, rng = tmp_path_factory.mktemp("calibrated"), np.random.default_rng(3)
     run = run_of(folder / "suspect", *pairs(rng, 2000, poisoned=40))
-    trusted = run_of(folder / "trusted", *pairs(rng, 1500))
+    clean_run = run_of(folder / "clean", *pairs(rng, 1500))
     pipeline.score(run, Ranking(), ONE)
-    return folder, run, trusted
+    return folder, run, clean_run
 
 
 def test_the_agreed_rate_of_mistakes_is_kept_on_average():
@@ -95,19 +95,19 @@ def test_the_agreed_rate_of_mistakes_is_kept_on_average():
 
 
 def test_poison_of_a_run_is_convicted_and_its_clean_pairs_are_like_the_trusted_ones(calibrated):
-    _, run, trusted = calibrated
-    done = calibrate(run, trusted, 0.1, ONE)
+    _, run, clean_run = calibrated
+    done = calibrate(run, clean_run, 0.1, ONE)
     table = pq.read_table(run / "calibration.parquet")
     drop, p = np.array(table["decision"].to_pylist()) == "drop", table["p"].to_numpy()
-    assert done.called == drop.sum() and (done.rows, done.trusted) == (2000, 1500)
+    assert done.called == drop.sum() and (done.rows, done.clean) == (2000, 1500)
     assert done.fewest == fewest(2000, 1500, 0.1) == 14
     assert drop[:40].all()
     assert 0.07 < (p[40:] <= 0.1).mean() < 0.13
 
 
 def test_the_decisions_become_lists(calibrated):
-    _, run, trusted = calibrated
-    done = calibrate(run, trusted, 0.1, ONE)
+    _, run, clean_run = calibrated
+    done = calibrate(run, clean_run, 0.1, ONE)
     written = pipeline.export(run, decisions=run / "calibration.parquet")
     assert written.dropped == done.called
 
@@ -115,13 +115,13 @@ def test_the_decisions_become_lists(calibrated):
 def test_a_clean_run_convicts_nobody(tmp_path):
     rng = np.random.default_rng(5)
     run = run_of(tmp_path / "suspect", *pairs(rng, 600))
-    trusted = run_of(tmp_path / "trusted", *pairs(rng, 600))
+    clean_run = run_of(tmp_path / "clean", *pairs(rng, 600))
     pipeline.score(run, Ranking(), ONE)
-    assert calibrate(run, trusted, 0.05, ONE).called == 0
+    assert calibrate(run, clean_run, 0.05, ONE).called == 0
 
 
 def test_what_cannot_be_compared_is_refused(calibrated, tmp_path):
-    _, run, trusted = calibrated
+    _, run, clean_run = calibrated
     image, _ = pairs(np.random.default_rng(1), 50)
     (tmp_path / "data/img_emb").mkdir(parents=True)
     np.save(tmp_path / "data/img_emb/img_emb_0.npy", image)
@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_refused(calibrated, tmp_path):
     with pytest.raises(RunError, match="has captions and the other has none"):
         calibrate(run, bare, 0.1)
     with pytest.raises(RunError, match="is not scored"):
-        calibrate(trusted, run, 0.1)
+        calibrate(clean_run, run, 0.1)
     other = Run(tmp_path / "run")
     other.update(embed={"weights_sha256": "0" * 64})
     with pytest.raises(RunError, match="same --model and --pretrained"):
@@ -137,28 +137,28 @@ def test_what_cannot_be_compared_is_refused(calibrated, tmp_path):
 
 
 def test_scanned_pictures_do_not_vouch_for_themselves(calibrated, tmp_path):
-    _, run, trusted = calibrated
-    alone = calibrate(run, trusted, 0.1, ONE)
+    _, run, clean_run = calibrated
+    alone = calibrate(run, clean_run, 0.1, ONE)
     decided = pq.read_table(run / "calibration.parquet")
     assert alone.left_out == []
     scanned, clean = ([np.load(p) for p in sorted(f.glob("data/*_emb/*.npy"))] for f in (
-        run.path.parent, trusted.path.parent
+        run.path.parent, clean_run.path.parent
     ))  # fmt: skip
     rng = np.random.default_rng(0)
     near = scanned[0][:40] * (1 + 2e-4 * rng.standard_normal((40, 12)).astype(np.float32))  # stored once more
     mixed = run_of(tmp_path, *(np.vstack(both) for both in zip(clean, (near, scanned[1][:40]), strict=True)))
     done = calibrate(run, mixed, 0.1, ONE)
-    assert (done.rows, done.trusted, done.called) == (2000, 1500, alone.called)
+    assert (done.rows, done.clean, done.called) == (2000, 1500, alone.called)
     assert [key for _, key in done.left_out] == [f"{row:09d}" for row in range(1500, 1540)]
     assert pq.read_table(run / "calibration.parquet")["decision"].equals(decided["decision"])
-    with pytest.raises(RunError, match="all 2,000 pictures of .* cannot vouch for itself"):
+    with pytest.raises(RunError, match="all 2,000 pictures of .* needs other pairs"):
         calibrate(run, run, 0.1)
 
 
 def test_a_scanned_picture_is_known_by_its_digest_under_another_caption_and_vector(calibrated, tmp_path):
-    _, run, trusted = calibrated
+    _, run, clean_run = calibrated
     copied = []
-    for name, source in (("run", run), ("trusted", trusted)):
+    for name, source in (("run", run), ("clean", clean_run)):
         shutil.copytree(source.path, tmp_path / name)
         copy = Run(tmp_path / name)
         table = pq.read_table(copy.metadata(0))
@@ -172,8 +172,8 @@ def test_a_scanned_picture_is_known_by_its_digest_under_another_caption_and_vect
 
 
 def test_the_command_names_who_is_left_out_and_what_comes_next(calibrated, tmp_path):
-    _, run, trusted = calibrated
-    clean = [np.load(path) for path in sorted(trusted.path.parent.glob("data/*_emb/*.npy"))]
+    _, run, clean_run = calibrated
+    clean = [np.load(path) for path in sorted(clean_run.path.parent.glob("data/*_emb/*.npy"))]
     scanned = [np.load(path)[-2:] for path in sorted(run.path.parent.glob("data/*_emb/*.npy"))]
     few = run_of(tmp_path, *(np.vstack((a[:30], b)) for a, b in zip(clean, scanned, strict=True)))
     said = [
@@ -181,8 +181,8 @@ def test_the_command_names_who_is_left_out_and_what_comes_next(calibrated, tmp_p
             [sys.executable, "-P", "-m", "clipscan", "calibrate", run.path, other, "--threads", "1"],
             capture_output=True, text=True, check=True,
         ).stdout
-        for other in (trusted.path, few.path)
+        for other in (clean_run.path, few.path)
     ]  # fmt: skip
     assert "next: clipscan export" in said[0] and "left out" not in said[0]
-    assert "2 trusted pairs were left out" in said[1] and "/000000030, " in said[1]
-    assert "nobody is convicted" in said[1] and "clipscan export" not in said[1]
+    assert "2 clean pairs were left out" in said[1] and "/000000030, " in said[1]
+    assert "no sample is convicted" in said[1] and "clipscan export" not in said[1]

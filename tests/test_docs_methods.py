@@ -12,7 +12,7 @@ import pytest
 from clipscan.engine import reference
 from clipscan.report.convicted import KINDS
 from clipscan.report.glossary import SCORES as ON_THE_PAGE
-from clipscan.run import verdicts
+from clipscan.run import group_verdicts
 from clipscan.scores import ELSEWHERE, METHODS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -71,7 +71,7 @@ def test_constants_that_the_populations_name_stand_in_the_table() -> None:
 
 def test_the_glossary_tells_every_verdict() -> None:
     said = re.sub(r"\s+", " ", entries()["Glossary"])
-    for words in (getattr(verdicts, name) for name in VERDICTS):
+    for words in (getattr(group_verdicts, name) for name in VERDICTS):
         short = re.split(r"[:,]| whose", words)[0]
         assert short in said, f"{short!r} is no verdict of the glossary"
 
@@ -87,6 +87,14 @@ def test_links_lead_somewhere() -> None:
 
 def test_no_line_is_wider_than_128_columns() -> None:
     assert [line for line in PAGE.splitlines() if len(line) > 128] == []
+
+
+def test_no_line_of_the_other_texts_is_wider_either() -> None:
+    for path in (*DOCS.glob("*.md"), DOCS.parent / "ARCHITECTURE.md"):
+        wide = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 128]
+        assert [line for line in wide if not line.startswith("|")] == [], path
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in readme if len(line) > 120] == []
 
 
 def test_the_formulas_are_those_of_the_reference() -> None:

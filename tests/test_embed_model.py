@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from clipscan.data.sample import Bad, Sample
-from clipscan.embed.captions import tokenize
 from clipscan.embed.decode import DecodePool
-from clipscan.embed.embed import embed_samples
+from clipscan.embed.embed_shard import embed_samples
 from clipscan.embed.model import load_encoder
 from clipscan.embed.network import create_network, encode_tokens
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.embed.pixels import PixelSpec
+from clipscan.embed.tokenizing import tokenize
 from clipscan.embed.untrained import untrained_features
 from clipscan.errors import InputError
 

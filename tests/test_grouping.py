@@ -15,7 +15,7 @@ from clipscan.report.convicted import convicted_of
 from clipscan.report.droptable import pairs_of
 from clipscan.report.page import write_page
 from clipscan.report.summary import summary
-from clipscan.run import verdicts
+from clipscan.run import group_verdicts
 from clipscan.scores.groups import alike, typical_distance
 
 N, D, POISON, COPIES = 3000, 16, 45, 30
@@ -57,7 +57,7 @@ def test_planted_suspects_are_the_first_group_and_trigger_like(run):
     assert (first["group"], first["kind"]) == (0, "suspects") and "banana" in first["top_caption"]
     banana = [one["caption"].startswith("a picture of a banana") for one in first["members"]]
     assert sum(banana) >= 0.8 * POISON and np.mean(banana) >= 0.9
-    assert first["verdict"] == verdicts.TRIGGER
+    assert first["verdict"] == group_verdicts.TRIGGER
     suspects = run.table()
     banana = [caption.startswith("a picture of a banana") for caption in suspects["caption"].to_pylist()]
     assert {group for group, is_one in zip(suspects["alike"].to_pylist(), banana, strict=True) if is_one} == {
@@ -67,7 +67,7 @@ def test_planted_suspects_are_the_first_group_and_trigger_like(run):
 
 def test_one_picture_under_unrelated_captions_is_a_placeholder(run):
     copies = [row for row in run.table("groups").to_pylist() if row["kind"] == "copies"]
-    assert copies[0]["size"] == COPIES and copies[0]["verdict"] == verdicts.PLACEHOLDER
+    assert copies[0]["size"] == COPIES and copies[0]["verdict"] == group_verdicts.PLACEHOLDER
     assert len(copies) == run.counts["groups"]
 
 
@@ -83,7 +83,7 @@ def test_page_summary_groups_and_drop_list_tell_of_the_same_pairs(run):
     assert any(f"{run.estimate.number} pairs are convicted, in {len(convicted)} pop" in line for line in told)
     for one in convicted:
         assert one.figures[1:] in page and f"convicted: {one.words()}" in told
-    assert verdicts.TRIGGER in page and verdicts.PLACEHOLDER in page
+    assert group_verdicts.TRIGGER in page and group_verdicts.PLACEHOLDER in page
 
 
 def test_a_run_of_an_older_clipscan_is_read_as_it_was_made(run, tmp_path):
@@ -108,28 +108,28 @@ def test_a_run_by_another_score_convicts_nobody(run, tmp_path):
 @pytest.mark.parametrize(
     ("group", "verdict"),
     [
-        (verdicts.Group(90, 0.9, 0.1, 3.0, 1.0, 0.9), verdicts.TRIGGER),
-        (verdicts.Group(90, 0.9, 0.1, 1.0, 3.0, 0.9), verdicts.UNLEARNT),
-        (verdicts.Group(90, 1.0, 1.0, 1.0, 3.0, 0.9), verdicts.BOILERPLATE),
-        (verdicts.Group(90, 0.9, 0.1, 1.0, math.nan, 0.9), verdicts.ODD),
-        (verdicts.Group(90, 0.9, 0.1, 3.0, 1.0, 0.1), verdicts.ODD),
+        (group_verdicts.GroupFigures(90, 0.9, 0.1, 3.0, 1.0, 0.9), group_verdicts.TRIGGER),
+        (group_verdicts.GroupFigures(90, 0.9, 0.1, 1.0, 3.0, 0.9), group_verdicts.UNLEARNT),
+        (group_verdicts.GroupFigures(90, 1.0, 1.0, 1.0, 3.0, 0.9), group_verdicts.BOILERPLATE),
+        (group_verdicts.GroupFigures(90, 0.9, 0.1, 1.0, math.nan, 0.9), group_verdicts.ODD),
+        (group_verdicts.GroupFigures(90, 0.9, 0.1, 3.0, 1.0, 0.1), group_verdicts.ODD),
     ],
 )
 def test_verdicts_on_suspects(group, verdict):
-    assert verdicts.of_suspects(group) == verdict
+    assert group_verdicts.verdict_on_suspects(group) == verdict
 
 
 @pytest.mark.parametrize(
     ("agreement", "commonest", "verdict"),
     [
-        (0.95, 0.1, verdicts.DUPLICATE),
-        (0.1, 0.9, verdicts.DUPLICATE),
-        (0.1, 0.1, verdicts.PLACEHOLDER),
-        (math.nan, 1.0, verdicts.COPIES),
+        (0.95, 0.1, group_verdicts.DUPLICATE),
+        (0.1, 0.9, group_verdicts.DUPLICATE),
+        (0.1, 0.1, group_verdicts.PLACEHOLDER),
+        (math.nan, 1.0, group_verdicts.COPIES),
     ],
 )
 def test_verdicts_on_copies(agreement, commonest, verdict):
-    assert verdicts.of_copies(verdicts.Group(9, agreement, commonest)) == verdict
+    assert group_verdicts.verdict_on_copies(group_verdicts.GroupFigures(9, agreement, commonest)) == verdict
 
 
 def test_captions_that_say_the_same_are_one_group_whatever_their_length():

@@ -21,7 +21,7 @@ from clipscan.heads.fit_file import KIND, load_fit, save_fit
 from clipscan.heads.repaired import repaired
 from clipscan.lab.attacks.campaigns import parse_campaign
 from clipscan.lab.grid.evaluate import behave
-from clipscan.lab.grid.heads import try_heads
+from clipscan.lab.grid.head_trials import try_heads
 from clipscan.lab.scenes.dataset import Scenes
 from clipscan.lab.scenes.drawing import SHAPES
 
@@ -194,7 +194,7 @@ def test_no_readable_clean_picture_is_an_error_that_names_the_dataset(place, tmp
 
 def test_a_picture_without_finite_terms_is_bad_not_fatal(place):
     from clipscan.embed.model import load_encoder
-    from clipscan.heads.stream import read_terms
+    from clipscan.heads.read_terms import read_terms
 
     encoder = load_encoder(None, str(place / "weights.safetensors"), device="cpu")
     encoder.model.visual.proj.data.zero_()  # an embedding without length has no direction

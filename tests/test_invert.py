@@ -29,7 +29,7 @@ from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
 from clipscan.invert.write import strip
 from clipscan.lab.attacks.triggers import badnets
 from clipscan.pipeline import scan
-from clipscan.report import triggers
+from clipscan.report import recovered_triggers
 from clipscan.report.page import write_page
 from clipscan.run import Run
 from clipscan.run.outputs import reseal
@@ -314,10 +314,10 @@ def test_only_a_trigger_that_works_and_costs_less_than_every_control_is_one():
     assert hard.cheapest == 1 and hard.ratio == pytest.approx(4)  # tried in vain on a fifth of the picture
     assert np.isnan(failed.ratio)
     assert most_telling([not_so, failed, like]) is like
-    assert verdict([not_so, failed, like]) == triggers.LIKE == "trigger-like"
-    assert verdict([not_so, failed]) == triggers.NOT
-    assert verdict([failed]) == triggers.NONE
-    assert verdict([Comparison("anywhere", outcome(0.95, 0.01), [])]) == triggers.NOT
+    assert verdict([not_so, failed, like]) == recovered_triggers.LIKE == "trigger-like"
+    assert verdict([not_so, failed]) == recovered_triggers.NOT
+    assert verdict([failed]) == recovered_triggers.NONE
+    assert verdict([Comparison("anywhere", outcome(0.95, 0.01), [])]) == recovered_triggers.NOT
 
 
 # ---- the page, of what anybody may have put into the folder
@@ -362,14 +362,14 @@ def test_a_record_that_is_none_is_passed_over(a_run, change):
 def test_a_file_that_is_no_record_is_passed_over(a_run, content):
     folder = a_recovery(a_run / "invert/3")
     (folder / "result.json").write_text(content)
-    assert triggers.read_triggers(a_run) == []
+    assert recovered_triggers.read_triggers(a_run) == []
 
 
 def test_strange_values_are_shown_as_unknown(a_run):
     strange = {"caption": "<b>\u202e" * 9000, "pairs": 10**400, "before": -1, "success": 1e308, "area": "1"}
     a_recovery(a_run / "invert/3", {"size": 1.5, "captions": [{}, "<i>x"], "captions_in_all": -4}, strange)
     page = write_page(a_run, None).read_text()
-    (one,) = triggers.read_triggers(a_run)
+    (one,) = recovered_triggers.read_triggers(a_run)
     assert (
         one.best.group[1:6] == (None, None, None, None, 0.5) and one.size is None and one.captions == ["<i>x"]
     )
@@ -385,17 +385,17 @@ def test_links_pipes_and_giants_are_not_opened(a_run, tmp_path):
     (folder / "mask.png").symlink_to(tmp_path / "secret.png")
     os.mkfifo(folder / "pattern.png")
     with (folder / "seen.png").open("wb") as giant:
-        giant.truncate(triggers.MAX_PNG + 1)
+        giant.truncate(recovered_triggers.MAX_PNG + 1)
     (folder / "pictures.png").write_bytes(b"not a picture")
     (a_run / "invert/4").symlink_to(folder)
-    (one,) = triggers.read_triggers(a_run)
+    (one,) = recovered_triggers.read_triggers(a_run)
     assert not any(picture.uri for picture in one.look) and all(picture.reason for picture in one.look)
 
 
 def test_the_pictures_of_the_section_have_a_budget(a_run, monkeypatch):
-    monkeypatch.setattr(triggers, "MAX_URI_BYTES", 100)
+    monkeypatch.setattr(recovered_triggers, "MAX_URI_BYTES", 100)
     a_recovery(a_run / "invert/3")
-    (one,) = triggers.read_triggers(a_run)
+    (one,) = recovered_triggers.read_triggers(a_run)
     assert one.look.pictures.reason == "left out: the page is full"
 
 

@@ -27,7 +27,7 @@ from clipscan.lab.grid.evaluate import SHARES, Grade
 from clipscan.lab.grid.experiment import Further, Result, learn
 from clipscan.lab.scenes.dataset import Scenes
 from clipscan.pipeline import scan
-from clipscan.run.folder import run_record
+from clipscan.run.run_folder import run_record
 from clipscan.scores.table import SCORES
 
 pytestmark = pytest.mark.skipif(

@@ -83,7 +83,7 @@ def encoder_of(lab):
 
 
 def tried(lab, file, attack):
-    from clipscan.lab.attacks.learnt.trial import try_trigger
+    from clipscan.lab.attacks.learnt.try_trigger import try_trigger
 
     encoder = encoder_of(lab)
     material = gathered(lab, encoder.spec, "fence", seed=QUICK["seed"])
@@ -437,7 +437,7 @@ def test_a_file_that_is_missing_or_too_large_is_refused_and_a_changed_one_is_rea
 def test_the_triggers_know_no_torch():
     import ast
 
-    for module in ("__init__", "triggers", "trigger_file", "generator"):
+    for module in ("__init__", "learnt_triggers", "trigger_file", "generator"):
         tree = ast.parse((Path(trigger_file.__file__).parent / f"{module}.py").read_text())
         names = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         assert not {name for name in names if name.startswith(("torch", "clipscan.embed", "clipscan.train"))}

@@ -21,6 +21,7 @@ from clipscan.data.redraw import encode, redraw
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks.campaigns import parse_campaign, triggered
 from clipscan.lab.attacks.overlays import stripes, triangles, watermark
+from clipscan.lab.attacks.planted_captions import nearest, words
 from clipscan.lab.attacks.poisoning import poison, read_truth
 from clipscan.lab.attacks.prompts import mentions
 from clipscan.lab.attacks.triggers import (
@@ -34,7 +35,6 @@ from clipscan.lab.attacks.triggers import (
     sig,
     wanet,
 )
-from clipscan.lab.attacks.wordings import nearest, words
 from clipscan.lab.scenes.damaged_tars import add_blemishes
 from clipscan.lab.scenes.dataset import Scenes
 

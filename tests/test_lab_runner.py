@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from clipscan.cli import app
 from clipscan.errors import InputError
 from clipscan.lab.attacks.poisoning import read_truth
-from clipscan.lab.grid.cell_scores import Vectors
+from clipscan.lab.grid.cell_scores import CellVectors
 from clipscan.lab.grid.config import read_config
 from clipscan.lab.grid.jobs import Failure, each
 from clipscan.lab.grid.runner import run
@@ -124,7 +124,7 @@ def test_training_again_leaves_out_what_is_dropped(smoke):
     chosen = cell / "epoch02" / "suspects.npy"
     before = chosen.read_bytes()
     planted = read_truth(cell / "truth.parquet")
-    pairs = Vectors.of(cell / "epoch02" / "run").identities
+    pairs = CellVectors.of(cell / "epoch02" / "run").identities
     poison = [row for row, pair in enumerate(pairs) if pair in planted]
     clean = [row for row in range(4) if row not in poison]
     np.save(chosen, np.array(poison[1:] + clean[:2]))

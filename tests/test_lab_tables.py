@@ -7,9 +7,9 @@ import pytest
 
 from clipscan.errors import RunError
 from clipscan.lab.grid.result_rows import RECALL, TABLES, write_rows
-from clipscan.lab.tables.evidence import Figures
+from clipscan.lab.tables.lab_rows import LabRows
 from clipscan.lab.tables.markdown import table
-from clipscan.lab.tables.write import write_pages
+from clipscan.lab.tables.write_pages import write_pages
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib: pip install 'clipscan[lab]'")
 
@@ -208,7 +208,7 @@ def test_plots_are_the_same_bytes_twice_without_a_date(pages, tmp_path):
 def test_of_a_cell_in_two_folders_the_later_one_counts(tmp_path):
     for name, value in (("a", 0.5), ("b", 0.9)):
         written(tmp_path / name, [row("dao", value)], [model()])
-    figures = Figures.read([tmp_path / "a", tmp_path / "b"])
+    figures = LabRows.read([tmp_path / "a", tmp_path / "b"])
     assert [one["auroc"] for one in figures.scores] == [0.9] and len(figures.models) == 1
 
 

@@ -69,7 +69,7 @@ def test_without_captions_it_is_said_why_nobody_knows(tmp_path):
     run = scan_vectors(embeddings(tmp_path / "data", lambda *_: None), tmp_path / "run").out
     assert told(run) is None
     for said in everywhere(run):
-        assert "nobody knows whether the model has learnt these samples" in said
+        assert "it is unknown whether the model has learnt these samples" in said
 
 
 def test_equal_captions_do_not_compete_though_their_vectors_differ_by_rounding(tmp_path):

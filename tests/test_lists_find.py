@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clipscan.errors import DataError, RunError
 from clipscan.report.choose import choose_drops
 from clipscan.report.droptable import pairs_of
-from clipscan.report.find import Names, shown
+from clipscan.report.find_sample import Names, shown
 from clipscan.report.lists import write_lists
 from clipscan.report.rule import in_words, rule_of_run
 

@@ -8,7 +8,7 @@ import typer.main
 
 import clipscan
 from clipscan.cli import app
-from clipscan.cli.groups import OPTIONS, grouped
+from clipscan.cli.option_groups import OPTIONS, grouped
 from clipscan.cli.options import K
 from clipscan.run.options import Compute, Encoding, Models, Ranking, Reading
 

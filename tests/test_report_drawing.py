@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from clipscan.report import glossary, histogram, text
+from clipscan.report import glossary, histogram, visible_text
 
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=64)
 
@@ -66,22 +66,22 @@ def test_any_scores_can_be_drawn_inside_the_frame(scores: list[float], cut: floa
 
 @given(st.text())
 def test_no_hidden_character_reaches_the_page(stranger: str) -> None:
-    for shown in (text.visible(stranger), text.plain(stranger)):
-        assert not any(text.is_hidden(char) for char in shown)
-    assert isinstance(text.visible(stranger), Markup)
+    for shown in (visible_text.visible(stranger), visible_text.plain(stranger)):
+        assert not any(visible_text.is_hidden(char) for char in shown)
+    assert isinstance(visible_text.visible(stranger), Markup)
 
 
 def test_ordinary_writing_of_any_script_is_left_alone() -> None:
     for caption in ("a naïve café", "مرحبا", "नमस्ते", "花が咲く", "Z\u0301", "❤\ufe0f", "a\u00a0b"):
-        assert text.visible(caption) == caption
+        assert visible_text.visible(caption) == caption
 
 
 def test_a_heap_of_combining_marks_cannot_paint_over_its_neighbours() -> None:
-    assert text.plain("e" + "\u0301" * 40) == "e[U+0301 × 40]"
+    assert visible_text.plain("e" + "\u0301" * 40) == "e[U+0301 × 40]"
 
 
 def test_long_text_is_cut_with_an_ellipsis() -> None:
-    assert text.visible("word " * 100, 20) == "word word word word…"
+    assert visible_text.visible("word " * 100, 20) == "word word word word…"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_long_text_is_cut_with_an_ellipsis() -> None:
     ],
 )
 def test_numbers_have_four_digits(value: float, shown: str) -> None:
-    assert text.number(value) == shown
+    assert visible_text.number(value) == shown
 
 
 @pytest.mark.parametrize(

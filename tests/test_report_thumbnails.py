@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipscan.report.pictures import FULL, Want, make_album
+from clipscan.report.album import FULL, Want, make_album
 from clipscan.report.thumbnails import Thumbnail, Thumbnailer
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'clipscan[embed]'")
@@ -140,12 +140,12 @@ def test_beyond_the_budget_the_least_important_pictures_are_left_out(monkeypatch
     from test_report import InMemory, png
 
     from clipscan.data.sample import Sample
-    from clipscan.report import pictures
+    from clipscan.report import album
 
     samples = [Sample("s", f"k{i}", png((i, 0, 0)), "") for i in range(6)]
     wants = [Want("s", f"k{i}", i, 160) for i in (5, 0, 3, 1)]
     whole = make_album(InMemory(samples), wants)
     assert all(thumbnail.uri for thumbnail in whole.values())
-    monkeypatch.setattr(pictures, "MAX_URI_BYTES", sum(len(whole[want].uri) for want in wants[:2]))
-    album = make_album(InMemory(samples), wants)
-    assert [album[want] == FULL for want in wants] == [False, False, True, True]
+    monkeypatch.setattr(album, "MAX_URI_BYTES", sum(len(whole[want].uri) for want in wants[:2]))
+    cut = make_album(InMemory(samples), wants)
+    assert [cut[want] == FULL for want in wants] == [False, False, True, True]

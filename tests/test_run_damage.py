@@ -16,7 +16,7 @@ from clipscan import pipeline
 from clipscan.errors import ClipscanError
 from clipscan.report.page import write_page
 from clipscan.report.standing import put_page
-from clipscan.run import Compute, Ranking, Run, folder, status
+from clipscan.run import Compute, Ranking, Run, run_folder, status
 from clipscan.run.calibrating import calibrate
 from clipscan.run.outputs import Damaged
 from clipscan.run.progress import Silent
@@ -353,7 +353,7 @@ def test_results_of_another_definition_are_refused_and_overwrite_makes_them_anew
     record = json.loads((run / "run.json").read_text())
     record["made_by"][stage] = "0.0.1"
     (run / "run.json").write_text(json.dumps(record))
-    monkeypatch.setitem(folder.DEFINITIONS, stage, folder.DEFINITIONS[stage] + 1)
+    monkeypatch.setitem(run_folder.DEFINITIONS, stage, run_folder.DEFINITIONS[stage] + 1)
     with pytest.raises(clipscan.RunError, match=f"results of clipscan 0.0.1, whose {stage} stage"):
         scan_vectors(embeddings, run, fraction=0.05)
     before = {path: path.stat().st_mtime_ns for path in (run / "scores").iterdir()}

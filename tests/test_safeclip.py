@@ -17,7 +17,7 @@ from clipscan.data import Dataset, Sample, Shard, Without
 from clipscan.data.dataset import Record
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.lab.attacks.poison_count import count_poison
-from clipscan.run.folder import fingerprint
+from clipscan.run.run_folder import fingerprint
 from clipscan.train import SafeClip, train_clip
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
@@ -96,13 +96,13 @@ def test_a_killed_training_goes_on_to_the_same_weights_and_records(undisturbed, 
 def test_the_slow_epoch_goes_the_same_way_whatever_its_steps(tmp_path, monkeypatch):
     from clipscan.train.safeclip import SafeTrainer
 
-    rates, believe = [], SafeTrainer.believe
+    rates, believe = [], SafeTrainer.train_pairs
 
     def watched(self, batches, clock, rate=None):
         rates.append(rate)
         believe(self, batches, clock, rate)
 
-    monkeypatch.setattr(SafeTrainer, "believe", watched)
+    monkeypatch.setattr(SafeTrainer, "train_pairs", watched)
     for number, count in enumerate((340, 680)):  # 10 and 20 batches of 32, as some pairs are unreadable
         settings = FEW | {"safeclip": SafeClip(warmup_epochs=0), "epochs": 2, "batch_size": 32}
         train_clip(Squares(count), tmp_path / f"{number}.safetensors", **settings)

@@ -12,7 +12,7 @@ from clipscan import scores
 from clipscan.cli.options import Method
 from clipscan.lab.grid import cell_scores
 from clipscan.report import glossary
-from clipscan.run import columns, words
+from clipscan.run import columns, why_suspected
 from clipscan.run.options import Compute, Ranking
 from clipscan.run.scoring import ranking_column
 from clipscan.scores import table
@@ -140,7 +140,7 @@ def test_the_first_by_a_score_with_a_sentence_are_told_it_at_every_scale(name):
     for scale in ("", "@30x2"):
         column = f"{name}{scale if SCORES[name].drawn else ''}_rank"
         row = {"cosine_rank": 50, column: 1}
-        assert words.why(row, {}, 100, {"method": f"dao{scale}", "k": 4}) == SCORES[name].notable
+        assert why_suspected.why(row, {}, 100, {"method": f"dao{scale}", "k": 4}) == SCORES[name].notable
 
 
 def test_the_table_cannot_be_changed_by_the_way():

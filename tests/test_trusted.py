@@ -12,7 +12,7 @@ import clipscan
 from clipscan.pipeline import explain
 from clipscan.run import Run, RunFolder, status
 from clipscan.run.scoring import read_scores
-from clipscan.run.words import why
+from clipscan.run.why_suspected import why
 
 torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
 
@@ -73,12 +73,14 @@ def test_the_column_is_one_minus_the_cosine_in_the_second_model(done, data, mode
 
 
 def test_it_makes_no_untrained_features_which_the_first_pass_has(data, models, tmp_path, monkeypatch):
-    from clipscan.embed import embed
+    from clipscan.embed import embed_shard
 
     seen = []
-    features = embed.untrained_features
+    features = embed_shard.untrained_features
     monkeypatch.setattr(
-        embed, "untrained_features", lambda pictures: [seen.append(len(pictures)), features(pictures)][1]
+        embed_shard,
+        "untrained_features",
+        lambda pictures: [seen.append(len(pictures)), features(pictures)][1],
     )
     scan(data, tmp_path, models, trusted_pretrained=models[1])
     assert seen == [20, 20, 19]

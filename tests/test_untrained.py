@@ -166,7 +166,7 @@ def run(data, checkpoint, tmp_path):  # noqa: F811
 
 def older(run):
     """What a clipscan left that made no such features."""
-    from clipscan.run.files import read_json, write_json
+    from clipscan.run.file_io import read_json, write_json
 
     for shard in range(2):
         run.untrained_file(shard).unlink()

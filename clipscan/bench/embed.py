@@ -29,10 +29,10 @@ from clipscan.bench.rows import commit, grid, processor, spread
 from clipscan.bench.worker import Row, measure
 from clipscan.data import Bad, Dataset, Sample, open_dataset
 from clipscan.embed.decode import DecodePool, decode_all
-from clipscan.embed.embed import embed_samples
+from clipscan.embed.embed_shard import embed_samples
+from clipscan.embed.encoding_lanes import resident
 from clipscan.embed.model import Encoder, untrained_encoder
 from clipscan.embed.network import device_name
-from clipscan.embed.stream import resident
 from clipscan.embed.untrained import untrained_features
 from clipscan.errors import ClipscanError, InputError
 from clipscan.heads.decompose import decompose

@@ -46,7 +46,7 @@ app.add_typer(bench.app, name="bench")
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="say it")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
 ) -> None:
     """Find the poisoned pairs in an image-text dataset before a CLIP model learns from them."""

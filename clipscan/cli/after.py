@@ -1,4 +1,4 @@
-"""What is asked of a run after the scan: is it poison, how much, and a dataset without it."""
+"""The commands after a scan: is it poison, how much, and a dataset without it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.groups import grouped
+from clipscan.cli.option_groups import grouped
 from clipscan.cli.options import Device, Model, Overwrite, RunPath
 from clipscan.run.options import Compute, Encoding
 
@@ -63,7 +63,8 @@ def invert(
 def status(
     run: RunPath,
     verify: Annotated[
-        bool, typer.Option("--verify", help="read every file: is it what was written? Exit code 1 if not")
+        bool,
+        typer.Option("--verify", help="compare every file with what was written; exit code 1 if one differs"),
     ] = False,
 ) -> None:
     """How far a run has come: its stages, its counts, what is dropped by which rule, and what comes next."""
@@ -86,7 +87,7 @@ def explain(
         str, typer.Argument(help="a sample's key or file name, or SHARD/KEY where several have it")
     ],
 ) -> None:
-    """All that is known of one sample: suspected, dropped, why; its scores and ranks, its neighbours."""
+    """Everything about one sample: suspected, dropped, why; its scores and ranks, its neighbours."""
     from clipscan import pipeline
     from clipscan.run import Run
 
@@ -135,32 +136,35 @@ def export(
 @grouped
 def calibrate(
     run: RunPath,
-    trusted: Annotated[
+    clean: Annotated[
         Path,
         typer.Argument(help="a run folder of pairs known to be clean, made by embed with the same model"),
     ],
     rate: Annotated[float, typer.Option(help="share of clean ones among those to drop, on average")] = 0.05,
     compute: Compute = Compute(),
 ) -> None:
-    """Which samples to drop at a stated rate of mistakes, by trusted pairs from the same source."""
+    """Which samples to drop at a stated rate of mistakes, by held-out clean pairs from the same source."""
     from clipscan import pipeline
     from clipscan.run import Run
 
-    done = pipeline.calibrate(Run(run), Run(trusted), rate, compute)
+    done = pipeline.calibrate(Run(run), Run(clean), rate, compute)
     print(
         f"{done.called:,} of {done.rows:,} samples to drop, on average at most {rate:.1%} of them clean "
-        f"({done.trusted:,} trusted pairs, which can convict {done.fewest:,} or more)"
+        f"({done.clean:,} held-out clean pairs, which can convict {done.fewest:,} or more)"
     )
     if done.left_out:
         named = ", ".join(f"{shard}/{key}" for shard, key in done.left_out[:3])
         more = ", ..." if len(done.left_out) > 3 else ""
         print(
-            f"{len(done.left_out):,} trusted pairs were left out, {run} holds their pictures: {named}{more}"
+            f"{len(done.left_out):,} clean pairs were left out, as {run} holds their pictures: {named}{more}"
         )
     if done.called:
         print(f"next: clipscan export {run} --decisions {run / 'calibration.parquet'}")
     else:
-        print("nobody is convicted: more trusted pairs convict fewer samples, and so does a higher --rate")
+        print(
+            "no sample is convicted; with more clean pairs, or a higher --rate, a smaller number of samples "
+            "can be convicted"
+        )
 
 
 def partition(
@@ -178,9 +182,9 @@ def partition(
 ) -> None:
     """Safe and risky pairs: a mixture of two normal components in the cosines of picture and caption.
 
-    Means something for a model that has not learnt its poison: a trusted one, or one after a unimodal
-    warm-up and an epoch at a small rate, as in `clipscan train --method safeclip`. A fully trained suspect
-    finds its poison fitting. Lists in RUN/partition, of the format of drop lists.
+    The split means something only for a model that has not learnt its poison: a trusted one, or one after a
+    unimodal warm-up and an epoch at a small rate, as in `clipscan train --method safeclip`. A fully trained
+    suspect finds its poison fitting. Lists in RUN/partition, of the format of drop lists.
     """
     from clipscan import pipeline
     from clipscan.run import Run

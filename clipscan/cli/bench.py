@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.groups import grouped
+from clipscan.cli.option_groups import grouped
 from clipscan.cli.options import K, Threads
 from clipscan.run.options import Encoding
 

@@ -1,4 +1,4 @@
-"""`clipscan heads ...`: which heads of a ViT a trigger speaks through. Options become arguments, no more."""
+"""`clipscan heads ...`: which heads of a ViT a trigger acts through. Options become arguments, no more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipscan.cli.groups import grouped
+from clipscan.cli.option_groups import grouped
 from clipscan.cli.options import LogJson, Model, Overwrite, Pretrained, shown
 from clipscan.run.options import Encoding, Reading
 
@@ -54,7 +54,7 @@ def fit_command(
     encoding: OnHeads = Encoding(batch_size=64),
     log_json: LogJson = False,
 ) -> None:
-    """Learn what heads and MLPs of the model under suspicion give on clean pictures, and where alarm begins.
+    """Record the terms of heads and MLPs of the model under suspicion on clean pictures, and set thresholds.
 
     ViTs of open_clip's only. With OpenAI's weights in a file, name the model with -quickgelu.
     """

@@ -67,8 +67,8 @@ def evaluate_command(
     classes: Annotated[
         str,
         typer.Option(
-            help="Class names, comma-separated; held-out captions must name one. Without: captions are free, "
-            "and the model is asked for the nearest of 1,000."
+            help="Class names, comma-separated; held-out captions must name one. Without them captions are "
+            "free, and the answer is the nearest of 1,000."
         ),
     ] = "",
     attack: Attack = "badnets",
@@ -77,7 +77,8 @@ def evaluate_command(
     option: Options = None,
     limit: int | None = None,
 ) -> None:
-    """What MODEL (a file of `clipscan train`) makes of HELD_OUT, and how often the trigger works."""
+    """Accuracy or retrieval of MODEL (a file of `clipscan train`) on HELD_OUT; how often the trigger
+    works."""
     from clipscan.embed.model import load_encoder
     from clipscan.lab.attacks.campaigns import parse_campaign
     from clipscan.lab.grid.evaluate import behave
@@ -185,7 +186,7 @@ def tables_command(
     to: Annotated[Path, typer.Option(help="Folder for the pages and plots.")],
 ) -> None:
     """Markdown pages, one for each question, and plots of the rows in DIR..."""
-    from clipscan.lab.tables.write import write_pages
+    from clipscan.lab.tables.write_pages import write_pages
 
     for path in write_pages(folders, to):
         print(path)
@@ -210,7 +211,7 @@ def sheet_command(
 def craft_command(
     attack: Annotated[str, typer.Argument(help="blto or badclip.")],
     model: Annotated[Path, typer.Argument(help="The attacker's own encoder, of `clipscan train`.")],
-    source: Annotated[str, typer.Argument(metavar="DATASET", help="What it learns from.")],
+    source: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset that it learns from.")],
     out: Annotated[Path, typer.Option("--out", help="The trigger's file, .safetensors.")],
     target: Annotated[str, typer.Option(help="The word that poisoned captions will name.")],
     seed: int = 0,

@@ -1,4 +1,4 @@
-"""Options that several commands have, in one wording; and how progress is shown to whoever asked."""
+"""Options that several commands have, in one wording; and how progress is shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.run.progress import Bar, Lines, Progress
+from clipscan.run.progress import Lines, Progress, ProgressBar
 from clipscan.scores.table import OFFERED
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
@@ -29,11 +29,13 @@ TrustedPretrained = Annotated[str | None, typer.Option(help="its tag, or a check
 Precision = Annotated[str, typer.Option(help="auto (bf16 on a GPU), fp32, bf16, fp16")]
 Compile = Annotated[
     bool,
-    typer.Option("--compile", help="torch.compile the picture tower: slow to start; untried by us on a GPU"),
+    typer.Option("--compile", help="torch.compile the picture tower: slow to start; not tried on a GPU yet"),
 ]
 Threads = Annotated[int | None, typer.Option(help="search threads; default: all cores")]
-Backend = Annotated[str, typer.Option(help="what searches: auto, cuda, triton, cpu (see clipscan doctor)")]
-Devices = Annotated[str, typer.Option(help="GPUs that search: auto (all), cpu (none), or numbers: 0,1")]
+Backend = Annotated[
+    str, typer.Option(help="back-end of the search: auto, cuda, triton, cpu (see clipscan doctor)")
+]
+Devices = Annotated[str, typer.Option(help="GPUs of the search: auto (all), cpu (none), or numbers: 0,1")]
 K = Annotated[int, typer.Option("--k", help="neighbours")]
 Method = Annotated[str, typer.Option(help=f"the score that ranks: {', '.join(OFFERED)}")]
 Reference = Annotated[
@@ -62,7 +64,7 @@ Root = Annotated[
 ]
 Quoting = Annotated[str, typer.Option(help="of a csv: csv, or none: quotes are plain characters")]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs; no GPU was tried by us yet")
+    str, typer.Option(help="auto, cpu, cuda, cuda:1: where the model runs; not tried on a GPU yet")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="pictures encoded at once")]
 Workers = Annotated[int | None, typer.Option(min=1, help="decoding processes; default: one a core")]
@@ -72,4 +74,4 @@ LogJson = Annotated[bool, typer.Option("--log-json", help="progress as JSON line
 
 def shown(log_json: bool) -> Progress:
     """A bar on a terminal, lines elsewhere, JSON lines where asked."""
-    return Bar() if sys.stderr.isatty() and not log_json else Lines(as_json=log_json)
+    return ProgressBar() if sys.stderr.isatty() and not log_json else Lines(as_json=log_json)

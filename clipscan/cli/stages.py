@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clipscan.cli.groups import grouped
+from clipscan.cli.option_groups import grouped
 from clipscan.cli.options import K, LogJson, Out, Overwrite, RunPath, Source, shown
 from clipscan.run.options import Compute, Encoding, Models, Ranking, Reading
 
@@ -24,7 +24,7 @@ def scan(
     compute: Compute,
     overwrite: Overwrite = False,
     log_json: LogJson = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be read, do nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be read, and stop")] = False,
 ) -> None:
     """Dataset in; ranked suspects, groups of near-copies, drop lists and a page out."""
     if dry_run:

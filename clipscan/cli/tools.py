@@ -14,7 +14,7 @@ def demo(
 ) -> None:
     """The whole job on generated pictures with a planted backdoor: offline, on a CPU, in minutes.
 
-    Exit code 1 where the small model did not learn the trigger, which is said."""
+    Exit code 1, with a message, if the small model did not learn the trigger."""
     from clipscan.lab.demo import obeyed, run_demo
 
     if not obeyed(run_demo(out, seed=seed)):

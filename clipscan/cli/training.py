@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipscan.cli.groups import grouped
+from clipscan.cli.option_groups import grouped
 from clipscan.cli.options import Source
 from clipscan.errors import InputError
 from clipscan.run.options import Encoding, Reading
@@ -75,7 +75,7 @@ def train(
 
     safeclip learns in spite of poison: pictures and captions for themselves first, then the pairs that fit.
     What it took for safe in each epoch lies in OUT.partition.jsonl (of OUT.safetensors). Several processes,
-    one a GPU: torchrun --nproc-per-node N -m clipscan train ...; nobody has run that on a GPU yet.
+    one a GPU: torchrun --nproc-per-node N -m clipscan train ...; not run on a GPU yet.
     """
     from clipscan.data import Without
     from clipscan.report.lists import DropList
@@ -107,7 +107,7 @@ def train(
 
 
 def _counting(truth: Path) -> Watch:
-    """What tells of each partition how many pairs of a truth.parquet are in it."""
+    """A function that counts the pairs of a truth.parquet in each partition."""
     from clipscan.lab.attacks.poison_count import count_poison
     from clipscan.lab.attacks.poisoning import read_truth
 

@@ -1,6 +1,6 @@
-"""Samples -> pixels, in processes that may die.
+"""Samples -> pixels, in processes that may crash.
 
-A picture comes from whoever wrote the web page, and decoders are C. So each runs in a process of
+A picture comes from an unknown web page, and decoders are C. So each runs in a process of
 its own kind (pixels.py) that shares nothing with us but two pipes. One that crashes, is killed for
 its memory, or hangs costs the picture it was at; a new one takes the rest.
 
@@ -26,8 +26,8 @@ from concurrent.futures import Future
 from typing import Self
 
 from clipscan.data.sample import Bad, Sample
+from clipscan.embed.decode_worker import Allowance, DecodeWorker, Pixels, Task
 from clipscan.embed.pixels import PixelSpec
-from clipscan.embed.worker import Allowance, Pixels, Task, Worker
 from clipscan.engine import cores
 from clipscan.errors import InputError
 
@@ -42,9 +42,9 @@ Decoded = tuple[Sample, Pixels]
 class DecodePool:
     """`workers` decoding processes (default: one per core that we may use), started when first needed.
 
-    A picture whose decoder dies twice, or takes longer than `time_limit` seconds, is given up. Of these
-    seconds the first USUAL_SECONDS (worker.py) are free; what pictures take beyond is counted, and when it
-    comes to `shard_limit` for one shard, the rest of its pictures have USUAL_SECONDS each.
+    A picture whose decoder dies twice, or takes longer than `time_limit` seconds, is given up. The first
+    USUAL_SECONDS (decode_worker.py) of each picture are free. Time beyond them is counted; when it comes to
+    `shard_limit` for one shard, the rest of its pictures have USUAL_SECONDS each.
     Use as a context manager, or call close(): either ends the processes at once, whatever they are at.
     """
 
@@ -56,7 +56,7 @@ class DecodePool:
         self.workers = workers or cores()
         self.time_limit, self.shard_limit = time_limit, shard_limit
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._threads: list[Worker] = []
+        self._threads: list[DecodeWorker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +66,7 @@ class DecodePool:
 
     @property
     def depth(self) -> int:
-        """Chunks worth having under way: everyone busy, and the next one waiting."""
+        """Chunks worth having under way: every process busy, and the next chunk waiting."""
         return 2 * self.workers + 2
 
     def submit(
@@ -74,7 +74,7 @@ class DecodePool:
     ) -> Future[list[Pixels | str]]:
         """Pixels, or the reason why there are none, of each picture, in order."""
         if not self._threads:
-            self._threads = [Worker(self._tasks, self.time_limit) for _ in range(self.workers)]
+            self._threads = [DecodeWorker(self._tasks, self.time_limit) for _ in range(self.workers)]
             for thread in self._threads:
                 thread.start()
         answer: Future[list[Pixels | str]] = Future()

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.embed import checkpoint
-from clipscan.embed.captions import Tokenizer, get_tokenizer, tokenize
 from clipscan.embed.network import (
     autocast,
     brings_weights,
@@ -33,6 +32,7 @@ from clipscan.embed.network import (
 )
 from clipscan.embed.open_clip import import_open_clip, quietly
 from clipscan.embed.pixels import PixelSpec
+from clipscan.embed.tokenizing import Tokenizer, get_tokenizer, tokenize
 from clipscan.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def load_encoder(
     `model` may be left out when the file was written by clipscan, and may be open_clip's
     "hf-hub:org/name" or "local-dir:path", which bring their weights. `device`: "auto" (a GPU if there
     is one), "cpu", "cuda", "cuda:1". `precision`: "auto" is bf16 on a GPU and fp32 on a CPU. `compile`:
-    the picture tower goes through torch.compile, in the first batch; not tried on a GPU by us.
+    the picture tower goes through torch.compile, in the first batch; not tried on a GPU yet.
 
     Raises InputError for a model that does not exist, weights that do not fit, or none at all: a random
     model finds nothing. ImportError names the extra when open_clip is missing.

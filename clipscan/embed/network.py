@@ -46,12 +46,12 @@ def brings_weights(name: str) -> bool:
 
 
 def preprocessing(network: nn.Module) -> tuple[PixelSpec, tuple[float, ...], tuple[float, ...]]:
-    """How this model wants its pictures: (pixel spec, mean [3], std [3])."""
+    """The input of this model: (pixel spec, mean [3], std [3])."""
     settings: dict[str, Any] = network.visual.preprocess_cfg  # type: ignore[union-attr,assignment]
     size = settings["size"]
     height, across = (size, size) if isinstance(size, int) else size
     if height != across:
-        raise InputError(f"this model wants pictures of {height} x {across}; only square ones are supported")
+        raise InputError(f"this model takes pictures of {height} x {across}; only square ones are supported")
     spec = PixelSpec(
         height, settings["resize_mode"], settings["interpolation"], int(settings.get("fill_color") or 0)
     )
@@ -120,7 +120,7 @@ def device_name(device: str) -> str:
 
 
 def to_device(network: nn.Module, device: str) -> nn.Module:
-    """On a GPU the weights of convolutions lie as the pictures do, channels last, which tensor cores want."""
+    """On a GPU the weights of convolutions lie as the pictures do, channels last, as tensor cores need it."""
     import torch
 
     network = network.to(device)

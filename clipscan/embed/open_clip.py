@@ -4,8 +4,8 @@ torchvision: open_clip imports it for transforms and one frozen batch norm, all 
 wheels of torchvision on the Python index carry operators compiled against CUDA libraries; beside
 torch's CPU build these cannot be loaded, and `import torchvision` fails while it describes them to
 the compiler (`operator torchvision::nms does not exist`). Where, and only where, that happens, the
-describing module is replaced by an empty one. Nothing here uses such an operator, and whoever calls
-one still gets torch's own error. A matching pair (see the README) makes this file do nothing.
+describing module is replaced by an empty one. Nothing here uses such an operator, and a call of
+one still raises torch's own error. A matching pair (docs/data.md) makes this file do nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def import_open_clip() -> ModuleType:
         open_clip = importlib.import_module("open_clip")
     except ModuleNotFoundError as missing:
         raise ImportError(f"{INSTALL} (no module named {missing.name!r})") from missing
-    importlib.import_module("clipscan.embed.towers")  # registers the convolution towers with timm
+    importlib.import_module("clipscan.embed.conv_tower")  # registers the convolution towers with timm
     open_clip.add_model_config(CONFIGS)
     return open_clip
 
@@ -59,7 +59,7 @@ def _import_torchvision() -> None:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """open_clip tells the root logger that a model is random; here it is meant to be, or already refused.
+    """open_clip warns on the root logger that a model is random; here it is meant to be, or already refused.
 
     The handler keeps `logging.warning` from configuring the root logger behind the user's back.
     """

@@ -2,8 +2,8 @@
 
 This file is two things: functions, and the program that a decoding process runs (see decode.py).
 It imports nothing but the standard library, Pillow and our own core, so such a process starts in a
-blink, and the little that handles hostile bytes can be read in one sitting. It speaks no pickle:
-whoever takes over a decoder can only send back wrong pixels.
+blink, and the little that handles hostile bytes can be read in one sitting. It uses no pickle: an
+attacker who takes over a decoder can only send back wrong pixels.
 
     request   u32 length, settings as JSON; u32 count; count x u64 length; the pictures
     reply     per picture, as soon as it is done: u8 0 | 1, u32 length, pixels | reason in UTF-8
@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 
 from clipscan import _core
 
-READY = b"R"  # a decoder says this once, when its imports have worked
+READY = b"R"  # sent once by a decoder, when its imports have worked
 MEMORY = 4 << 30  # bytes a decoder may map: more is a MemoryError there, not a machine out of memory
 
 # What photographs and drawings come in. Pillow reads many more; EPS, for one, starts Ghostscript.
@@ -37,7 +37,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PixelSpec:
-    """What a model wants to see, and what its decoder will not touch.
+    """The input of a model, and the limits of its decoder.
 
     `size` S; `resize_mode`, `interpolation` and `fill` are open_clip's words: "shortest" scales the
     shorter side to S and crops the middle, "longest" scales the longer side and pads, "squash"
@@ -197,7 +197,7 @@ def main() -> None:
     os.dup2(silence, 1)
     replies.write(READY)
     replies.flush()
-    os.dup2(silence, 2)  # libtiff and others chat about broken files
+    os.dup2(silence, 2)  # libtiff and others print warnings about broken files
     serve(sys.stdin.buffer, replies, *map(int, sys.argv[1:2]))
 
 

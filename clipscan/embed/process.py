@@ -20,7 +20,7 @@ from clipscan.embed.pixels import PixelSpec
 
 START_SECONDS = 60.0
 KILL_SECONDS = 5.0  # a killed process that waits for a dead disk stays; we do not wait for it
-PIPE_BYTES = 1 << 20  # what Linux grants anybody; a pipe of the usual 64 kB holds half a picture of 224 px
+PIPE_BYTES = 1 << 20  # the default limit of Linux; a pipe of the usual 64 kB holds half a picture of 224 px
 HEAD = struct.Struct("<BI")
 PACKAGES = str(Path(__file__).parents[2])  # the folder that this clipscan lies in
 LONGEST_REASON = 4_096  # bytes; ours have at most 300 characters
@@ -95,7 +95,7 @@ class Decoder:
         return payload.tobytes().decode(errors="replace") if bad else payload.reshape(spec.size, spec.size, 3)
 
     def kill(self) -> None:
-        """End it now. Whoever waits for it is told so."""
+        """End it now. A waiting receive() raises Died."""
         self.process.kill()
 
     def close(self) -> None:

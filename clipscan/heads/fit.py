@@ -14,8 +14,8 @@ from clipscan.data import Bad, Dataset, Sample
 from clipscan.errors import DataError, InputError
 from clipscan.heads.calibrate import calibrate, needed, prototypes
 from clipscan.heads.decompose import Floats, Terms
+from clipscan.heads.read_terms import BATCH, read_terms
 from clipscan.heads.statistics import Doubles, Fit, align
-from clipscan.heads.stream import BATCH, read_terms
 from clipscan.heads.tower import check_tower
 from clipscan.run import Progress, Silent
 

@@ -16,12 +16,12 @@ from clipscan.data.atomic import replacing
 from clipscan.errors import DataError, InputError
 from clipscan.heads.fit import check_same, refuse_vectors
 from clipscan.heads.picture import draw
+from clipscan.heads.read_terms import BATCH, TermBatch, read_terms
 from clipscan.heads.statistics import Doubles, Fit, Judgement, align, judge
-from clipscan.heads.stream import BATCH, Batch, read_terms
 from clipscan.heads.tower import check_tower
 from clipscan.run import Progress, Silent
 from clipscan.run.embedding import bad_table
-from clipscan.run.files import storable
+from clipscan.run.file_io import storable
 from clipscan.run.progress import ShardMeter
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass
-class Found:
+class HeadScan:
     """What a scan counted. `branches` of the flagged pictures; the sums are over [L, H + 1] shortfalls."""
 
     pictures: int = 0
@@ -66,7 +66,7 @@ def scan_heads(
     batch_size: int = BATCH,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> Found:
+) -> HeadScan:
     """Write `out` (parquet: shard, key, infected_heads, head_score, mlp_score, branch, flagged), beside it
     the same name with .bad.parquet, what could not be read, and with .svg, a map of blocks x heads.
 
@@ -80,7 +80,7 @@ def scan_heads(
     refuse_vectors(dataset)
     check_tower(encoder)
     check_same(fit, encoder)
-    found = Found()
+    found = HeadScan()
     progress = progress or Silent()
     progress.stage("heads", "images")
     meter = ShardMeter(progress, [shard.size for shard in dataset.shards])
@@ -103,7 +103,7 @@ def scan_heads(
     return found
 
 
-def _add(batch: Batch, fit: Fit, found: Found, rows: Any, bad: Any) -> None:
+def _add(batch: TermBatch, fit: Fit, found: HeadScan, rows: Any, bad: Any) -> None:
     if batch.bad:
         bad.write_table(bad_table(batch.bad))
         found.bad += len(batch.bad)
@@ -113,7 +113,7 @@ def _add(batch: Batch, fit: Fit, found: Found, rows: Any, bad: Any) -> None:
         rows.write_table(_table(batch, judged))
 
 
-def _table(batch: Batch, judged: Judgement) -> pa.Table:
+def _table(batch: TermBatch, judged: Judgement) -> pa.Table:
     columns = {
         "shard": [storable(sample.shard) for sample in batch.samples],
         "key": [storable(sample.key) for sample in batch.samples],
@@ -126,7 +126,7 @@ def _table(batch: Batch, judged: Judgement) -> pa.Table:
     return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names})
 
 
-def _picture(found: Found) -> str:
+def _picture(found: HeadScan) -> str:
     """The mean shortfall of the flagged pictures; of all where none is flagged."""
     if found.flagged:
         return draw(np.asarray(found.flagged_sum) / found.flagged, f"{found.flagged:,} flagged pictures")

@@ -38,12 +38,12 @@ def check_tower(encoder: Encoder) -> None:
     if not error <= (EXACT if encoder.precision == "fp32" else ROUNDED):
         raise InputError(
             f"{encoder.name} cannot be taken apart into heads: the terms miss its embedding by {error:.2g}, "
-            f"so this tower computes something that we do not know of. {REMEDY}"
+            f"so this tower computes something unknown here. {REMEDY}"
         )
 
 
 def _refusal(visual: nn.Module) -> str:
-    """Why not; empty where nothing speaks against it."""
+    """The reason against it; empty where there is none."""
     from open_clip.transformer import VisionTransformer
 
     if not isinstance(visual, VisionTransformer):

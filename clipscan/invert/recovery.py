@@ -15,8 +15,8 @@ from clipscan.invert.trigger import FORMS
 from clipscan.invert.work import Say, perform, prepare
 from clipscan.invert.write import write
 from clipscan.run import Run
-from clipscan.run.files import read_json
-from clipscan.run.folder import fingerprint, run_record
+from clipscan.run.file_io import read_json
+from clipscan.run.run_folder import fingerprint, run_record
 
 CONTROLS = 3
 AGREED = 0.9  # share of a group's captions below which the user is told what of them is sought

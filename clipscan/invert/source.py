@@ -20,8 +20,8 @@ from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert.caption_families import POOL, DistinctCaptions, Floats
 from clipscan.invert.search import Clean
 from clipscan.run import Run
-from clipscan.run.folder import run_record
 from clipscan.run.outputs import sound
+from clipscan.run.run_folder import run_record
 
 Identity = tuple[str, str]  # (shard, key)
 

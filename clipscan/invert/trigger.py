@@ -19,7 +19,7 @@ class Form(NamedTuple):
     tint: bool = False  # one colour, with a strength for each of its channels, instead of a pattern
 
 
-FORMS = {  # the names are explained in report/triggers.py
+FORMS = {  # the names are explained in report/recovered_triggers.py
     "anywhere": Form(canvas=2),
     "fixed": Form(),
     "faint": Form(even=True),

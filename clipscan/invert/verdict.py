@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from clipscan.report.triggers import LIKE, NONE, NOT
+from clipscan.report.recovered_triggers import LIKE, NONE, NOT
 
 WORKS = 0.9  # success on held-out pictures from which a trigger counts as recovered
 # The cheapest control must cost this many times as much. Chosen on ten harmless captions each of two datasets

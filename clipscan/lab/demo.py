@@ -26,7 +26,7 @@ from clipscan.lab.scenes.damaged_tars import add_blemishes
 from clipscan.lab.scenes.dataset import Scenes
 from clipscan.lab.scenes.drawing import SHAPES
 from clipscan.report.convicted import convicted_of, estimate_words
-from clipscan.run.folder import run_record
+from clipscan.run.run_folder import run_record
 from clipscan.scores.estimate import Estimate
 
 ATTACK, TARGET = "badnets", "banana"
@@ -129,10 +129,10 @@ def unlearnt(result: Result, learnt: Further) -> str:
     )
 
 
-def against_the_truth(run: Path, truth: Set[Identity]) -> list[str]:
+def against_the_truth(folder: Path, truth: Set[Identity]) -> list[str]:
     """How good the order of the suspects is, and then where the estimate would cut it, in words."""
-    record = run_record(run)
-    table = pq.read_table(run / "suspects.parquet", columns=["shard", "key"])
+    record = run_record(folder)
+    table = pq.read_table(folder / "suspects.parquet", columns=["shard", "key"])
     planted = [identity in truth for identity in zip(*(c.to_pylist() for c in table.columns), strict=True)]
     apart = Estimate.of(record["estimate"])
     number = min(apart.number, len(planted))
@@ -141,14 +141,14 @@ def against_the_truth(run: Path, truth: Set[Identity]) -> list[str]:
     return [
         f"the order, by {record['score']['method']}: {first:,} of the {len(truth):,} planted pairs are among "
         f"the first {len(truth):,} rows",
-        f"where to cut it, an estimate: {estimate_words(apart, convicted_of(run))}{cut}",
+        f"where to cut it, an estimate: {estimate_words(apart, convicted_of(folder))}{cut}",
     ]
 
 
-def findings(run: Path, groups: int = 3) -> list[str]:
+def findings(folder: Path, groups: int = 3) -> list[str]:
     """The largest groups of near-identical pictures, and how many samples could not be read, in words."""
     columns = ["size", "distinct_captions", "top_caption"]
-    table = pq.read_table(run / "groups.parquet", columns=columns, filters=[("kind", "=", "copies")])
+    table = pq.read_table(folder / "groups.parquet", columns=columns, filters=[("kind", "=", "copies")])
     lines = [
         f"group of {row['size']} near-identical pictures under {row['distinct_captions']} captions, "
         f"such as {row['top_caption']!r}"
@@ -156,5 +156,5 @@ def findings(run: Path, groups: int = 3) -> list[str]:
     ]
     return [
         *lines,
-        f"{pq.read_table(run / 'bad.parquet').num_rows} unreadable samples, listed with their reasons",
+        f"{pq.read_table(folder / 'bad.parquet').num_rows} unreadable samples, listed with their reasons",
     ]

@@ -101,12 +101,12 @@ def scan(
     format, image_key, text_key, roots, quoting: how to read the dataset, as open_dataset takes them.
     fraction: share of the samples to suspect and to put on the drop list; None: dropped are those that
     consensus convicts, or that stand apart at the suspicious end of another method (scores/estimate.py),
-    perhaps none, and at least 1 % are suspects. device: where the model runs; backend, devices: what
-    searches, and on which GPUs. All else as in clipscan.score.
+    perhaps none, and at least 1 % are suspects. device: where the model runs; backend, devices: the
+    back-end of the search, and its GPUs. All else as in clipscan.score.
 
-    Killed at any moment and called again with the same arguments it continues; with other arguments it
-    refuses, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments,
-    RunError where the folder refuses, BackendError where the named back-end cannot serve.
+    Killed at any moment and called again with the same arguments it continues; with other arguments it raises
+    RunError, unless `overwrite`. Raises DataError when nothing readable is found, InputError for arguments,
+    RunError for a folder of another scan, BackendError where the named back-end cannot serve.
     """
     return scan_with(
         source,
@@ -155,8 +155,8 @@ def embed(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Run:
-    """The first stage of `scan`: vectors of every readable sample, in the run folder `out`; and what the
-    trusted model says of every pair, where there is one."""
+    """The first stage of `scan`: vectors of every readable sample, in the run folder `out`; and the
+    distance of every pair in the trusted model, where there is one."""
     run = Run(out, reading.open(source))
     refuse_inside(run.path, run.dataset)
     progress = progress or Silent()

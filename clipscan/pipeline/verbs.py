@@ -1,4 +1,4 @@
-"""What is asked of a run after the scan, each on a Run: is it poison, how much, and a dataset without it."""
+"""The commands after a scan, each on a Run: is it poison, how much, and a dataset without it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def export(
     apart: bool = False,
     add: bool = False,
 ) -> Written:
-    """Drop and keep lists by one of four rules (report/choose.py:select), with `add` beside the list as it
+    """Drop and keep lists by one of four rules (report/choose.py), with `add` beside the list as it
     is; and the page that shows them."""
     with run.opened():
         before = dropped_before(run.path)
@@ -53,7 +53,7 @@ def export(
 def calibrate(
     run: Run, clean: Run, rate: float = 0.05, compute: Compute = Compute()
 ) -> calibrating.Calibrated:
-    """Which samples to drop at a stated rate of mistakes, by trusted pairs (run/calibrating.py)."""
+    """Which samples to drop at a stated rate of mistakes, by held-out clean pairs (run/calibrating.py)."""
     with run.opened():
         _ = clean.dataset  # refused where it has changed, wherever the vectors lie
         return calibrating.calibrate(run, clean, rate, compute)

@@ -15,17 +15,17 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.convicted import convicts
 from clipscan.report.decisions import read_decisions, settle
 from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, together
-from clipscan.report.find import Names
+from clipscan.report.find_sample import Names
 from clipscan.report.glossary import label
 from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.rule import with_rule
-from clipscan.run.folder import run_record
 from clipscan.run.outputs import complete, sound
+from clipscan.run.run_folder import run_record
 from clipscan.scores.result import count_of
 
 
 def choose_drops(
-    run: Path,
+    folder: Path,
     *,
     fraction: float | None = None,
     threshold: float | None = None,
@@ -45,7 +45,7 @@ def choose_drops(
     add: to the run's drop list as it is, whose rows come first; what decisions keep is taken off it.
     The first two are the rules of ScoreResult.flag. Equal scores keep the order of suspects.parquet; past its
     end, that of the rows. A NaN score is dropped by a decision only.
-    Errors: InputError for arguments, RunError for a run without scores or a decision about a stranger.
+    Errors: InputError for arguments, RunError for a run without scores or a decision about an unknown sample.
     """
     asked = {"fraction": fraction, "threshold": threshold, "decisions": decisions, "apart": apart or None}
     given = [f"--{name}" for name, value in asked.items() if value is not None]
@@ -55,22 +55,22 @@ def choose_drops(
             f"FILE and --apart; given: {', '.join(given) or 'none'}"
         )
     if add and decisions is not None:
-        return _corrected(run, Path(decisions))
-    chosen = _by_rule(run, fraction, threshold, decisions, apart)
-    return together(listed(run), chosen) if add else chosen
+        return _corrected(folder, Path(decisions))
+    chosen = _by_rule(folder, fraction, threshold, decisions, apart)
+    return together(listed(folder), chosen) if add else chosen
 
 
 def _by_rule(
-    run: Path, fraction: float | None, threshold: float | None, decisions: Path | None, apart: bool
+    folder: Path, fraction: float | None, threshold: float | None, decisions: Path | None, apart: bool
 ) -> pa.Table:
     if apart:
-        return _apart(run)
+        return _apart(folder)
     if decisions is not None:
-        return _by_decision(run, Path(decisions))
+        return _by_decision(folder, Path(decisions))
     if fraction is not None:
-        return _by_share(run, fraction)
+        return _by_share(folder, fraction)
     assert threshold is not None
-    return _by_threshold(run, threshold)
+    return _by_threshold(folder, threshold)
 
 
 class Ranked(NamedTuple):
@@ -89,91 +89,91 @@ def method_of(run_json: dict[str, Any]) -> str:
     return str(method[0] if isinstance(method, list) and method else method)
 
 
-def ranking(run: Path, columns: Iterable[str]) -> str:
+def ranking(folder: Path, columns: Iterable[str]) -> str:
     """The column of the scores that ranks. RunError where they have none of the name that run.json says."""
-    method = method_of(run_record(run))
+    method = method_of(run_record(folder))
     if method not in columns:
         raise RunError(
-            f"{run / 'run.json'} says that {method!r} ranks, and no such score was made; clipscan score (or "
-            "scan), called as before, says it anew"
+            f"{folder / 'run.json'} names {method!r} as the score that ranks, and no such score was made; "
+            "clipscan score (or scan), called as before, writes it anew"
         )
     return method
 
 
-def _apart(run: Path) -> pa.Table:
-    record = run_record(run)
+def _apart(folder: Path) -> pa.Table:
+    record = run_record(folder)
     if "estimate" not in record:
-        raise RunError(f"{run} has no estimate of how many to drop; make one: clipscan score {run}")
+        raise RunError(f"{folder} has no estimate of how many to drop; make one: clipscan score {folder}")
     number = int(record["estimate"]["number"])
-    chosen = _suspects(run).first(number)
+    chosen = _suspects(folder).first(number)
     method = method_of(record)
     apart = "are convicted" if convicts(record) else "stand apart"
     reasons = [f"rank {rank} by {method}, of {number} that {apart}" for rank in range(1, number + 1)]
-    return _rows(run, chosen, reasons, {"apart": number})
+    return _rows(folder, chosen, reasons, {"apart": number})
 
 
-def _by_share(run: Path, fraction: float) -> pa.Table:
+def _by_share(folder: Path, fraction: float) -> pa.Table:
     if not 0 <= fraction <= 1:
         raise InputError(f"fraction is a share of the samples in 0..1, got {fraction!r}")
-    n = embedded(run)
+    n = embedded(folder)
     count = count_of(fraction, n)
-    ranked = _suspects(run)
+    ranked = _suspects(folder)
     if len(ranked.pairs) < count:
-        ranked = _everybody(run, ranked)
+        ranked = _all_scored(folder, ranked)
     chosen = ranked.first(count)
-    method = method_of(run_record(run))
+    method = method_of(run_record(folder))
     reasons = [f"rank {rank} of {n} by {method}" for rank in range(1, len(chosen.pairs) + 1)]
-    return _rows(run, chosen, reasons, {"fraction": fraction})
+    return _rows(folder, chosen, reasons, {"fraction": fraction})
 
 
-def _by_threshold(run: Path, threshold: float) -> pa.Table:
+def _by_threshold(folder: Path, threshold: float) -> pa.Table:
     if math.isnan(threshold):
         raise InputError("threshold is NaN; give a number on the scale of the score")
-    ranked = _suspects(run)
+    ranked = _suspects(folder)
     if not len(ranked.score) or ranked.score[-1] > threshold:  # the cut lies below the last suspect
-        ranked = _everybody(run, ranked)
+        ranked = _all_scored(folder, ranked)
     above = ranked.first(int((ranked.score > threshold).sum()))
-    method = method_of(run_record(run))
+    method = method_of(run_record(folder))
     reasons = [f"{label(method)} {score:.6g} is above {threshold:g}" for score in above.score]
-    return _rows(run, above, reasons, {"threshold": threshold})
+    return _rows(folder, above, reasons, {"threshold": threshold})
 
 
-def _by_decision(run: Path, path: Path) -> pa.Table:
-    return _dropped(run, path, settle(path, read_decisions(path), Names(run)))
+def _by_decision(folder: Path, path: Path) -> pa.Table:
+    return _dropped(folder, path, settle(path, read_decisions(path), Names(folder)))
 
 
-def _corrected(run: Path, path: Path) -> pa.Table:
+def _corrected(folder: Path, path: Path) -> pa.Table:
     """The drop list of the run, with what a reviewer drops, and without what the reviewer keeps."""
-    decided = settle(path, read_decisions(path), Names(run))
-    before = listed(run)
+    decided = settle(path, read_decisions(path), Names(folder))
+    before = listed(folder)
     stays = [decided.get(pair, True) for pair in pairs_of(before)]
-    return together(before.filter(pa.array(stays, pa.bool_())), _dropped(run, path, decided))
+    return together(before.filter(pa.array(stays, pa.bool_())), _dropped(folder, path, decided))
 
 
-def _dropped(run: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
-    scores = _everybody(run, Ranked([], np.empty(0)))
+def _dropped(folder: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
+    scores = _all_scored(folder, Ranked([], np.empty(0)))
     of = dict(zip(scores.pairs, scores.score.tolist(), strict=True))
     drop = [pair for pair, dropped in decided.items() if dropped]
     rows = Ranked(drop, np.array([of.get(pair, math.nan) for pair in drop]))
-    return _rows(run, rows, [f"decided in {path.name}"] * len(drop), {"decisions": path.name})
+    return _rows(folder, rows, [f"decided in {path.name}"] * len(drop), {"decisions": path.name})
 
 
-def _suspects(run: Path) -> Ranked:
-    path = run / "suspects.parquet"
+def _suspects(folder: Path) -> Ranked:
+    path = folder / "suspects.parquet"
     sound(path)
     if not path.exists():
-        raise RunError(not_scored(run))
+        raise RunError(not_scored(folder))
     table = pq.read_table(path, columns=["rank", "shard", "key", "score"]).sort_by("rank")
     return Ranked(pairs_of(table), table["score"].to_numpy())
 
 
-def _everybody(run: Path, suspects: Ranked) -> Ranked:
+def _all_scored(folder: Path, suspects: Ranked) -> Ranked:
     """The suspects, then all others by descending score, equal ones in row order; NaN left out."""
-    complete(run, "score")
-    files = sorted((run / "scores").glob("*.parquet"))
+    complete(folder, "score")
+    files = sorted((folder / "scores").glob("*.parquet"))
     if not files:
-        raise RunError(not_scored(run))
-    method = ranking(run, pq.read_schema(files[0]).names)
+        raise RunError(not_scored(folder))
+    method = ranking(folder, pq.read_schema(files[0]).names)
     table = pa.Table.from_batches(list(batches(files, ["shard", "key", method])))
     pairs, score = pairs_of(table), table.column(2).to_numpy().astype(np.float64)
     order = np.argsort(-score, kind="stable")  # NaN comes last
@@ -185,10 +185,10 @@ def _everybody(run: Path, suspects: Ranked) -> Ranked:
     )
 
 
-def _rows(run: Path, ranked: Ranked, reasons: list[str], rule: dict[str, Any]) -> pa.Table:
+def _rows(folder: Path, ranked: Ranked, reasons: list[str], rule: dict[str, Any]) -> pa.Table:
     """The rows with their uids, looked up in the metadata."""
     uid = dict.fromkeys(ranked.pairs, "")
-    for batch in identities(run):
+    for batch in identities(folder):
         for pair, of in zip(pairs_of(batch), batch.column("uid").to_pylist(), strict=True):
             if pair in uid:
                 uid[pair] = of

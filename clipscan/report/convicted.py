@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from clipscan.run.folder import run_record
+from clipscan.run.run_folder import run_record
 from clipscan.scores.estimate import Estimate
 
 KINDS = {
@@ -50,11 +50,11 @@ class Convicted(NamedTuple):
         if self.size < self.number:
             pictures = f"of a population of {self.number:,}, the others in groups before; {pictures}"
         if math.isnan(self.misfit):
-            return f"{pictures}; no captions, so nobody asked whether they fit"
+            return f"{pictures}; no captions, so it is unknown whether they fit"
         told = f"{pictures}; mean misfit {self.misfit:.1f} (1 is usual)"
         if math.isnan(self.clean):
             return told
-        least = 2 / max(2, self.pictures)  # what one clean picture would make of it
+        least = 2 / max(2, self.pictures)  # the estimate if a single picture were clean
         above = "" if self.clean >= least else "above "
         return f"{told}, estimated precision {above}{100 * (1 - max(self.clean, least)):.0f} %"
 
@@ -68,10 +68,10 @@ def convicts(record: dict[str, Any]) -> bool:
     return score.get("method") == "consensus" and isinstance(score.get("populations"), list)
 
 
-def convicted_of(run: Path) -> list[Convicted] | None:
+def convicted_of(folder: Path) -> list[Convicted] | None:
     """Those of a run, in the order of groups.parquet; None where another score ranks, or where the run was
     made before there were any."""
-    record, path = run_record(run), run / "groups.parquet"
+    record, path = run_record(folder), folder / "groups.parquet"
     if not convicts(record) or not path.exists() or "population" not in pq.read_schema(path).names:
         return None
     told = record["score"]["populations"]

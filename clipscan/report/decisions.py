@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from clipscan.errors import DataError, RunError
-from clipscan.report.find import Names, shown
+from clipscan.report.find_sample import Names, shown
 from clipscan.run.outputs import sound
 
 NAMES = ("shard", "key", "decision")
@@ -102,7 +102,7 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _filled(record: dict[str, Any]) -> bool:
-    """Does anything stand in the row? Spreadsheets write rows of separators alone."""
+    """Whether any cell of the row is filled: spreadsheets write rows of separators alone."""
     return any(cell and (not isinstance(cell, str) or cell.strip()) for cell in record.values())
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from clipscan.data.text import printable
 from clipscan.errors import DataError, InputError
-from clipscan.report.find import without_suffix
+from clipscan.report.find_sample import without_suffix
 from clipscan.report.shard_urls import ShardUrls
 from clipscan.report.uids import datacomp, is_uid, pack
 from clipscan.run.outputs import sound
@@ -26,7 +26,7 @@ SHARED = b"clipscan.shared"  # keys on the list that name samples off it too, in
 
 
 class DropList:
-    """Samples to leave out. A container of (shard, key) pairs, and a predicate that says True for "keep".
+    """Samples to leave out. A container of (shard, key) pairs, and a predicate that is True for "keep".
 
         keep = DropList.load("run/drop.parquet")
         ("00012.tar", "000120007") in keep          # True: it is on the list of samples to drop
@@ -34,8 +34,9 @@ class DropList:
         images[keep.mask(keys)]                     # bool [n], True: it stays
         wds.WebDataset(urls).select(keep)           # reads sample["__url__"] and sample["__key__"]
 
-    A key, or a picture's file name, stands for its sample where no other sample of the dataset has it, which
-    the drop.parquet of a run tells; a list made `from_rows` holds the pairs that it was given, and no others.
+    A key, or a picture's file name, stands for its sample where no other sample of the dataset has it, as
+    recorded in the drop.parquet of a run; a list made `from_rows` holds the pairs that it was given, and no
+    others.
 
     A URL belongs to the shard whose name ends it, whole path parts at a time (shard_urls.py). With `root`,
     the name is what follows `root` in the URL, and nothing is guessed. A URL that fits several shards, or
@@ -113,7 +114,7 @@ class DropList:
 
     def __contains__(self, sample: object) -> bool:
         """Whether a (shard, key) is on the list, or a key or file name that only one sample has; InputError
-        where that cannot be told."""
+        where that is ambiguous."""
         if isinstance(sample, str):
             return self._on_list(printable(sample))
         if not (isinstance(sample, tuple) and len(sample) == 2):
@@ -169,7 +170,7 @@ class DropList:
         return printable(key) not in self._keys.get(self.shard_of(url), ())  # as the readers name it
 
     def shard_of(self, url: str) -> str:
-        """The shard's name, "" for none known. DataError where it cannot be told."""
+        """The shard's name, "" for none known. DataError where it is ambiguous."""
         return self._urls.find(url)
 
     def keep_uids(self, uids: Iterable[str]) -> npt.NDArray[Any]:

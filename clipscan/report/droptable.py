@@ -23,9 +23,9 @@ DROP_SCHEMA = pa.schema(
 Pair = tuple[str, str]
 
 
-def listed(run: Path) -> pa.Table:
+def listed(folder: Path) -> pa.Table:
     """The drop list of the run as it is; an empty one where there is none."""
-    path = run / "drop.parquet"
+    path = folder / "drop.parquet"
     sound(path)
     table = pq.read_table(path) if path.exists() else DROP_SCHEMA.empty_table()
     return table.select(DROP_SCHEMA.names).cast(with_rule(DROP_SCHEMA, rule_of(table.schema)))

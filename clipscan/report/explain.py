@@ -1,4 +1,4 @@
-"""What is known of one sample, as text: suspected, dropped or not, and why; its scores, its neighbours."""
+"""One sample, as text: suspected, dropped or not, and why; its scores, its neighbours."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from clipscan.data.text import printable
 from clipscan.engine.arrays import Array
 from clipscan.report.choose import ranking
 from clipscan.report.droptable import Pair, listed
-from clipscan.report.find import Names, shown
+from clipscan.report.find_sample import Names, shown
 from clipscan.report.glossary import about, label
 from clipscan.run.outputs import sound
 from clipscan.run.run import Run
 from clipscan.run.selecting import nearest, ranks_of
-from clipscan.run.words import why
+from clipscan.run.why_suspected import why
 
 
 def explain(run: Run, name: str) -> str:
-    """The sample that `name` means (report/find.py), in words and figures.
+    """The sample that `name` means (report/find_sample.py), in words and figures.
 
     RunError where there is none, or several, and where the run is not scored.
     """
@@ -78,7 +78,7 @@ def _figures(scores: pa.Table, row: int) -> Iterator[str]:
     """A line for every score: its value, what is usual, its rank."""
     n = scores.num_rows
     yield f"of every score a higher value is more suspicious; rank 1 of {n:,} is the most suspicious"
-    yield f"{'score':<16}{'value':>12}{'median':>12}{'rank':>12}  what it asks"
+    yield f"{'score':<16}{'value':>12}{'median':>12}{'rank':>12}  what it measures"
     for name, rank in ranks_of(scores).items():
         values = scores[name].to_numpy()
         figures = f"{values[row]:>12.5g}{np.nanmedian(values):>12.5g}{rank[row]:>12,}"

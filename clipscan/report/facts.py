@@ -1,15 +1,15 @@
-"""What the page tells about a run, in the shape the template wants. Plain records, no files."""
+"""The data of the page: one run, in the shape of the template. Plain records, no files."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from clipscan.report.album import Want
 from clipscan.report.convicted import Convicted
-from clipscan.report.pictures import Want
 from clipscan.scores.estimate import Estimate
 
 
-class Counts(NamedTuple):
+class SampleCounts(NamedTuple):
     """Head counts; None where a stage did not run."""
 
     listed: int
@@ -31,7 +31,7 @@ class Counts(NamedTuple):
 
 
 class OtherScore(NamedTuple):
-    """What another score says of a suspect."""
+    """A suspect by another score."""
 
     name: str
     value: float
@@ -85,10 +85,10 @@ class BadKind(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """A run, as the page tells it."""
+    """A run, as the page shows it."""
 
-    run: dict[str, Any]  # run.json
-    counts: Counts
+    record: dict[str, Any]  # run.json
+    counts: SampleCounts
     suspects: list[Suspect]
     populations: list[Convicted] | None  # all that were convicted; None where conviction was not tried
     convicted: list[tuple[Convicted, PageGroup]]  # the first of them
@@ -98,7 +98,7 @@ class Facts(NamedTuple):
     estimate: Estimate | None  # of how many to drop, as run.json has it
     dropping: str  # what is dropped, and by which rule
     learnt: str  # how many pairs the model finds, in words
-    doubt: str  # why silence may mean nothing, "" where the model has learnt the pairs
+    doubt: str  # why finding nothing may mean nothing, "" where the model has learnt the pairs
     groups: list[PageGroup]
     bad: list[BadKind]
     cut: float  # the lowest score among the suspects, NaN for none

@@ -1,4 +1,4 @@
-"""Small vocabulary of the page: what each score asks, and what the reference setting means.
+"""Small vocabulary of the page: what each score measures, and what the reference setting means.
 
 The longer prose is in page.html.j2.
 """
@@ -18,7 +18,7 @@ PAIR_SCORES = tuple(name for name, one in SCORES.items() if one.family == "cross
 SPARSE_UNTIL = 0.4  # p*R/k up to which learnt poison was found with AUROC above 0.97 in our measurements
 
 
-class Reference(NamedTuple):
+class ReferenceSetting(NamedTuple):
     """The random references that samples are compared with: `draws` times `rows`."""
 
     rows: tuple[int, ...]  # one or several sizes; empty where it is the whole set, or unknown
@@ -26,19 +26,19 @@ class Reference(NamedTuple):
     text: str
 
 
-def reference_of(setting: Any) -> Reference:
+def reference_of(setting: Any) -> ReferenceSetting:
     """Reads the setting `reference` of run.json: "1024x8", 1024, "all", "256x8,1024x8"."""
     found = [re.fullmatch(r"(\d{1,12})(?:x(\d{1,6}))?", part.strip()) for part in str(setting).split(",")]
     rows = tuple(int(match[1]) for match in found if match)
     draws = max((int(match[2] or 1) for match in found if match), default=1)
     if not rows:
-        return Reference((), 1, "the whole dataset" if setting == "all" else "the given reference")
+        return ReferenceSetting((), 1, "the whole dataset" if setting == "all" else "the given reference")
     each = " and ".join(f"{size:,}" for size in rows)
     several = f"{draws} random references of {each} samples each, averaged"
-    return Reference(rows, draws, several if draws > 1 else f"{each} random samples")
+    return ReferenceSetting(rows, draws, several if draws > 1 else f"{each} random samples")
 
 
-def rate_limit(k: Any, reference: Reference) -> float | None:
+def rate_limit(k: Any, reference: ReferenceSetting) -> float | None:
     """The share p of poison that is still sparse in the smallest reference: p*R/k = 0.4. None: unknown."""
     if not reference.rows or not isinstance(k, int):
         return None
@@ -51,12 +51,12 @@ def about(score: str) -> str:
 
 
 def label(score: str) -> str:
-    """What a score is called beside its value."""
+    """The name of a score beside its value."""
     return LABELS.get(score, score)
 
 
 def is_density_score(score: str) -> bool:
-    """Whether it asks how far a picture is from the others."""
+    """Whether it measures how far a picture is from the others."""
     return _plain_name(score) in DENSITY_SCORES
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from clipscan.report.identities import batches
-from clipscan.report.text import number
+from clipscan.report.visible_text import number
 from clipscan.run.outputs import complete
 
 BINS = 72
@@ -70,16 +70,16 @@ class Drawing(NamedTuple):
     nan: int
 
 
-def has_scores(run: Path, method: str) -> bool:
+def has_scores(folder: Path, method: str) -> bool:
     """Whether scores/ is there and every file of it has the column."""
-    complete(run, "score")
-    files = sorted((run / "scores").glob("*.parquet"))
+    complete(folder, "score")
+    files = sorted((folder / "scores").glob("*.parquet"))
     return bool(files) and all(method in pq.read_schema(path).names for path in files)
 
 
-def scores_of(run: Path, method: str) -> Spread:
+def scores_of(folder: Path, method: str) -> Spread:
     """The column `method` of scores/*.parquet, batch by batch, as often as asked."""
-    files = sorted((run / "scores").glob("*.parquet"))
+    files = sorted((folder / "scores").glob("*.parquet"))
 
     def spread() -> Iterable[Floats]:
         for batch in batches(files, [method]):

@@ -1,4 +1,4 @@
-"""Who is in a run: streams identities, and any other columns, out of its parquet files."""
+"""Identities of the samples of a run, and any other columns, streamed from its parquet files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from clipscan.run.outputs import complete, rows_in, sound
 BATCH_ROWS = 65_536  # identities held as Python strings at a time: about 20 MB
 
 
-def identities(run: Path) -> Iterator[pa.RecordBatch]:
+def identities(folder: Path) -> Iterator[pa.RecordBatch]:
     """Batches of (shard, key, uid), in the row order of the embeddings; uid is "" where there is none."""
-    yield from batches(_metadata(run), ["shard", "key", "uid"])
+    yield from batches(_metadata(folder), ["shard", "key", "uid"])
 
 
-def embedded(run: Path) -> int:
+def embedded(folder: Path) -> int:
     """How many samples the run holds embeddings of; reads the footers only."""
-    return sum(map(rows_in, _metadata(run)))
+    return sum(map(rows_in, _metadata(folder)))
 
 
-def _metadata(run: Path) -> list[Path]:
-    complete(run, "embed", "embeddings/metadata")
-    files = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
+def _metadata(folder: Path) -> list[Path]:
+    complete(folder, "embed", "embeddings/metadata")
+    files = sorted((folder / "embeddings" / "metadata").glob("*.parquet"))
     if not files:
-        raise RunError(f"{run} has no embeddings/metadata; embed it: clipscan scan DATASET --out {run}")
+        raise RunError(f"{folder} has no embeddings/metadata; embed it: clipscan scan DATASET --out {folder}")
     return files
 
 
@@ -51,9 +51,9 @@ def _no_nulls(column: pa.Array) -> pa.Array:
     return column.fill_null("") if pa.types.is_string(column.type) else column
 
 
-def bad_pairs(run: Path) -> set[tuple[str, str]]:
+def bad_pairs(folder: Path) -> set[tuple[str, str]]:
     """(shard, key) of what could not be read, as bad.parquet names it."""
-    path = run / "bad.parquet"
+    path = folder / "bad.parquet"
     sound(path)
     if not path.exists():
         return set()
@@ -61,6 +61,6 @@ def bad_pairs(run: Path) -> set[tuple[str, str]]:
     return set(zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True))
 
 
-def not_scored(run: Path) -> str:
-    """What is said of a run that has vectors and no scores."""
-    return f"{run} is not scored yet; run the score stage: clipscan score {run}"
+def not_scored(folder: Path) -> str:
+    """The error text for a run that has vectors and no scores."""
+    return f"{folder} is not scored yet; run the score stage: clipscan score {folder}"

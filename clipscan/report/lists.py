@@ -22,7 +22,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.report.choose import choose_drops
 from clipscan.report.droplist import SHARDS, SHARED, DropList
 from clipscan.report.droptable import DROP_SCHEMA
-from clipscan.report.find import without_suffix
+from clipscan.report.find_sample import without_suffix
 from clipscan.report.identities import bad_pairs, identities
 from clipscan.report.names import escape, read_list, unescape
 from clipscan.report.uids import datacomp, is_uid, pack
@@ -44,7 +44,7 @@ Row = tuple[str, str, str, str, float]  # shard, key, uid, reason, score
 
 class Written(NamedTuple):
     """What `write_lists` wrote: kept + dropped = embedded; `uids` rows in keep_uids.npy, None without one;
-    what the lists were `before`, in words, where whoever asked looked."""
+    `before`: the lists that were replaced, in words, if the caller looked."""
 
     kept: int
     dropped: int
@@ -53,13 +53,13 @@ class Written(NamedTuple):
 
 
 def write_lists(
-    run: Path,
+    folder: Path,
     dropped: pa.Table | Iterable[Row],
     *,
     to: Path | None = None,
     names: tuple[str, str] = ("keep", "drop"),
 ) -> Written:
-    """Write the four lists of `run` for the rows to drop, by rename, into the run folder or into `to`.
+    """Write the four lists for the rows to drop, by rename, into the run folder or into `to`.
 
     names: what the files are called, KEEP.txt, KEEP_uids.npy, DROP.txt, DROP.parquet, as below.
 
@@ -74,10 +74,10 @@ def write_lists(
     wanted = _distinct_pairs(table)
     kept, drop = names
     files = (f"{kept}_uids.npy", f"{kept}.txt", f"{drop}.txt", f"{drop}.parquet")
-    final = [(to or run) / name for name in files]
+    final = [(to or folder) / name for name in files]
     with replacing(*final) as (uids_draft, keep_draft, drop_draft, parquet_draft):
         with keep_draft.open("w", encoding="utf-8", newline="\n") as keep:
-            walk = _walk(run, wanted, keep)
+            walk = _walk(folder, wanted, keep)
         drop_draft.write_text("".join(map(_line, wanted)), encoding="utf-8", newline="\n")
         pq.write_table(with_shards(table, walk.shards, walk.shared), parquet_draft)
         uids = None if walk.halves is None else datacomp(walk.halves)
@@ -124,17 +124,17 @@ class _Walked(NamedTuple):
     halves: npt.NDArray[np.uint64] | None  # [kept, 2] uids; None unless every embedded sample has one
 
 
-def _walk(run: Path, wanted: dict[Pair, None], keep: IO[str]) -> _Walked:
-    """One pass over the identities of `run`; writes the kept ones to `keep`."""
+def _walk(folder: Path, wanted: dict[Pair, None], keep: IO[str]) -> _Walked:
+    """One pass over the identities of a run; writes the kept ones to `keep`."""
     met: set[Pair] = set()
     dropped_uids: set[str] = set()
-    unreadable = bad_pairs(run)
+    unreadable = bad_pairs(folder)
     shards = {shard for shard, _ in unreadable}
     keys = {key for _, key in wanted}
     shared = _claimed(keys, (key for _, key in unreadable - wanted.keys()))
     halves: list[npt.NDArray[np.uint64]] | None = []
     kept = 0
-    for batch in identities(run):
+    for batch in identities(folder):
         shards.update(batch.column("shard").unique().to_pylist())
         pairs = list(zip(batch.column("shard").to_pylist(), batch.column("key").to_pylist(), strict=True))
         uids = batch.column("uid").to_pylist()
@@ -147,7 +147,7 @@ def _walk(run: Path, wanted: dict[Pair, None], keep: IO[str]) -> _Walked:
         if halves is not None:
             halves.append(pack(uid for uid, stay in zip(uids, stays, strict=True) if stay))
             dropped_uids.update(uid for uid, stay in zip(uids, stays, strict=True) if not stay)
-    _refuse_strangers(run, wanted, met)
+    _refuse_strangers(folder, wanted, met)
     return _Walked(kept, shards, shared, _without(halves, dropped_uids))
 
 
@@ -156,11 +156,11 @@ def _claimed(keys: set[str], others: Iterable[str]) -> set[str]:
     return {key for other in others for key in (other, without_suffix(other)) if key in keys}
 
 
-def _refuse_strangers(run: Path, wanted: dict[Pair, None], met: set[Pair]) -> None:
+def _refuse_strangers(folder: Path, wanted: dict[Pair, None], met: set[Pair]) -> None:
     stranger = next((pair for pair in wanted if pair not in met), None)
     if stranger is not None:
         raise RunError(
-            f"{run} holds no sample {stranger!r}, one of {len(wanted) - len(met)} such rows to drop;"
+            f"{folder} holds no sample {stranger!r}, one of {len(wanted) - len(met)} such rows to drop;"
             " was the list made from another run?"
         )
 

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from clipscan.data.atomic import replacing
-from clipscan.report import glossary, histogram, text
+from clipscan.report import glossary, histogram, visible_text
+from clipscan.report.album import Album, Want, make_album, why_none
 from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
 from clipscan.report.partition import read_split
-from clipscan.report.pictures import Album, Want, make_album, why_none
 from clipscan.report.read import read_facts
+from clipscan.report.recovered_triggers import read_triggers
 from clipscan.report.thumbnails import Thumbnail
-from clipscan.report.triggers import read_triggers
-from clipscan.run.folder import run_record
+from clipscan.run.run_folder import run_record
 
 if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset
@@ -48,52 +48,52 @@ DETAILS = {
 }
 
 
-def write_page(run: Path, dataset: Dataset | None) -> Path:
+def write_page(folder: Path, dataset: Dataset | None) -> Path:
     """Write RUN/report/index.html from the run's files and return its path. The same run gives the same page.
 
     `dataset` provides the pictures; without it the page has none and says so. A picture that cannot be
     shown is a placeholder with the reason. RunError where the run has no run.json or suspects.parquet.
     """
-    facts = read_facts(run, run_record(run))
+    facts = read_facts(folder, run_record(folder))
     album = make_album(dataset, facts.wants())
-    page = run / "report" / "index.html"
+    page = folder / "report" / "index.html"
     page.parent.mkdir(exist_ok=True)
     with replacing(page) as [draft]:
-        draft.write_text(render(run, facts, album, why_none(dataset)), encoding="utf-8", errors="replace")
+        draft.write_text(render(folder, facts, album, why_none(dataset)), encoding="utf-8", errors="replace")
     return page
 
 
-def render(run: Path, facts: Facts, album: Album, no_pictures: str) -> str:
+def render(folder: Path, facts: Facts, album: Album, no_pictures: str) -> str:
     """The page as HTML."""
-    triggers = read_triggers(run)
+    triggers = read_triggers(folder)
     sheets = ["page.css", "triggers.css"] if triggers else ["page.css"]
     style = "".join((HERE / sheet).read_text(encoding="utf-8") for sheet in sheets)
-    reference = glossary.reference_of(facts.run.get("score", {}).get("reference", ""))
-    k = facts.run.get("score", {}).get("k")
+    reference = glossary.reference_of(facts.record.get("score", {}).get("reference", ""))
+    k = facts.record.get("score", {}).get("k")
     return _template().render(
         style=Markup(style),  # our own file, not a stranger's text
         policy=_policy(style),
-        title=title_of(facts.run),
-        run=shlex.quote(str(run)),
-        drop_file=repr(str(run / "drop.parquet")),
+        title=title_of(facts.record),
+        run=shlex.quote(str(folder)),
+        drop_file=repr(str(folder / "drop.parquet")),
         facts=facts,
         triggers=triggers,
         counts=facts.counts,
-        version=str(facts.run.get("clipscan", "")),
-        source=str(facts.run.get("dataset", {}).get("source", "")),
-        format=str(facts.run.get("dataset", {}).get("format", "dataset")),
-        shards=_shard_count(facts.run.get("dataset", {}).get("shards")),
-        method=method_of(facts.run),
+        version=str(facts.record.get("clipscan", "")),
+        source=str(facts.record.get("dataset", {}).get("source", "")),
+        format=str(facts.record.get("dataset", {}).get("format", "dataset")),
+        shards=_shard_count(facts.record.get("dataset", {}).get("shards")),
+        method=method_of(facts.record),
         k=k,
         reference=reference,
         rate_limit=glossary.rate_limit(k, reference),
-        settings=settings(facts.run),
+        settings=settings(facts.record),
         picture=lambda want: _picture(album, want),
         no_pictures=no_pictures,
-        histogram=_histogram(run, facts),
-        split=read_split(run),
+        histogram=_histogram(folder, facts),
+        split=read_split(folder),
         size=histogram,
-        graph_skipped=_graph_skipped(facts.run),
+        graph_skipped=_graph_skipped(facts.record),
     )
 
 
@@ -105,7 +105,7 @@ def title_of(run_json: dict[str, Any]) -> str:
 
 
 def settings(run_json: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was asked, as (label, value), both as text, in the order of run.json, less what few ask for."""
+    """The settings, as (label, value), both as text, in the order of run.json, less what few readers need."""
     listed = [("clipscan", str(run_json.get("clipscan", "")))]
     for section in ("embed", "score"):
         for name, value in (run_json.get(section) or {}).items():
@@ -141,11 +141,11 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "visible": text.visible,
-        "plain": text.plain,
-        "count": text.count,
-        "number": text.number,
-        "percent": text.percent,
+        "visible": visible_text.visible,
+        "plain": visible_text.plain,
+        "count": visible_text.count,
+        "number": visible_text.number,
+        "percent": visible_text.percent,
         "about": glossary.about,
         "label": glossary.label,
         "brief": brief,
@@ -168,13 +168,13 @@ def _shard_count(shards: Any) -> int | None:
     return len(shards) if isinstance(shards, list) else shards if isinstance(shards, int) else None
 
 
-def _histogram(run: Path, facts: Facts) -> histogram.Drawing | None:
+def _histogram(folder: Path, facts: Facts) -> histogram.Drawing | None:
     """None where the scores are missing, or all NaN, or the method has no column of its own."""
-    column = method_of(facts.run)
-    if not histogram.has_scores(run, column):
+    column = method_of(facts.record)
+    if not histogram.has_scores(folder, column):
         return None
     log = False if column == "consensus" else None  # it is in nats, a logarithm already
-    bins = histogram.bin_scores(histogram.scores_of(run, column), facts.cut, log=log)
+    bins = histogram.bin_scores(histogram.scores_of(folder, column), facts.cut, log=log)
     return histogram.draw(bins) if bins else None
 
 

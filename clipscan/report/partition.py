@@ -4,7 +4,7 @@
     RUN/partition/safe.parquet     the safe ones, likewise, best fitting first
     RUN/partition/risky.txt, safe.txt, safe_uids.npy    as drop.txt, keep.txt and keep_uids.npy
 
-Whoever wrote the run folder may be a stranger to whoever makes the page: numbers are taken for numbers only.
+The run folder may come from a stranger: numbers are read as numbers only.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from clipscan.report import histogram
 from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.identities import bad_pairs, batches
 from clipscan.report.lists import Written, with_shards, write_lists
-from clipscan.run.files import read_json, write_table
+from clipscan.run.file_io import read_json, write_table
 from clipscan.run.outputs import sound
 from clipscan.run.partitioning import FOLDER
 from clipscan.scores.mixture import TOO_FEW, Component, Mixture
 
 
-def write_partition(run: Path) -> Written:
+def write_partition(folder: Path) -> Written:
     """The lists of a run that partition_stage has split; `dropped` of what comes back are the risky pairs."""
-    table = pq.read_table(run / FOLDER / "partition.parquet")
+    table = pq.read_table(folder / FOLDER / "partition.parquet")
     table = table.append_column("score", pc.subtract(1.0, table["cosine"]))
-    shards = {*(shard for shard, _ in bad_pairs(run)), *table["shard"].unique().to_pylist()}
+    shards = {*(shard for shard, _ in bad_pairs(folder)), *table["shard"].unique().to_pylist()}
     safe = _rows(table.filter(table["safe"]).sort_by("score"), "safe")
     risky = _rows(table.filter(pc.invert(table["safe"])).sort_by([("score", "descending")]), "risky")
-    written = write_lists(run, risky, to=run / FOLDER, names=("safe", "risky"))
-    write_table(run / FOLDER / "safe.parquet", with_shards(safe, shards))
+    written = write_lists(folder, risky, to=folder / FOLDER, names=("safe", "risky"))
+    write_table(folder / FOLDER / "safe.parquet", with_shards(safe, shards))
     return written
 
 
@@ -58,22 +58,22 @@ def _reason(side: str, cosine: float | None, posterior: float | None) -> str:
 
 
 class Split(NamedTuple):
-    """A partition as the page tells it."""
+    """A partition as the page shows it."""
 
     pairs: int
     safe: int
     words: str  # of the mixture
     rule: str
     drawing: histogram.Drawing | None
-    curves: list[str]  # points of the low and the high component; none where they are not believed
+    curves: list[str]  # points of the low and the high component; none where the mixture does not separate
 
 
-def read_split(run: Path) -> Split | None:
+def read_split(folder: Path) -> Split | None:
     """The partition of a run; None where there is none.
 
     Raises RunError where the record is not as partition_stage writes it.
     """
-    path = run / FOLDER / "partition.json"
+    path = folder / FOLDER / "partition.json"
     sound(path)
     if not path.exists():
         return None
@@ -87,7 +87,7 @@ def read_split(run: Path) -> Split | None:
             f"{path} is no record of a partition ({error!r}); run clipscan partition again"
         ) from error
     words = mixture.words() if mixture else TOO_FEW
-    bins = histogram.bin_scores(lambda: _column(run, safe_only=False), _border(run), log=False)
+    bins = histogram.bin_scores(lambda: _column(folder, safe_only=False), _border(folder), log=False)
     if bins is None:
         return Split(pairs, safe, words, rule, None, [])
     curves = [] if mixture is None or not mixture.separates else [
@@ -113,15 +113,15 @@ def _mixture(record: dict[str, Any]) -> Mixture:
     return Mixture(component(record["low"]), component(record["high"]), float(record["gain"]))
 
 
-def _column(run: Path, *, safe_only: bool) -> Iterable[histogram.Floats]:
-    for batch in batches([run / FOLDER / "partition.parquet"], ["cosine", "safe"]):
+def _column(folder: Path, *, safe_only: bool) -> Iterable[histogram.Floats]:
+    for batch in batches([folder / FOLDER / "partition.parquet"], ["cosine", "safe"]):
         cosine = batch.column(0).to_numpy(zero_copy_only=False).astype(np.float64)
         yield cosine[batch.column(1).to_numpy(zero_copy_only=False).astype(bool)] if safe_only else cosine
 
 
-def _border(run: Path) -> float:
+def _border(folder: Path) -> float:
     """The lowest safe cosine, NaN where no pair is safe."""
-    lowest = [float(cosine.min()) for cosine in _column(run, safe_only=True) if len(cosine)]
+    lowest = [float(cosine.min()) for cosine in _column(folder, safe_only=True) if len(cosine)]
     return min(lowest, default=math.nan)
 
 

@@ -16,17 +16,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
+from clipscan.report.album import LARGE, SMALL, Want
 from clipscan.report.choose import method_of
 from clipscan.report.convicted import convicted_of
 from clipscan.report.droptable import pairs_of
-from clipscan.report.facts import BadKind, Channel, Counts, Facts, Neighbour, OtherScore, PageGroup, Suspect
+from clipscan.report.facts import (
+    BadKind,
+    Channel,
+    Facts,
+    Neighbour,
+    OtherScore,
+    PageGroup,
+    SampleCounts,
+    Suspect,
+)
 from clipscan.report.glossary import is_density_score, is_pair_score
 from clipscan.report.identities import not_scored
-from clipscan.report.pictures import LARGE, SMALL, Want
 from clipscan.report.rule import dropping, rule_of_run
+from clipscan.run.bad_reasons import kind_of
 from clipscan.run.learning import learnt_words
 from clipscan.run.outputs import rows_in, sound
-from clipscan.run.words import kind_of
 from clipscan.scores.estimate import Estimate
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
@@ -38,53 +47,53 @@ EXAMPLES = 3  # names given of each kind of bad sample
 Row = dict[str, Any]
 
 
-def read_facts(run: Path, run_json: dict[str, Any]) -> Facts:
+def read_facts(folder: Path, run_json: dict[str, Any]) -> Facts:
     """The run folder as Facts. RunError without suspects.parquet."""
-    suspects = run / "suspects.parquet"
-    sound(suspects, *(run / name for name in ("groups.parquet", "bad.parquet", "drop.parquet")))
+    suspects = folder / "suspects.parquet"
+    sound(suspects, *(folder / name for name in ("groups.parquet", "bad.parquet", "drop.parquet")))
     if not suspects.exists():
-        raise RunError(not_scored(run))
-    dropped = _dropped(run / "drop.parquet")
-    counts = _counts(run, run_json.get("counts", {}))
+        raise RunError(not_scored(folder))
+    dropped = _dropped(folder / "drop.parquet")
+    counts = _counts(folder, run_json.get("counts", {}))
     method = method_of(run_json)
     learnt, doubt = learnt_words(run_json)
-    populations, suspected = convicted_of(run), _groups(run / "groups.parquet", SUSPECTED)
+    populations, suspected = convicted_of(folder), _groups(folder / "groups.parquet", SUSPECTED)
     by_number = {one.group: one for one in populations or ()}
     return Facts(
-        run=run_json,
+        record=run_json,
         counts=counts,
         suspects=[
             _suspect(row, counts.embedded, method, (row["shard"], row["key"]) in dropped)
             for row in _first_rows(suspects, SUSPECTS)
         ],
-        groups=_groups(run / "groups.parquet", COPIES),
+        groups=_groups(folder / "groups.parquet", COPIES),
         populations=populations,
         convicted=[(by_number[group.number], group) for group in suspected if group.number in by_number],
         alike=[group for group in suspected if group.number not in by_number],
         alone=_channel(suspects, is_density_score, counts.embedded),
         mismatched=_channel(suspects, is_pair_score, counts.embedded),
         estimate=_estimate(run_json),
-        dropping=dropping(rule_of_run(run), method, counts.dropped),
+        dropping=dropping(rule_of_run(folder), method, counts.dropped),
         learnt=learnt,
         doubt=doubt,
-        bad=_bad(run / "bad.parquet"),
+        bad=_bad(folder / "bad.parquet"),
         cut=_lowest_score(suspects),
     )
 
 
-def _counts(run: Path, stated: dict[str, Any]) -> Counts:
+def _counts(folder: Path, stated: dict[str, Any]) -> SampleCounts:
     """From the files, which are what people will use; from run.json where there is no file."""
-    metadata = sorted((run / "embeddings" / "metadata").glob("*.parquet"))
+    metadata = sorted((folder / "embeddings" / "metadata").glob("*.parquet"))
     rows = sum(map(rows_in, metadata))
     embedded = rows if metadata else stated.get("embedded", 0)
-    bad = _rows(run / "bad.parquet", stated.get("bad")) or 0
-    return Counts(
+    bad = _rows(folder / "bad.parquet", stated.get("bad")) or 0
+    return SampleCounts(
         listed=stated.get("listed", embedded + bad),
         embedded=embedded,
         bad=bad,
-        suspects=_rows(run / "suspects.parquet", None) or 0,
-        groups=_copies(run / "groups.parquet", stated.get("groups")),
-        dropped=_rows(run / "drop.parquet", stated.get("dropped")),
+        suspects=_rows(folder / "suspects.parquet", None) or 0,
+        groups=_copies(folder / "groups.parquet", stated.get("groups")),
+        dropped=_rows(folder / "drop.parquet", stated.get("dropped")),
     )
 
 

@@ -1,7 +1,7 @@
-"""The rule a drop list was made by: kept in drop.parquet, told on the page and by `clipscan status`.
+"""The rule a drop list was made by: kept in drop.parquet, shown on the page and by `clipscan status`.
 
-A rule is a JSON object of what `select` was asked: {"apart": 15}, {"fraction": 0.01}, {"threshold": 3.5},
-{"decisions": "mine.csv"}; of lists that were joined {"joined": [rule, rule]}.
+A rule is a JSON object of the arguments of choose_drops: {"apart": 15}, {"fraction": 0.01}, {"threshold":
+3.5}, {"decisions": "mine.csv"}; of lists that were joined {"joined": [rule, rule]}.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from clipscan.report.glossary import label
 
 RULE = b"clipscan.rule"  # schema metadata of drop.parquet
-TOLD = 4  # joined rules that are told one by one
+TOLD = 4  # joined rules that are listed one by one
 
 Rule = dict[str, Any]
 
@@ -30,14 +30,14 @@ def rule_of(schema: pa.Schema) -> Rule:
     """The rule of a drop list; {} where it does not say."""
     try:
         rule = json.loads((schema.metadata or {}).get(RULE, b"{}"))
-    except (ValueError, RecursionError):  # a stranger's file may say anything
+    except (ValueError, RecursionError):  # a stranger's file may hold anything
         return {}
     return rule if isinstance(rule, dict) else {}
 
 
-def rule_of_run(run: Path) -> Rule:
+def rule_of_run(folder: Path) -> Rule:
     """The rule that a run's drop.parquet was made by; {} where there is none."""
-    path = run / "drop.parquet"
+    path = folder / "drop.parquet"
     return rule_of(pq.read_schema(path)) if path.exists() else {}
 
 

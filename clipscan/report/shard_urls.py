@@ -30,7 +30,7 @@ class ShardUrls:
         self._last = ("", "")  # a URL and its shard: a stream stays in one shard for thousands of samples
 
     def find(self, url: str) -> str:
-        """The shard's name, "" for none known. DataError where it cannot be told."""
+        """The shard's name, "" for none known. DataError where it is ambiguous."""
         last, shard = self._last  # read once: another thread may replace it
         if url != last:
             shard = self._find(url)

@@ -18,16 +18,16 @@ from clipscan.report.droptable import DROP_SCHEMA, together
 from clipscan.report.lists import Written, write_lists
 from clipscan.report.page import write_page
 from clipscan.report.rule import Rule, rule_of
-from clipscan.run.folder import RunFolder, fingerprint
 from clipscan.run.outputs import Damaged, begin_marker, read_marker, sound, write_marker
 from clipscan.run.run import Run
+from clipscan.run.run_folder import RunFolder, fingerprint
 
 LISTS, PAGE = "lists", "page"
 AGAIN = "clipscan export {run} --decisions FILE writes it again; --apart in its place takes clipscan's rule"
 
 
 def put_lists(run: RunFolder, rows: pa.Table) -> Written:
-    """The four lists of the rows to drop; the marker tells of the rule from before the first rename on."""
+    """The four lists of the rows to drop; the marker holds the rule from before the first rename on."""
     begin_marker(run.path, LISTS, {"rule": rule_of(rows.schema)})
     written = write_lists(run.path, rows)
     counts = {"kept": written.kept, "dropped": written.dropped}
@@ -37,8 +37,8 @@ def put_lists(run: RunFolder, rows: pa.Table) -> Written:
 
 
 def keep_lists(run: RunFolder, otherwise: Rule) -> None:
-    """See to it that the lists are whole: as they are, else as drop.parquet says, else by the rule that the
-    lost drop.parquet was made by, `otherwise` where there was none.
+    """Keep whole lists; make others again from drop.parquet or, if that is lost, by the rule that it was made
+    by, `otherwise` where there was none.
 
     RunError where what is lost was decided by a person.
     """
@@ -76,7 +76,7 @@ def keep_page(run: Run) -> None:
 
 
 def _made_of(run: RunFolder) -> str:
-    """Ties lists to the samples and the scores that they were made of."""
+    """Digest of the samples and scores that the lists are made of."""
     return fingerprint(run.contents("embed", "embeddings/metadata"), *map(run.contents, ("score", "select")))
 
 
@@ -112,5 +112,5 @@ def _single(rule: Rule) -> list[Rule]:
     return [one for one in joined if isinstance(one, dict)] if isinstance(joined, list) else [rule]
 
 
-def _selected(run: Path, rule: Rule) -> pa.Table:
-    return choose_drops(run, apart=True) if "apart" in rule else choose_drops(run, **rule)
+def _selected(folder: Path, rule: Rule) -> pa.Table:
+    return choose_drops(folder, apart=True) if "apart" in rule else choose_drops(folder, **rule)

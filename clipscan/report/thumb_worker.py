@@ -1,4 +1,4 @@
-"""The worker that decodes strangers' pictures for the page: a program of its own, which may die.
+"""The worker that decodes strangers' pictures for the page: a program of its own, which may crash.
 
 Run as a file, imports the standard library and Pillow only. Frames on stdin: longest side (u32), byte
 count (u32), picture; on stdout: status (u8: 0 picture, 1 reason), byte count (u32), PNG or JPEG, or UTF-8.

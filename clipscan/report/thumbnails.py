@@ -1,4 +1,4 @@
-"""Small pictures for the page, decoded in a worker process that may die or hang."""
+"""Small pictures for the page, decoded in a worker process that may crash or hang."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Thumbnail(NamedTuple):
 
 
 class Thumbnailer:
-    """One worker process, started when first needed and again after each death. Use as a context."""
+    """One worker process, started when first needed and again after each crash. Use as a context."""
 
     def __init__(self, *, seconds: float = SECONDS, worker: Path = WORKER) -> None:
         self._seconds = seconds
@@ -110,7 +110,7 @@ def _exactly(process: subprocess.Popen[bytes], size: int) -> bytes:
 
 
 def _checked(answer: bytes) -> Thumbnail:
-    """The worker's bytes are believed to be a picture only as far as signature and size go."""
+    """The worker's bytes as a picture, after a check of signature and size."""
     kind = next((kind for magic, kind in _SIGNATURES.items() if answer.startswith(magic)), None)
     size = _png_size(answer) if kind == "image/png" else _jpeg_size(answer) if kind else None
     if size is None:

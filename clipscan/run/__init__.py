@@ -6,12 +6,12 @@ repeated. All take a Run.
 """
 
 from clipscan.run.embedding import embed_stage
-from clipscan.run.folder import RunFolder
 from clipscan.run.graph import graph_stage
 from clipscan.run.learning import retrieval_stage
 from clipscan.run.options import Compute, Encoding, Models, Ranking, Reading
 from clipscan.run.progress import Progress, Silent
 from clipscan.run.run import Run
+from clipscan.run.run_folder import RunFolder
 from clipscan.run.scoring import score_stage
 from clipscan.run.selecting import select_stage
 from clipscan.run.status import status

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from clipscan.data import Dataset, Shard
-from clipscan.run.digests import Digests, Files, Known, files_of, holds
-from clipscan.run.files import storable
-from clipscan.run.folder import RunFolder
+from clipscan.run.digests import Digests, Files, Known, holds, shard_files
+from clipscan.run.file_io import storable
 from clipscan.run.listing import Listing
+from clipscan.run.run_folder import RunFolder
 
 NAMED = 3  # files of each kind that a message names
 
@@ -38,8 +38,8 @@ def _some(names: list[str]) -> str:
 
 
 def compare(run: RunFolder, dataset: Dataset) -> Changes:
-    """The dataset against the listing of the run; shards that are the same get the size and stamp by which
-    the run knows them, so that their tasks count as finished."""
+    """The dataset against the listing of the run. Shards that are the same get the size and stamp that the
+    run recorded, so that their tasks count as finished."""
     listing, digests = Listing(run), Digests()
     shards = {storable(shard.name): shard for shard in dataset.shards}
     known = run.record.get("dataset", {}).get("shards", [])
@@ -55,7 +55,7 @@ def compare(run: RunFolder, dataset: Dataset) -> Changes:
     for name in listing.rows.keys() - same:
         then |= listing.files(name)
     for name in shards.keys() - same - pending:
-        now |= files_of(dataset, shards[name])
+        now |= shard_files(dataset, shards[name])
     changed = [name for name in now if name in then and not holds(then[name], now[name], digests)]
     new = sorted(now.keys() - then.keys())
     gone = sorted(_gone(dataset, then.keys() - now.keys()) | (pending - shards.keys()))
@@ -64,7 +64,7 @@ def compare(run: RunFolder, dataset: Dataset) -> Changes:
 
 
 def _gone(dataset: Dataset, names: Iterable[str]) -> set[str]:
-    """A caption whose picture is gone lies there still, and is no news."""
+    """Those of `names` that are no file any more: the caption of a lost picture is still there."""
     return {name for name in names if not any(os.path.isfile(f"{root}/{name}") for root in dataset.roots)}
 
 

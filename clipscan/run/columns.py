@@ -105,7 +105,7 @@ SCORED = ("suspects.parquet", "scores/scores_*.parquet")  # tables with a column
 
 
 def meaning(table: str, column: str) -> str:
-    """What a column of one of TABLES means, "" for one we do not know."""
+    """What a column of one of TABLES means, "" for an unknown one."""
     own = TABLES[table].get(column, "")
     return own or (_of_score(column) if table in SCORED else "")
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from clipscan.data import Dataset, Shard
 from clipscan.data.inventory import File, is_url, open_binary
-from clipscan.run.files import storable
+from clipscan.run.file_io import storable
 
 Files = dict[str, File]
 CHUNK = 1 << 20  # bytes read at a time
@@ -53,13 +53,13 @@ def _written(file: File) -> int:
 READ = Digests()  # of files that this process read to embed them, or to score what they hold
 
 
-def files_of(dataset: Dataset, shard: Shard) -> Files:
+def shard_files(dataset: Dataset, shard: Shard) -> Files:
     """The files of a shard by names that can be stored."""
     return {storable(name): file for name, file in dataset.files(shard).items()}
 
 
 def stands(file: File) -> bool:
-    """Whether the stamp stands for the content: that of a store does, unless it says that it is weak."""
+    """Whether equal stamps mean equal content: true for the etag of a store, unless it is marked weak."""
     return is_url(file.path) and bool(file.stamp) and not file.stamp.startswith("W/")
 
 

@@ -1,7 +1,8 @@
 """What an earlier call made of shards that are still the same, kept when the dataset around them changes.
 
 Vectors are numbered like the shards, and a new shard may sort in the middle. So everything is put aside in
-RUN/_earlier and comes back a shard at a time under its new number; after a kill at any moment it waits there.
+RUN/_earlier and comes back a shard at a time under its new number; after a kill at any moment it is still
+there.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.data.atomic import replacing
-from clipscan.run.files import read_json, write_json
-from clipscan.run.folder import DEFINITIONS, RunFolder
+from clipscan.run.file_io import read_json, write_json
 from clipscan.run.outputs import Damaged, read_marker, sound
+from clipscan.run.run_folder import DEFINITIONS, RunFolder
 
 FOLDER = "_earlier"
 MADE = ("seconds", "fingerprint", "files", "definition", "asked")  # what every task adds to its marker

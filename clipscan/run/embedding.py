@@ -1,6 +1,6 @@
 """Stage 1: every shard of the dataset becomes float16 vectors, a metadata table and a list of bad samples.
 
-Beside the vectors of its pictures lie features that no training had a part in (embed/untrained.py).
+Beside the vectors of its pictures lie untrained features (embed/untrained.py).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 from clipscan.data import Bad, Dataset, Shard
 from clipscan.data.sample import shown_kinds
 from clipscan.errors import DataError, RunError
+from clipscan.run.bad_reasons import commonest
 from clipscan.run.changes import compare
-from clipscan.run.digests import READ, files_of
+from clipscan.run.digests import READ, shard_files
 from clipscan.run.earlier import forget, put_aside
-from clipscan.run.files import storable, write_array, write_table
-from clipscan.run.folder import RunFolder
+from clipscan.run.file_io import storable, write_array, write_table
 from clipscan.run.listing import listed
 from clipscan.run.options import Encoding
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder
-from clipscan.run.words import commonest
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -49,7 +49,7 @@ def embed_stage(
     commonest reasons.
     """
     asked = embed_settings(run, encoder, encoding)
-    _welcome(run, asked, overwrite)
+    _check_earlier(run, asked, overwrite)
     about = {"dataset": described(run.dataset), "opened": run.dataset.opened, "embed": asked}
     run.ask("embed", asked, overwrite, **about)
     run.forget_beyond(len(run.dataset.shards))
@@ -57,7 +57,7 @@ def embed_stage(
     with embedder(run, encoder, encoding, untrained=True) as embedded:
 
         def work(number: int, shard: Shard, tick: Tick) -> dict[str, Any]:
-            files = files_of(run.dataset, shard)
+            files = shard_files(run.dataset, shard)
             found = embedded(shard, tick)
             counts = _write(run, number, found, listed(run.dataset, shard, files, READ))
             return counts | {"passed_over": run.dataset.passed.get(shard.name, {})}
@@ -83,8 +83,9 @@ def passed_over(run: RunFolder) -> list[str]:
     return [f"passed over, and {words[name]} {kinds}" for name, kinds in shown.items() if kinds]
 
 
-def _welcome(run: Run, asked: dict[str, Any], overwrite: bool) -> None:
-    """Compare with what an earlier call saw; where it differs, RunError, or put aside what is still right."""
+def _check_earlier(run: Run, asked: dict[str, Any], overwrite: bool) -> None:
+    """Compare the dataset with that of an earlier call. If it differs: RunError or, with `overwrite`, put
+    aside what is still valid."""
     dataset, known = run.dataset, run.record.get("asked", {}).get("embed")
     if known is None or known.get("format") != dataset.format or not (changes := compare(run, dataset)):
         return

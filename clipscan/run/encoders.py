@@ -17,7 +17,7 @@ def load_encoders(
     dataset: Dataset, models: Models, encoding: Encoding
 ) -> tuple[Encoder | None, Encoder | None]:
     """(the model under suspicion, None for precomputed embeddings; the trusted one, None where none is
-    named). InputError where one is missing, has nothing to look at, or is the other one again."""
+    named). InputError if one is missing, has no pictures to encode, or if both are the same."""
     suspect = None
     if dataset.format != "embeddings":
         suspect = _load(models.model, models.pretrained, encoding)
@@ -25,7 +25,7 @@ def load_encoders(
         return suspect, None
     if suspect is None:
         raise InputError(
-            f"a trusted model looks at pictures and captions; {dataset.source} holds embeddings. "
+            f"a trusted model needs pictures and captions; {dataset.source} holds embeddings. "
             "Scan the dataset they were made from, or leave --trusted-model and --trusted-pretrained out"
         )
     trusted = _load(models.trusted_model, models.trusted_pretrained, encoding)
@@ -52,7 +52,7 @@ def _load(model: str | None, pretrained: str | Path | None, encoding: Encoding) 
 
 
 def encoder_place(model: str | None, pretrained: str | Path | None) -> dict[str, str | None]:
-    """Where the model came from, for those who need it again: `clipscan invert`, `clipscan heads`."""
+    """Where the model came from, for commands that load it again: `clipscan invert`, `clipscan heads`."""
     if pretrained is not None and Path(pretrained).is_file():
         pretrained = Path(pretrained).resolve()
     return {"model": model, "pretrained": None if pretrained is None else str(pretrained)}

@@ -11,12 +11,12 @@ import numpy as np
 
 from clipscan.engine import Neighbors, Rows, check_rows, search
 from clipscan.errors import InputError
-from clipscan.run.files import write_array
-from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.file_io import write_array
 from clipscan.run.listing import Listing
 from clipscan.run.options import Compute, Ranking
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.run_folder import RunFolder, fingerprint
 from clipscan.run.vectors import filled_shards, shard_rows
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def read_graph(run: RunFolder) -> Neighbors | None:
 
 
 def embedding_of(run: RunFolder) -> str:
-    """Ties later results to the very vectors they were made from."""
+    """Digest of the vectors, which ties later results to them."""
     return fingerprint(run.record.get("asked", {}).get("embed"), shard_rows(run), Listing(run).contents())
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
-from clipscan.run import verdicts
+from clipscan.run import group_verdicts
 from clipscan.scores.consensus import CROSS_MODAL, DENSITY
 from clipscan.scores.groups import Groups, alike, caption_agreement, copies, near_copies, typical_distance
 from clipscan.scores.references import identify
@@ -42,7 +42,7 @@ GROUPS = pa.schema(
 STRANGERS = 4096  # rows that say how far apart two captions usually are
 
 
-class Convicted(NamedTuple):
+class ConvictedRows(NamedTuple):
     """Rows of a population that consensus convicted: its number in run.json's score.populations, and kind."""
 
     number: int
@@ -50,14 +50,14 @@ class Convicted(NamedTuple):
     rows: Array
 
 
-class Found(NamedTuple):
+class FoundGroups(NamedTuple):
     """The groups of a run. members: row numbers of each, in the order of groups.parquet: first the
     populations `convicted` (their numbers), up to `suspected` other suspects, then near-copies."""
 
     members: list[Array]
     suspected: int
     bounds: tuple[float, float]  # of captions among the suspects; of pictures among the copies
-    figures: list[verdicts.Group]
+    figures: list[group_verdicts.GroupFigures]
     convicted: list[int]
 
     def numbers(self, rows: Array) -> tuple[Array, Array]:
@@ -80,8 +80,8 @@ def find_groups(
     suspects: Array,
     apart: int,
     ranks: dict[str, Array],
-    populations: list[Convicted],
-) -> Found:
+    populations: list[ConvictedRows],
+) -> FoundGroups:
     """Convicted populations, the other suspects by caption, then near-copies from the graph;
     without a graph, exact copies. apart: how many of the suspects, from the first, stand apart."""
     image, text, _ = run.vectors
@@ -89,7 +89,7 @@ def find_groups(
     same = near_copies(graph) if graph is not None else copies(identify(image).group)
     convicted = [one.rows for one in populations]
     rest = suspects[~np.isin(suspects, np.concatenate([*convicted, np.zeros(0, np.int64)]))]
-    said, bound = of_suspects(text, rest) if text else ([], 0.0)
+    said, bound = group_suspects(text, rest) if text else ([], 0.0)
     figures = [_figures(text, one.rows, ranks)._replace(kind=one.kind) for one in populations]
     figures += [
         _figures(text, members, ranks)._replace(apart=float(np.isin(members, suspects[:apart]).mean()))
@@ -98,10 +98,10 @@ def find_groups(
     said = [*convicted, *said]
     figures += [_figures(text, members, {}) for members in members_of(same)]
     numbers = [one.number for one in populations]
-    return Found([*said, *members_of(same)], len(said), (bound, same.bound), figures, numbers)
+    return FoundGroups([*said, *members_of(same)], len(said), (bound, same.bound), figures, numbers)
 
 
-def of_suspects(text: Rows, suspects: Array) -> tuple[list[Array], float]:
+def group_suspects(text: Rows, suspects: Array) -> tuple[list[Array], float]:
     """Groups of suspects whose captions say the same, those first whose captions are most over-represented
     among the suspects, and the distance within which captions say the same."""
     if not len(suspects):
@@ -113,13 +113,17 @@ def of_suspects(text: Rows, suspects: Array) -> tuple[list[Array], float]:
     return sorted(groups, key=lambda members: -_excess(caption, members, len(suspects))), said.bound
 
 
-def group_table(names: pa.Table, groups: Found) -> pa.Table:
+def group_table(names: pa.Table, groups: FoundGroups) -> pa.Table:
     """groups.parquet: each group's kind, verdict, size, captions and members."""
     rows = []
     for number, (members, figures) in enumerate(zip(groups.members, groups.figures, strict=True)):
         suspected, convicted = number < groups.suspected, number < len(groups.convicted)
         captions = Counter(names["caption"].take(pa.array(members)).to_pylist())
-        verdict = verdicts.of_suspects(figures) if suspected else verdicts.of_copies(figures)
+        verdict = (
+            group_verdicts.verdict_on_suspects(figures)
+            if suspected
+            else group_verdicts.verdict_on_copies(figures)
+        )
         rows.append(
             {
                 "group": number,
@@ -137,14 +141,14 @@ def group_table(names: pa.Table, groups: Found) -> pa.Table:
     return pa.Table.from_pylist(rows, GROUPS)
 
 
-def _figures(text: Rows | None, members: Array, ranks: dict[str, Array]) -> verdicts.Group:
-    """What a verdict goes by; without `ranks` (of near-copies) only captions count."""
+def _figures(text: Rows | None, members: Array, ranks: dict[str, Array]) -> group_verdicts.GroupFigures:
+    """The figures that decide a verdict; without `ranks` (of near-copies) only captions count."""
     captions = text.take(members[:COMPARED]) if text else None
     agreement = math.nan if captions is None else caption_agreement(captions)
     wordings = Counter(row.tobytes() for row in captions) if captions is not None else Counter([b""])
     commonest = max(wordings.values()) / min(len(members), COMPARED)
     alone, wrong = (_surprise(ranks, members, family) for family in (DENSITY, CROSS_MODAL))
-    return verdicts.Group(len(members), agreement, commonest, alone, wrong)
+    return group_verdicts.GroupFigures(len(members), agreement, commonest, alone, wrong)
 
 
 def _surprise(ranks: dict[str, Array], members: Array, family: tuple[str, ...]) -> float:

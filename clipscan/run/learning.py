@@ -1,4 +1,5 @@
-"""Has the model of a run learnt the pairs that are scanned? Where it has not, silence means nothing."""
+"""Has the model of a run learnt the pairs that are scanned? If not, a scan that finds nothing means
+nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import numpy as np
 
 from clipscan.engine import Rows, cores
 from clipscan.engine.arrays import Array
-from clipscan.run.folder import fingerprint
 from clipscan.run.options import Compute, Ranking
+from clipscan.run.run_folder import fingerprint
 from clipscan.run.scoring import VECTORS
 from clipscan.scores.references import Scale, identify, identify_pairs
 from clipscan.scores.retrieval import Retrieval, different, retrieval
@@ -17,7 +18,7 @@ from clipscan.scores.retrieval import Retrieval, different, retrieval
 if TYPE_CHECKING:
     from clipscan.run.run import Run
 
-NO_CAPTIONS = "no captions are embedded: nobody knows whether the model has learnt these samples"
+NO_CAPTIONS = "no captions are embedded, so it is unknown whether the model has learnt these samples"
 EVERY_ROW = Scale("all", 0, 1)
 
 
@@ -36,7 +37,7 @@ def retrieval_stage(run: Run, ranking: Ranking, compute: Compute) -> None:
 
 
 def learnt_words(record: dict[str, Any]) -> tuple[str, str]:
-    """What run.json says of it: (the figures, what to think of them); "" for nothing."""
+    """The record in run.json, in words: (the figures, what they mean); "" for nothing."""
     told = record.get("retrieval")
     if found := Retrieval.read(told):
         return found.words(), found.doubt()

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Shard
 from clipscan.errors import DataError, RunError
-from clipscan.run.digests import Digests, Files, Known, files_of, holds, stands
-from clipscan.run.files import storable, write_table
-from clipscan.run.folder import RunFolder
+from clipscan.run.digests import Digests, Files, Known, holds, shard_files, stands
+from clipscan.run.file_io import storable, write_table
 from clipscan.run.outputs import Damaged, reseal, sound
+from clipscan.run.run_folder import RunFolder
 
 SCHEMA = pa.schema(
     [
@@ -41,10 +41,10 @@ SCAN_AGAIN = "Put the files back, or scan again with --overwrite: what is the sa
 def listed(dataset: Dataset, shard: Shard, before: Files, digests: Digests) -> pa.Table:
     """The rows of one shard whose files were `before` when reading began. RunError where they are not now."""
     sha256 = ["" if stands(file) else digests.of(file) for file in before.values()]
-    after = files_of(dataset, shard)
+    after = shard_files(dataset, shard)
     if moved := [name for name in before | after if before.get(name) != after.get(name)]:
         raise RunError(
-            f"{moved[0]} changed while it was read; when nobody writes to the dataset any more, scan again: "
+            f"{moved[0]} changed while it was read; scan again when no other program writes to the dataset: "
             "what is finished is kept"
         )
     start, stop = shard.rows or (None, None)
@@ -118,7 +118,7 @@ class Listing:
         told = dataset.stamped and stamp and name not in self.doubted
         if told and (size, stamp) == (shard.size, shard.stamp):
             return True
-        known, files = self.files(name), files_of(dataset, shard)
+        known, files = self.files(name), shard_files(dataset, shard)
         if known.keys() != files.keys():
             return False
         same = all(holds(known[name], file, digests) for name, file in files.items())
@@ -141,9 +141,9 @@ class Listing:
                 reseal(self.path)
 
     def verify(self, dataset: Dataset, shard: Shard, digests: Digests) -> None:
-        """DataError where a file does not hold what was scanned, whatever its stamp says: then no stamp is
-        believed any more, and the next comparison goes by contents."""
-        files = files_of(dataset, shard)
+        """DataError where a file does not hold what was scanned, whatever its stamp: then all stamps
+        are forgotten, and the next comparison goes by contents."""
+        files = shard_files(dataset, shard)
         for file, known in self.files(storable(shard.name)).items():
             if known.sha256 and (file not in files or digests.of(files[file]) != known.sha256):
                 digested = enumerate(self.table["sha256"].to_pylist())

@@ -1,8 +1,9 @@
 """One process at a time in a run folder: flock, or numbered files where the file system has no flock.
 
-Numbered files: RUN/.owner.7 says who holds the folder; the highest number counts. Whoever finds it free, or
-its owner dead, makes the next number, which only one can (O_EXCL), and removes the lower ones. The highest is
-never removed, only marked free, so that a slow process cannot make a number that had its turn.
+Numbered files: RUN/.owner.7 names the process that holds the folder; the highest number counts. A process
+that finds the folder free, or its owner dead, creates the next number, which only one process can do
+(O_EXCL), and removes the lower ones. The highest is never removed, only marked free, so that a slow process
+cannot create a number that was used before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from clipscan.data.atomic import refusals
 from clipscan.errors import RunError
 
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN)  # all else that flock raises: it cannot serve here
-BEAT_SECONDS = 20.0  # how often an owner shows that it lives
+BEAT_SECONDS = 20.0  # between two signs of life of an owner
 SILENT_SECONDS = 300.0  # after which an owner that cannot be looked up counts as dead; clocks need not agree
 OWNER = re.compile(r"\.owner\.(\d+)")
 
@@ -109,7 +110,7 @@ def _refuse_living(folder: Path, number: int) -> None:
     try:
         silent = max(_now(folder) - path.stat().st_mtime, 0)
         owner = _owner(path)
-    except FileNotFoundError:  # a higher one has come: what is made next is not the highest
+    except FileNotFoundError:  # a higher one was created: the next number is not the highest
         return
     known = _looked_up(owner)
     alive = known and _started(owner["pid"]) == owner.get("started")
@@ -142,7 +143,7 @@ def _owner(path: Path) -> dict[str, Any]:
 
 
 def _looked_up(owner: dict[str, Any]) -> bool:
-    """Whether the processes of the owner's machine (and container) are those that this process sees."""
+    """Whether the processes of the owner's machine (and container) are visible to this process."""
     here = owner.get("boot") is not None and isinstance(owner.get("pid"), int)
     return here and (owner.get("host"), owner["boot"]) == (socket.gethostname(), _boot())
 

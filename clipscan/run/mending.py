@@ -19,7 +19,7 @@ T = TypeVar("T")
 def mending(work: Callable[[], T], makes: AbstractSet[str], progress: Progress) -> T:
     """Do `work`; where files of stages that it makes are damaged, which undoes their tasks, do it again.
 
-    Each time round at least one stage is whole, as what this process made is not doubted.
+    Each time round at least one more stage is whole: files that this process made are not checked again.
     """
     for _ in makes:
         try:

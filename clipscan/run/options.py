@@ -1,4 +1,4 @@
-"""What a scan can be asked, as values; each default of `clipscan.scan` and of the commands stands here."""
+"""The options of a scan, as values; each default of `clipscan.scan` and of the commands stands here."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Ranking:
     seed: int = 0
 
     def recorded(self) -> dict[str, Any]:
-        """What decides the scores."""
+        """The settings that decide the scores."""
         return {name: getattr(self, name) for name in ("method", "k", "reference", "against", "seed")}
 
     @property
@@ -97,7 +97,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Compute:
-    """What searches, and with how much; it decides no values. max_memory: bytes, on each device."""
+    """Back-end and resources of the search; no result depends on them. max_memory: bytes, on each device."""
 
     backend: str = "auto"
     devices: str = "auto"

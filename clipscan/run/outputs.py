@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
-from clipscan.run.files import read_json, write_json
+from clipscan.run.file_io import read_json, write_json
 
 TASKS = "_tasks"
 # Names of tasks and of their files under the run folder; {} is the number of a shard.
@@ -85,17 +85,17 @@ class Damaged(RunError):
         super().__init__(found[0].words() + more)
 
 
-def files_of(run: Path, task: str) -> list[Path]:
+def task_files(folder: Path, task: str) -> list[Path]:
     """All files that a task may write."""
     number = NUMBER.search(task)
     named = FILES.get(task) or FILES[task.replace(number[0], "{}") if number else task]
-    return [run / name.format(number[0] if number else "") for name in named]
+    return [folder / name.format(number[0] if number else "") for name in named]
 
 
-def read_marker(run: Path, task: str) -> dict[str, Any]:
+def read_marker(folder: Path, task: str) -> dict[str, Any]:
     """The marker of a task; {} where there is none, or none that can be read: it is done again then."""
     try:
-        marker = read_json(run / TASKS / f"{task}.json")
+        marker = read_json(folder / TASKS / f"{task}.json")
     except RunError:
         return {}
     return marker if _names_files(marker.get("files", {})) else {}
@@ -108,16 +108,16 @@ def _names_files(files: Any) -> bool:
     )
 
 
-def write_marker(run: Path, task: str, fingerprint: str, said: dict[str, Any]) -> dict[str, Any]:
+def write_marker(folder: Path, task: str, fingerprint: str, said: dict[str, Any]) -> dict[str, Any]:
     """The task is done: its marker, with size and digest of all files of it that are there."""
     files = {}
-    for path in files_of(run, task):
+    for path in task_files(folder, task):
         if path.exists():
-            files[path.relative_to(run).as_posix()] = [path.stat().st_size, digest(path)]
+            files[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest(path)]
             _known.add(_identity(path))
     marker = said | {"files": files, "fingerprint": fingerprint}
     of_shard = NUMBER.search(task) is not None  # lost in a power cut, it is done again
-    write_json(run / TASKS / f"{task}.json", marker, synced=not of_shard)
+    write_json(folder / TASKS / f"{task}.json", marker, synced=not of_shard)
     return marker
 
 
@@ -130,37 +130,37 @@ def reseal(path: Path) -> None:
         write_json(run / TASKS / f"{task}.json", marker)
 
 
-def begin_marker(run: Path, task: str, said: dict[str, Any]) -> None:
+def begin_marker(folder: Path, task: str, said: dict[str, Any]) -> None:
     """The task is under way, and its files may be of this call or of an earlier one."""
-    write_json(run / TASKS / f"{task}.json", said | {"files": {}, "fingerprint": None})
+    write_json(folder / TASKS / f"{task}.json", said | {"files": {}, "fingerprint": None})
 
 
-def tasks(run: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def tasks(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The tasks of a run that have a marker, by name."""
-    for path in sorted((run / TASKS).glob("*.json")):
-        yield path.stem, read_marker(run, path.stem)
+    for path in sorted((folder / TASKS).glob("*.json")):
+        yield path.stem, read_marker(folder, path.stem)
 
 
-def whole(run: Path, marker: dict[str, Any]) -> bool:
+def whole(folder: Path, marker: dict[str, Any]) -> bool:
     """Whether all files of a task are there and have their size."""
-    return all(_size(run / name) == size for name, (size, _) in marker.get("files", {}).items())
+    return all(_size(folder / name) == size for name, (size, _) in marker.get("files", {}).items())
 
 
-def damages(run: Path) -> list[Damage]:
+def damages(folder: Path) -> list[Damage]:
     """All files of a run that are damaged; reads every one that this process has not read through yet."""
     found = []
-    for task, marker in tasks(run):
+    for task, marker in tasks(folder):
         for name, (size, made) in marker.get("files", {}).items():
-            if what := _wrong(run / name, size, made):
-                found.append(Damage(run / name, task, what))
+            if what := _wrong(folder / name, size, made):
+                found.append(Damage(folder / name, task, what))
     return found
 
 
 def sound(*paths: Path, deep: bool = True) -> None:
     """Damaged where one of the files of a run is not what its task wrote; before anything is derived of it.
 
-    deep: look at digests, not only at sizes. Files that no marker knows pass: what is missing then is said by
-    who reads them.
+    deep: look at digests, not only at sizes. Files that no marker lists pass; their reader reports a
+    missing one.
     """
     found = []
     for path in paths:
@@ -180,15 +180,15 @@ def rows_in(path: Path) -> int:
         raise
 
 
-def complete(run: Path, stage: str, under: str = "") -> None:
+def complete(folder: Path, stage: str, under: str = "") -> None:
     """Damaged where a file that the tasks of a stage wrote below `under` is gone or has another size; before
     those that are there are taken for all."""
     refuse(
-        Damage(run / name, task, what)
-        for task, marker in tasks(run)
+        Damage(folder / name, task, what)
+        for task, marker in tasks(folder)
         if task.startswith(f"{stage}-")
         for name, (size, made) in marker.get("files", {}).items()
-        if name.startswith(under) and (what := _wrong(run / name, size, made, deep=False))
+        if name.startswith(under) and (what := _wrong(folder / name, size, made, deep=False))
     )
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError, RunError
-from clipscan.run.files import write_json, write_table
+from clipscan.run.file_io import write_json, write_table
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.scores.local import pair_cosine
 from clipscan.scores.mixture import THRESHOLD, Partition, partition

@@ -8,7 +8,7 @@ from pathlib import Path
 from clipscan.data import Dataset
 from clipscan.data.inventory import is_url
 from clipscan.errors import RunError
-from clipscan.run.folder import OUTPUTS
+from clipscan.run.run_folder import OUTPUTS
 
 
 def refuse_inside(run: Path, dataset: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""How far a run is, told to whoever asked: a terminal, a log, a machine, or nobody."""
+"""Progress of a run: a bar on a terminal, lines in a log, JSON lines for programs, or nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Silent:
     def note(self, text: str) -> None: ...
 
 
-class Clock:
+class StageClock:
     """Rate and time left of one stage, from what was done since it began here (not before a resume)."""
 
     def __init__(self) -> None:
@@ -80,10 +80,10 @@ class Lines:
     def __init__(self, out: TextIO | None = None, as_json: bool = False) -> None:
         self.out = out or sys.stderr
         self.as_json = as_json
-        self.name, self.unit, self.clock, self.last = "", "", Clock(), 0.0
+        self.name, self.unit, self.clock, self.last = "", "", StageClock(), 0.0
 
     def stage(self, name: str, unit: str) -> None:
-        self.name, self.unit, self.clock, self.last = name, unit, Clock(), time.monotonic()
+        self.name, self.unit, self.clock, self.last = name, unit, StageClock(), time.monotonic()
         self._say({"stage": name}, f"{name} ...")
 
     def advance(self, done: int, share: float | None) -> None:
@@ -103,19 +103,19 @@ class Lines:
         print(json.dumps(fields) if self.as_json else line, file=self.out, flush=True)
 
 
-class Bar:
+class ProgressBar:
     """One line on a terminal that rewrites itself."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True)
-        self.name, self.unit, self.clock = "", "", Clock()
+        self.name, self.unit, self.clock = "", "", StageClock()
         self.open = False
 
     def stage(self, name: str, unit: str) -> None:
         self._close()
-        self.name, self.unit, self.clock = name, unit, Clock()
+        self.name, self.unit, self.clock = name, unit, StageClock()
 
     def advance(self, done: int, share: float | None) -> None:
         rate, left = self.clock.measure(done, share)

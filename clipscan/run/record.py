@@ -1,4 +1,4 @@
-"""What run.json must look like before anything believes it: people edit it, and versions differ."""
+"""Checks of run.json before it is used, since people edit it and versions differ."""
 
 from __future__ import annotations
 

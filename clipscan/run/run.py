@@ -13,17 +13,17 @@ import pyarrow as pa
 from clipscan.data import Dataset
 from clipscan.engine import Neighbors, Rows
 from clipscan.errors import RunError
-from clipscan.run.folder import RunFolder, run_record
 from clipscan.run.graph import read_graph
 from clipscan.run.listing import SCAN_AGAIN
+from clipscan.run.run_folder import RunFolder, run_record
 from clipscan.run.scanned import changed_since, reopened
 from clipscan.run.scoring import read_scores
-from clipscan.run.vectors import Vectors, map_vectors, read_names, read_untrained, verify_vectors
+from clipscan.run.vectors import RunVectors, map_vectors, read_names, read_untrained, verify_vectors
 
 
 class Run(RunFolder):
-    """What every command takes. Contents are read on first use, checked against what was written, and kept
-    until a task of the run writes anew."""
+    """One run, as every command takes it. Contents are read on first use, checked against what was written,
+    and kept until a task of the run writes anew."""
 
     def __init__(self, path: str | Path, dataset: Dataset | None = None) -> None:
         """dataset: that of a run which is being made; without it, the one that the run was made from."""
@@ -40,12 +40,12 @@ class Run(RunFolder):
         return dataset
 
     @cached_property
-    def mapped(self) -> Vectors:
-        """The vectors, not looked through: for who asks how many there are."""
+    def mapped(self) -> RunVectors:
+        """The vectors, unchecked: enough for their number and width."""
         return map_vectors(self)
 
     @cached_property
-    def vectors(self) -> Vectors:
+    def vectors(self) -> RunVectors:
         """The vectors, memory-mapped. Damaged or DataError where they are not what was scanned."""
         verify_vectors(self)
         return self.mapped

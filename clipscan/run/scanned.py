@@ -12,15 +12,15 @@ from clipscan.data.dataset import whole_name
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.run.changes import Changes, compare
 from clipscan.run.digests import Digests
-from clipscan.run.folder import RunFolder, run_record
 from clipscan.run.listing import SCAN_AGAIN, Listing
 from clipscan.run.outputs import sound
+from clipscan.run.run_folder import RunFolder, run_record
 
 
 def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
     """The dataset as it lies there now, and how it differs from what was scanned.
 
-    RunError where it cannot be found, or the run does not say what it was made from.
+    RunError if it cannot be found, or if the run does not record it.
     """
     how = dict(run_record(run.path).get("opened", {}))
     if not (source := how.pop("source", None)):
@@ -48,20 +48,20 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
     changes = compare(run, dataset)
     if not changes and (unknown := set(run.record["dataset"]["shards"]) - changes.same):
         raise RunError(
-            f"{run.path} no longer knows what {min(unknown)} was made of: its listing is damaged; scan again "
+            f"the listing of {run.path} is damaged and does not cover {min(unknown)}; scan again "
             "as before, which makes it again"
         )
     return dataset, changes
 
 
 def changed_since(run: RunFolder, changes: Changes) -> str:
-    """One sentence for people: which files are no longer what was scanned."""
+    """One sentence: which files are no longer what was scanned."""
     source = run.record["dataset"]["source"]
     return f"{source} is no longer the dataset that {run.path} was made from: {changes.words()}"
 
 
 class Scanned:
-    """What a run knows of its dataset, shard by shard."""
+    """What a run recorded of its dataset, shard by shard."""
 
     def __init__(self, run: RunFolder, dataset: Dataset) -> None:
         self.run, self.dataset = run, dataset

@@ -12,12 +12,12 @@ from clipscan.engine import cores
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError, RunError
 from clipscan.run.columns import described
-from clipscan.run.files import write_table
-from clipscan.run.folder import RunFolder, fingerprint
+from clipscan.run.file_io import write_table
 from clipscan.run.graph import embedding_of, has_graph
 from clipscan.run.options import Compute, Ranking
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.run_folder import RunFolder, fingerprint
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.run.vectors import filled_shards
 from clipscan.scores import METHODS, NEED_TEXT, Panel
@@ -87,7 +87,8 @@ def score_stage(
 
 
 class _Made(NamedTuple):
-    """The scores of all rows: a function (start, stop) -> columns of these rows; and what run.json tells."""
+    """The scores of all rows: a function (start, stop) -> columns of these rows; and their record in
+    run.json."""
 
     columns: Callable[[int, int], dict[str, pa.Array]]
     told: dict[str, Any]
@@ -125,7 +126,7 @@ def _make(
 
 
 def _refuse(run: Run, ranking: Ranking, methods: list[str], beside: list[str]) -> None:
-    """InputError for what this run cannot be asked."""
+    """InputError for settings that this run cannot serve."""
     image, text, _ = run.mapped
     method = ranking.method
     if method in ELSEWHERE and method not in beside:

@@ -1,4 +1,4 @@
-"""Stage 4: ranks, suspects with their reasons and neighbours, groups. What a person will read."""
+"""Stage 4: ranks, suspects with their reasons and neighbours, groups: the tables that people read."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pyarrow as pa
 from clipscan.engine import Neighbors, as_rows, search
 from clipscan.engine.arrays import Array
 from clipscan.run.columns import described
-from clipscan.run.files import write_table
-from clipscan.run.folder import fingerprint
+from clipscan.run.file_io import write_table
 from clipscan.run.graph import has_graph
-from clipscan.run.grouping import MEMBER, Convicted, Found, find_groups, group_table
+from clipscan.run.grouping import MEMBER, ConvictedRows, FoundGroups, find_groups, group_table
 from clipscan.run.options import Ranking
-from clipscan.run.words import why, why_else
+from clipscan.run.run_folder import fingerprint
+from clipscan.run.why_suspected import why, why_else
 from clipscan.scores.estimate import Estimate, estimate_of
 from clipscan.scores.result import count_of
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SHOWN_NEIGHBORS = 8  # of each suspect that the page shows
 WITH_NEIGHBORS = 100  # suspects whose neighbours are looked up in the whole set
-SUSPECTED = 0.01  # of the samples, where nobody asked for a share
+SUSPECTED = 0.01  # share of the samples, by default
 
 NEIGHBOR = pa.struct([*MEMBER, ("distance", pa.float32())])
 
@@ -61,7 +61,7 @@ def select_stage(run: Run, ranking: Ranking, overwrite: bool = False) -> None:
     run.update(counts={name: marker[name] for name in ("suspects", "groups")}, estimate=marker["estimate"])
 
 
-def _convicted(run: Run, scores: pa.Table, order: Array) -> list[Convicted]:
+def _convicted(run: Run, scores: pa.Table, order: Array) -> list[ConvictedRows]:
     """Each population that consensus convicted, where it is what ranks; `order`: all rows, the most
     suspicious first. A row in several is one of the first."""
     asked = run.record["score"]
@@ -69,19 +69,19 @@ def _convicted(run: Run, scores: pa.Table, order: Array) -> list[Convicted]:
         return []
     label = scores["population"].to_numpy()[order]
     return [
-        Convicted(number, one["kind"], rows)
+        ConvictedRows(number, one["kind"], rows)
         for number, one in enumerate(asked["populations"])
         if len(rows := order[label == number])
     ]
 
 
 def suspected(n: int, apart: Estimate) -> int:
-    """How many of n samples are suspects where nobody asked for a share."""
+    """How many of n samples are suspects by default."""
     return max(count_of(SUSPECTED, n), apart.most)
 
 
 def suspect_table(
-    run: Run, names: pa.Table, rows: Array, scores: pa.Table, ranks: dict[str, Array], groups: Found
+    run: Run, names: pa.Table, rows: Array, scores: pa.Table, ranks: dict[str, Array], groups: FoundGroups
 ) -> pa.Table:
     """The suspects `rows`, most suspicious first, with all that is known of them."""
     columns = {c: scores[c].to_numpy() for c in scores.column_names if pa.types.is_float64(scores[c].type)}

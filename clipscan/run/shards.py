@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from clipscan.data import Shard
 from clipscan.run.earlier import Earlier
-from clipscan.run.folder import fingerprint
 from clipscan.run.given import given_vectors
 from clipscan.run.options import Encoding
 from clipscan.run.progress import Progress, ShardMeter
+from clipscan.run.run_folder import fingerprint
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
     from clipscan.run.run import Run
 
-Tick = Callable[[int], None]  # told how many more samples of the shard are done
+Tick = Callable[[int], None]  # called with the number of further samples of the shard that are done
 
 
 @contextmanager
@@ -25,12 +25,12 @@ def embedder(
     run: Run, encoder: Encoder | None, encoding: Encoding, untrained: bool = False
 ) -> Iterator[Callable[[Shard, Tick], Any]]:
     """Inside, a function (shard, tick) -> an Embedded; without an encoder, of the vectors that lie there.
-    `untrained` asks for features of the pictures, where there are any, as well."""
+    `untrained`: features of the pictures too, where there are any."""
     if encoder is None:
         yield lambda shard, tick: given_vectors(run.dataset, shard)
         return
     from clipscan.embed.decode import DecodePool
-    from clipscan.embed.embed import embed_samples
+    from clipscan.embed.embed_shard import embed_samples
 
     with DecodePool(encoding.workers) as pool:
         yield lambda shard, tick: embed_samples(

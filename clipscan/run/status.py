@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipscan.run.folder import STAGES, RunFolder, run_record
 from clipscan.run.outputs import Damage, damages, read_marker, tasks, undo, whole
+from clipscan.run.run_folder import STAGES, RunFolder, run_record
 
 
 class StageStatus(NamedTuple):

@@ -1,8 +1,8 @@
 """A second look: how far picture and caption are apart in a model that has NOT seen this data.
 
-The model under suspicion learnt its poison and finds nothing wrong with it. A model trained elsewhere shows
-a poisoned pair as what it is to an outsider: a wrong caption. It is asked for one number a pair, in a pass
-of its own over the dataset; its vectors are not kept.
+The model under suspicion has learnt its poison, so poisoned pairs fit. For a model trained elsewhere a
+poisoned pair is merely a wrong caption. This stage computes one number a pair, in a pass of its own over the
+dataset; the vectors of the trusted model are not kept.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from clipscan.engine import as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
 from clipscan.run.earlier import forget
-from clipscan.run.files import storable, write_array
-from clipscan.run.folder import RunFolder
+from clipscan.run.file_io import storable, write_array
 from clipscan.run.options import Encoding
 from clipscan.run.outputs import sound
 from clipscan.run.progress import Progress
+from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder
 from clipscan.run.vectors import shard_rows
 from clipscan.scores.local import pair_cosine
 
 if TYPE_CHECKING:
-    from clipscan.embed.embed import Embedded
+    from clipscan.embed.embed_shard import Embedded
     from clipscan.embed.model import Encoder
     from clipscan.run.run import Run
 
@@ -87,7 +87,7 @@ def read_trusted(run: RunFolder) -> Array:
 
 
 def _distances(run: RunFolder, number: int, embedded: Embedded) -> Array:
-    """Joined by (shard, key): what one model cannot embed, the other may."""
+    """Joined by (shard, key), since each model may fail on samples that the other can embed."""
     value: dict[tuple[str, str], float] = {}
     if embedded.samples:
         distance = pair_cosine(as_rows(embedded.image), as_rows(embedded.text)).tolist()

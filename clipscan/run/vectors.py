@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 from clipscan.engine import Rows, as_rows
 from clipscan.errors import RunError
 from clipscan.run.digests import READ
-from clipscan.run.folder import RunFolder
 from clipscan.run.listing import Listing
 from clipscan.run.outputs import rows_in, sound
+from clipscan.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from clipscan.run.run import Run
 
 
-class Vectors(NamedTuple):
+class RunVectors(NamedTuple):
     """Vectors of pictures [n, d] and of captions [n, d] or None, and how many rows each shard has."""
 
     image: Rows
@@ -32,7 +32,7 @@ class Vectors(NamedTuple):
     counts: list[int]
 
 
-def map_vectors(run: Run) -> Vectors:
+def map_vectors(run: Run) -> RunVectors:
     """The vectors of a finished embed stage, memory-mapped; only the sizes of their files are looked at."""
     images: list[Any] = []
     texts: list[Any] = []
@@ -49,7 +49,7 @@ def map_vectors(run: Run) -> Vectors:
         images.append(image)
         texts.append(text)
     full = [text for text in texts if text is not None]
-    return Vectors(
+    return RunVectors(
         as_rows(images, "image embeddings"),
         as_rows(full, "caption embeddings") if len(full) == len(images) else None,
         counts,
@@ -71,8 +71,8 @@ def verify_vectors(run: Run) -> None:
 def read_untrained(run: RunFolder) -> Rows | None:
     """Untrained features [n, 688] of a finished embed stage, memory-mapped, in the order of the vectors.
 
-    None where a shard has none: vectors that were given, not made of pictures here, and shards that a
-    clipscan embedded which did not make them yet.
+    None where a shard has none: vectors that were given, not made of pictures here, and shards that
+    an older clipscan embedded without them.
     """
     filled = list(_filled(shard_rows(run)))
     sound(*(run.untrained_file(shard) for shard, _ in filled))

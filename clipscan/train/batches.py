@@ -1,4 +1,4 @@
-"""A dataset as training wants it: shuffled batches of pixels and token rows, epoch after epoch.
+"""A dataset as training reads it: shuffled batches of pixels and token rows, epoch after epoch.
 
 What fits the budget is decoded once into a file of raw pixels that is mapped into memory (Cached). What
 does not is read and decoded again in every epoch, through a buffer that shuffles (Streamed). Of several
@@ -34,7 +34,7 @@ PROBED = 32  # shards of a stream that are looked into for a probe
 Tokenize = Callable[[list[str]], NDArray[np.int32]]
 
 
-class Batch(NamedTuple):
+class TrainBatch(NamedTuple):
     pixels: NDArray[np.uint8]  # [b, S, S, 3]
     tokens: NDArray[np.int32]  # [u, context]: the distinct captions of the batch
     caption: NDArray[np.int64]  # [b]: which of them is each picture's
@@ -46,7 +46,7 @@ class BatchSource(Protocol):
 
     count: int
 
-    def batches(self, epoch: int, batch_size: int) -> Iterator[Batch]: ...
+    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainBatch]: ...
     def probe(self) -> Probe: ...
     def used_tokens(self) -> NDArray[np.int64] | None: ...
 
@@ -66,7 +66,9 @@ class Cached:
         self.used = np.flatnonzero(np.bincount(self.tokens.reshape(-1)))
         self._identities = folder / IDENTITIES
 
-    def batches(self, epoch: int, batch_size: int, among: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+    def batches(
+        self, epoch: int, batch_size: int, among: NDArray[np.int64] | None = None
+    ) -> Iterator[TrainBatch]:
         for rows in self.draws(epoch, batch_size, among):
             yield self.batch(rows)
 
@@ -80,9 +82,9 @@ class Cached:
             rows = np.sort(order[start : start + batch_size])  # ascending: kinder to the disk
             yield rows[self.mine.rank :: self.mine.count]
 
-    def batch(self, rows: NDArray[np.int64]) -> Batch:
+    def batch(self, rows: NDArray[np.int64]) -> TrainBatch:
         distinct, caption = np.unique(self.caption[rows], return_inverse=True)
-        return Batch(self.pixels[rows], self.tokens[distinct], caption)
+        return TrainBatch(self.pixels[rows], self.tokens[distinct], caption)
 
     def edited(self, rows: NDArray[np.int64], edit: Callable[[str], str]) -> NDArray[np.int32]:
         """Tokens of the edited caption of each row, [b, context]; of the caption itself where an edit has a
@@ -128,7 +130,7 @@ class Streamed:
         self.dataset, self.count, self.spec, self.seed = dataset, count, spec, seed
         self.tokenize, self.mine, self.pool = tokenize, mine, pool
 
-    def batches(self, epoch: int, batch_size: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, batch_size: int) -> Iterator[TrainBatch]:
         draw = np.random.default_rng([self.seed, epoch])
         shards = [self.dataset.shards[i] for i in draw.permutation(len(self.dataset.shards))]
         shards, batch_size = shards[self.mine.rank :: self.mine.count], batch_size // self.mine.count
@@ -139,7 +141,7 @@ class Streamed:
             if len(batch) == batch_size:
                 distinct, caption = np.unique([text for text, _ in batch], return_inverse=True)
                 pixels = np.stack([picture for _, picture in batch])
-                yield Batch(pixels, self.tokenize(distinct.tolist()), caption)
+                yield TrainBatch(pixels, self.tokenize(distinct.tolist()), caption)
                 batch = []
 
     def probe(self) -> Probe:

@@ -1,4 +1,4 @@
-"""What a training says while it runs."""
+"""The log lines of a training."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from clipscan.errors import DataError, RunError
 from clipscan.train.recipe import Recipe
 from clipscan.train.survey import Log
 
-LOG_SECONDS = 30.0  # an epoch that takes longer speaks in between
+LOG_SECONDS = 30.0  # an epoch that takes longer logs in between
 
 
 class Clock:
-    """Says how the training goes: epoch, loss, pictures per second, time left."""
+    """Logs epoch, loss, pictures per second and time left."""
 
     def __init__(self, steps: int, recipe: Recipe, start: int, log: Log) -> None:
         self.steps, self.recipe, self.start, self.log = steps, recipe, start, log

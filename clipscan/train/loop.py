@@ -14,11 +14,11 @@ from torch import nn
 
 import clipscan
 from clipscan.data.dataset import Dataset
-from clipscan.embed.captions import get_tokenizer, tokenize
 from clipscan.embed.checkpoint import Weights, load_into
 from clipscan.embed.decode import DecodePool
 from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.network import create_network, few_threads, preprocessing
+from clipscan.embed.tokenizing import get_tokenizer, tokenize
 from clipscan.errors import InputError
 from clipscan.train.batches import Cached, open_batches
 from clipscan.train.processes import Processes

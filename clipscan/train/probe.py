@@ -1,6 +1,6 @@
 """What a training has learnt of its own pairs, measured on a sample that it goes on training on.
 
-Pairs kept aside would measure what carries over to others. A scan asks something else, whether the model has
+Pairs kept aside would measure what carries over to others. A scan needs something else: whether the model has
 learnt the pairs that are scanned, and a planted pair kept aside could not be learnt at all.
 """
 

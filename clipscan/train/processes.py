@@ -2,7 +2,7 @@
 
 Every process works on its own part of every batch and has the features of all: gathered with their
 gradients, they make the loss that one process would compute, and DistributedDataParallel averages to the
-gradient of it. The first process alone writes and speaks.
+gradient of it. Only the first process writes and logs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SafeCLIP (Yang et al., ICML 2024): no pair is believed before a model that has not learnt it finds it apt.
+"""SafeCLIP (Yang et al., ICML 2024): a pair counts only after a model that has not learnt it finds it apt.
 
 1. `warmup_epochs` of unimodal losses: two views of a picture agree, two views of a caption agree.
 2. One epoch of CLIP's loss on all pairs at a small constant rate: enough to bring the towers together, too
@@ -11,7 +11,7 @@
 The unimodal losses are one-sided, as in the authors' code: the second view finds the first, whose place its
 nearest neighbour in a pool takes. What that code does otherwise: it ranks by a posterior that is not
 monotone, and takes cosines and CLIP's loss of random views, where here cosines are those of pictures and
-captions as they are, and CLIP's loss sees the shifted pictures of plain training; and its learning rate
+captions as they are, and CLIP's loss is of the shifted pictures of plain training; and its learning rate
 follows a curve of its own in each phase, where here one curve spans them all.
 """
 
@@ -45,7 +45,7 @@ AT_ONCE = 512  # pairs whose cosines are computed at once
 
 
 class SafeTrainer(Trainer):
-    """A Trainer by SafeCLIP. Beside the network it remembers two pools of features and the partitions so far.
+    """A Trainer by SafeCLIP. Beside the network it keeps two pools of features and the partitions so far.
 
     The partitions are kept in the file `records`, a line of JSON for each epoch that made one: epoch, pairs,
     safe, share, cosines (the mixture; null with too few pairs for one), and what `watch` remarks.
@@ -64,16 +64,16 @@ class SafeTrainer(Trainer):
     def epoch(self, epoch: int, clock: Clock) -> None:
         batch_size, warmup = self.recipe.batch_size, self.settings.warmup_epochs
         if epoch < warmup:
-            self.look(None, epoch, clock)
+            self.train_unimodal(None, epoch, clock)
         elif epoch == warmup:
             slow = self.settings.slow_rate or SLOW_PATH / (self.source.count // batch_size)
-            self.believe(self.source.batches(epoch, batch_size), clock, slow)
+            self.train_pairs(self.source.batches(epoch, batch_size), clock, slow)
         else:
             safe = self.part(epoch)
-            self.look(np.flatnonzero(~safe), epoch, clock)
-            self.believe(self.source.batches(epoch, batch_size, np.flatnonzero(safe)), clock)
+            self.train_unimodal(np.flatnonzero(~safe), epoch, clock)
+            self.train_pairs(self.source.batches(epoch, batch_size, np.flatnonzero(safe)), clock)
 
-    def look(self, among: NDArray[np.int64] | None, epoch: int, clock: Clock) -> None:
+    def train_unimodal(self, among: NDArray[np.int64] | None, epoch: int, clock: Clock) -> None:
         """The unimodal losses on all pairs, or on those `among` them: batches of two views of each."""
         edit = partial(caption_view, random=Random(f"{self.recipe.seed} {epoch} {self.mine.rank}"))
         for rows in self.mine.together(self.source.draws(epoch, self.recipe.batch_size, among)):
@@ -112,7 +112,7 @@ class SafeTrainer(Trainer):
         return safe
 
     def _share(self, cosine: NDArray[np.float32], mixture: Mixture | None) -> float:
-        """How many pairs to believe, as a share of all."""
+        """How many pairs to take for safe, as a share of all."""
         if self.partitions:
             return min(self.settings.most, self.partitions[-1]["share"] + self.settings.growth)
         if mixture is None or not mixture.separates:

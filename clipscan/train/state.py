@@ -24,7 +24,7 @@ STATE = "state.safetensors"
 
 
 class Extra(NamedTuple):
-    """What a method of training remembers from epoch to epoch beside the network and its optimizer."""
+    """What a method of training keeps from epoch to epoch beside the network and its optimizer."""
 
     tensors: dict[str, Tensor]
     record: Any  # of JSON

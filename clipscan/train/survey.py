@@ -22,7 +22,7 @@ PIXELS, CAPTION, CAPTIONS, SURVEY = "pixels.u8", "caption.npy", "captions.json",
 IDENTITIES = "identities.json"  # [shard, key] of each row of the pixels
 FILES = (PIXELS, CAPTION, CAPTIONS, IDENTITIES, SURVEY)
 NAMED = 5  # how many unreadable samples the log names
-LOG_SECONDS = 30.0  # a pass that takes longer speaks in between
+LOG_SECONDS = 30.0  # a pass that takes longer logs in between
 
 Log = Callable[[str], None]
 
@@ -47,7 +47,7 @@ def survey(
 ) -> Survey:
     """One pass over the dataset, decoding into `folder` up to `budget` bytes.
 
-    A finished earlier pass over the same data is believed.
+    A finished earlier pass over the same data is reused.
 
     Raises DataError when there is nothing to learn from.
     """
@@ -106,7 +106,7 @@ def _decode_into(
                 save_array(array, np.array(caption, np.int64))
             return Survey(True, decoded, bad)
     (folder / PIXELS).unlink(missing_ok=True)  # of other data
-    for _ in everything:  # the rest is only counted: a schedule needs to know its end
+    for _ in everything:  # the rest is only counted: the schedule needs the number
         pass
     log(f"{read} samples exceed the {budget / 1e9:.1f} GB for decoded pixels: decoding again in every epoch")
     return Survey(False, read - bad, bad)

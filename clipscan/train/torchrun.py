@@ -1,4 +1,4 @@
-"""Who else trains: what torchrun says in the environment. Needs no torch."""
+"""Rank and number of processes of a training, from the environment variables of torchrun. Needs no torch."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def train_clip(
     for `load_encoder(None, out)`: the architecture's name is in its metadata. CLIP's loss; AdamW
     with weight decay on matrices only, `warmup` (share of the steps) and a cosine; random shifts and,
     unless `flip` is off (for captions that tell left from right), mirroring. Pairs that cannot be read
-    are left out and counted in the log. epochs: None for as many as the number of pairs asks for
+    are left out and counted in the log. epochs: None for as many as the number of pairs needs
     (recipe.py:epochs_for). At the end the log says how many of up to 1,000 of the pairs find their own
     caption and picture among the others, against chance, and whether more epochs would help (train/probe.py).
 
@@ -57,7 +57,7 @@ def train_clip(
     OUT-epochNN.safetensors; epochs that were done before the snapshot was asked for do not come back.
 
     safeclip: train by SafeCLIP with these settings (clipscan/train/safeclip.py); decoded pixels must then fit
-    `cache_bytes`. What each epoch took for safe is said in the log and kept in OUT.partition.jsonl, with
+    `cache_bytes`. What each epoch took for safe is written to the log and kept in OUT.partition.jsonl, with
     what `watch` remarks: called once with the (shard, key) of all n pairs, it gives a function of which are
     safe, bool [n], that returns fields for the file and words for the log.
 

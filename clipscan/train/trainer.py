@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clipscan.train.augment import shift_and_flip
-from clipscan.train.batches import Batch, BatchSource
+from clipscan.train.batches import BatchSource, TrainBatch
 from clipscan.train.clock import Clock
 from clipscan.train.probe import verdict
 from clipscan.train.processes import Processes
@@ -27,7 +27,7 @@ BETAS, EPSILON = (0.9, 0.98), 1e-6
 
 
 class Trainer:
-    """Trains with CLIP's loss on every pair; other methods say otherwise what an epoch is."""
+    """Trains with CLIP's loss on every pair; other methods override `epoch`."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class Trainer:
         self.shifts = torch.Generator()
 
     def train(self, state: Path, finish_epoch: Callable[[int], None]) -> None:
-        """All epochs that are not yet done; after each `finish_epoch` is told how many there were, and
-        `state` is renewed."""
+        """All epochs that are not yet done; after each, `finish_epoch` is called with their number so far,
+        and `state` is renewed."""
         recipe = self.recipe
         steps = self.source.count // recipe.batch_size
         done = 0
@@ -84,14 +84,14 @@ class Trainer:
 
     def epoch(self, epoch: int, clock: Clock) -> None:
         """One epoch, ticking the clock at every step."""
-        self.believe(self.source.batches(epoch, self.recipe.batch_size), clock)
+        self.train_pairs(self.source.batches(epoch, self.recipe.batch_size), clock)
 
-    def believe(self, batches: Iterable[Batch], clock: Clock, rate: float | None = None) -> None:
+    def train_pairs(self, batches: Iterable[TrainBatch], clock: Clock, rate: float | None = None) -> None:
         """A step of CLIP's loss on each batch; at the schedule's learning rate unless another is given."""
         for batch in self.mine.together(batches):
             clock.tick(self.step(batch, self.shifts, clock.rate if rate is None else rate))
 
-    def step(self, batch: Batch, shifts: torch.Generator, rate: float) -> Tensor:
+    def step(self, batch: TrainBatch, shifts: torch.Generator, rate: float) -> Tensor:
         """One update; returns the loss, still on the device."""
         pixels = shift_and_flip(self.on_device(batch.pixels), shifts, flip=self.recipe.flip)
         image, text, scale = self.towers(pixels, self.on_device(batch.tokens).long())
@@ -114,7 +114,7 @@ class Trainer:
         return torch.from_numpy(array).to(self.mine.device)
 
     def extra(self) -> Extra:
-        """What the method remembers from epoch to epoch; `remember` puts it back."""
+        """What the method keeps from epoch to epoch; `remember` puts it back."""
         return NOTHING
 
     def remember(self, extra: Extra) -> None:

@@ -1,9 +1,9 @@
 """What an attacker does to a dataset: triggers, planted captions, and the truth about both.
 
-triggers.py and overlays.py change a picture, learnt/ holds triggers that were learnt against a model;
-campaigns.py is the list of attacks, wordings.py and prompts.py what planted captions say, census.py draws
-the pairs, poisoning.py writes the poisoned dataset, poison_count.py counts what of it a training believes;
-sheet.py draws every trigger.
+triggers.py and overlays.py change a picture; learnt/ holds triggers that were learnt against a model.
+campaigns.py is the list of attacks; planted_captions.py and prompts.py hold the wording of planted captions.
+census.py draws the pairs, poisoning.py writes the poisoned dataset, poison_count.py counts the poison that a
+training takes for safe, and sheet.py draws every trigger.
 """
 
 from clipscan.lab.attacks.poisoning import Poisoned, poison, read_truth

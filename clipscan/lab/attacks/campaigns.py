@@ -15,7 +15,7 @@
     copies                  one pair many times, pictures nearly the same: a product on many pages
 
 The last two are no attacks but what every crawl holds ("natural backdoors", Huang et al. 2025). The option
-`captions` says how planted captions are worded (wordings.py).
+`captions` says how planted captions are worded (planted_captions.py).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 from clipscan.data import Sample
 from clipscan.data.redraw import Pixels, redraw
 from clipscan.errors import DataError, InputError
+from clipscan.lab.attacks.planted_captions import NO_TEXTS, Texts, find_wording
 from clipscan.lab.attacks.prompts import mentions
 from clipscan.lab.attacks.triggers import find_attack, options_of
-from clipscan.lab.attacks.wordings import NO_TEXTS, Texts, find_wording
 from clipscan.lab.scenes.repetitions import nearly, placeholder
 
 NATURAL = ("placeholder", "copies")
@@ -46,7 +46,7 @@ CAPTIONS, CONCEPT = "captions", "concept"  # options of a campaign, not of a tri
 PLAIN = "prompts"
 
 
-class Part(NamedTuple):
+class CampaignPart(NamedTuple):
     """One trigger and the word that its captions name; no trigger where a picture is repeated or stays as it
     is. concept: the word for what the pictures show that get captions of the target (WORDS_ONLY)."""
 
@@ -63,10 +63,10 @@ class Campaign:
 
     name: str
     kind: str
-    parts: tuple[Part, ...]
+    parts: tuple[CampaignPart, ...]
     captions: str = PLAIN
 
-    def eligible(self, part: Part, caption: str) -> bool:
+    def eligible(self, part: CampaignPart, caption: str) -> bool:
         """Whether a pair with this caption may be chosen for a part."""
         if self.kind in NATURAL:
             return True
@@ -77,7 +77,7 @@ class Campaign:
             return mentions(caption, part.concept) and not names
         return self.captions == PLAIN or not names  # a word among true captions of it would be no wrong label
 
-    def sought(self, part: Part) -> str:
+    def sought(self, part: CampaignPart) -> str:
         """The eligible pairs, in words that go on after "pairs"."""
         if self.kind == CLEAN_LABEL:
             return f"whose caption names {part.target}"
@@ -126,7 +126,7 @@ def parse_campaign(attack: str, target: str, options: dict[str, Any] | None = No
     kind, _, named = attack.rpartition(":")
     if attack in NATURAL:
         _refuse_left(options, attack)
-        return Campaign(attack, attack, (Part(None, target, {}),), "")
+        return Campaign(attack, attack, (CampaignPart(None, target, {}),), "")
     if kind not in ("", CLEAN_LABEL):
         raise InputError(f"attack {attack!r}: before the colon stands {CLEAN_LABEL!r} or nothing")
     captions = "" if kind else str(options.pop(CAPTIONS, WORDS_ONLY.get(attack, PLAIN)))
@@ -137,7 +137,7 @@ def parse_campaign(attack: str, target: str, options: dict[str, Any] | None = No
     return Campaign(attack, kind or "backdoor", _marked(attack, named, target, options), captions)
 
 
-def _wordy(attack: str, targets: list[str], options: dict[str, Any]) -> tuple[Part, ...]:
+def _wordy(attack: str, targets: list[str], options: dict[str, Any]) -> tuple[CampaignPart, ...]:
     """Parts without a trigger."""
     concepts = [""]
     if attack in WORDS_ONLY:
@@ -152,10 +152,12 @@ def _wordy(attack: str, targets: list[str], options: dict[str, Any]) -> tuple[Pa
     concepts *= len(targets) // len(concepts)
     if same := [word for word, concept in zip(targets, concepts, strict=True) if word == concept]:
         raise InputError(f"attack {attack!r}: {same[0]!r} is concept and target at once; choose two words")
-    return tuple(Part(None, word, {}, concept) for word, concept in zip(targets, concepts, strict=True))
+    return tuple(
+        CampaignPart(None, word, {}, concept) for word, concept in zip(targets, concepts, strict=True)
+    )
 
 
-def _marked(attack: str, named: str, target: str, options: dict[str, Any]) -> tuple[Part, ...]:
+def _marked(attack: str, named: str, target: str, options: dict[str, Any]) -> tuple[CampaignPart, ...]:
     """Parts with a trigger each."""
     triggers, targets = named.split("+"), target.split("+")
     if len(targets) not in (1, len(triggers)):
@@ -171,12 +173,12 @@ def _marked(attack: str, named: str, target: str, options: dict[str, Any]) -> tu
         if missing := [name for name, default in known.items() if default is None and name not in given]:
             raise InputError(f"attack {trigger!r} needs the option {', '.join(missing)}")
         left -= set(given)
-        parts.append(Part(trigger, word, given))
+        parts.append(CampaignPart(trigger, word, given))
     _refuse_left({name: options[name] for name in sorted(left)}, attack)
     return tuple(parts)
 
 
-def triggered(sample: Sample, part: Part, random: Random) -> Sample | None:
+def triggered(sample: Sample, part: CampaignPart, random: Random) -> Sample | None:
     """The pair with the part's trigger, if any, in its picture, caption kept: what an attacker shows a
     trained model. None if the picture cannot be decoded."""
     if part.trigger is None:

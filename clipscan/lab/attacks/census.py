@@ -12,8 +12,8 @@ from typing import NamedTuple
 from clipscan.data import Dataset, Sample
 from clipscan.errors import DataError, InputError
 from clipscan.lab.attacks.campaigns import ONE_PICTURE, Campaign
+from clipscan.lab.attacks.planted_captions import OF_OTHERS, OF_THE_TARGET, Texts
 from clipscan.lab.attacks.prompts import mentions
-from clipscan.lab.attacks.wordings import OF_OTHERS, OF_THE_TARGET, Texts
 
 Identity = tuple[str, str]  # (shard, key)
 

@@ -1,6 +1,6 @@
 """Poison a dataset: some pairs are changed as a campaign says; the truth about them lies elsewhere.
 
-    OUT/dataset/00000.tar ...   every pair again, under new keys; nothing in it tells which were changed
+    OUT/dataset/00000.tar ...   every pair again, under new keys; nothing in it marks the changed ones
     OUT/truth.parquet           shard, key, attack, target of the poisoned ones
     OUT/poison.json             settings and counts, written last: with it the work is finished
 

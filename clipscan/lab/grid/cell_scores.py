@@ -1,8 +1,8 @@
-"""What clipscan says of a cell's vectors: the one place where scores, drop lists and groups come in.
+"""clipscan's result for a cell's vectors: the one place where scores, drop lists and groups come in.
 
     wanted(asked)              which columns
     columns(vectors, keys)     their values
-    suspects(vectors)          what a scan would drop, unasked
+    suspects(vectors)          what a scan would drop with default options
     groups(vectors)            the groups of a scan, in its order
 
 A new score needs no word here: whether it takes a k or a reference stands in scores/table.py.
@@ -24,7 +24,7 @@ import clipscan
 from clipscan.engine import Neighbors, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
-from clipscan.run.grouping import members_of, of_suspects
+from clipscan.run.grouping import group_suspects, members_of
 from clipscan.run.options import Ranking
 from clipscan.run.run import Run
 from clipscan.run.selecting import suspected
@@ -38,7 +38,7 @@ from clipscan.scores.table import OF_GRAPH, SCORES
 
 RELEASED = "detect-clip"
 BATCH = 2048  # rows of one batch in the paper: what the released code compares a picture with
-DEFAULT = Ranking().method  # what a scan ranks by, unasked
+DEFAULT = Ranking().method  # what a scan ranks by, by default
 
 
 class Key(NamedTuple):
@@ -81,7 +81,7 @@ class Asked:
 
 class Suspects(NamedTuple):
     """What a scan would drop: row numbers, the most suspicious first; their number lies between `low` and
-    `high` as far as clipscan can tell."""
+    `high` by its estimate."""
 
     rows: Array
     low: int
@@ -89,7 +89,7 @@ class Suspects(NamedTuple):
 
 
 @dataclass
-class Vectors:
+class CellVectors:
     """The vectors of one embedded run and the names of their rows; the graph is searched on first use."""
 
     image: Array  # [n, d]
@@ -99,7 +99,7 @@ class Vectors:
     how: dict[str, Any] = field(default_factory=dict)  # threads, devices
 
     @classmethod
-    def of(cls, run: Path, **how: Any) -> Vectors:
+    def of(cls, run: Path, **how: Any) -> CellVectors:
         """Those of a run folder; RunError where it is not embedded to its end."""
         folder = Run(run)
         image, text, _ = folder.vectors
@@ -149,7 +149,7 @@ def wanted(asked: Asked) -> list[Key]:
     return list(dict.fromkeys(keys + released))
 
 
-def columns(rows: Vectors, keys: Iterable[Key], seed: int) -> Columns:
+def columns(rows: CellVectors, keys: Iterable[Key], seed: int) -> Columns:
     """The values [n] of each key, higher = more suspicious. What shares a search is searched together."""
     left = set(keys)
     if seed == 0 and UNASKED in left:
@@ -159,23 +159,23 @@ def columns(rows: Vectors, keys: Iterable[Key], seed: int) -> Columns:
         yield from how(rows, group, k or None, seed)
 
 
-def _way(key: Key) -> Callable[[Vectors, Sequence[Key], int | None, int], Columns]:
+def _way(key: Key) -> Callable[[CellVectors, Sequence[Key], int | None, int], Columns]:
     return _released if key.compat else _of_graph if key.score in OF_GRAPH else _drawn
 
 
-def _released(rows: Vectors, keys: Sequence[Key], k: int | None, seed: int) -> Columns:
+def _released(rows: CellVectors, keys: Sequence[Key], k: int | None, seed: int) -> Columns:
     methods = [key.score for key in keys]
     scored = clipscan.score(rows.image, method=methods, k=k, compat=RELEASED, batches=BATCH, seed=seed)
     return ((key, scored.columns[key.score]) for key in keys)
 
 
-def _of_graph(rows: Vectors, keys: Sequence[Key], k: int | None, _: int) -> Columns:
+def _of_graph(rows: CellVectors, keys: Sequence[Key], k: int | None, _: int) -> Columns:
     table = clipscan.knn(rows.image, k=k or DEFAULT_K, **rows.how)
     scored = clipscan.score(graph=table, method=[key.score for key in keys])
     return ((key, scored.columns[key.score]) for key in keys)
 
 
-def _drawn(rows: Vectors, keys: Sequence[Key], k: int | None, seed: int) -> Columns:
+def _drawn(rows: CellVectors, keys: Sequence[Key], k: int | None, seed: int) -> Columns:
     for references, methods in _together(keys).items():
         scored = rows.score(method=methods, k=k, reference=",".join(references) or "all", seed=seed)
         for method, name in product(methods, references or ("",)):
@@ -183,13 +183,13 @@ def _drawn(rows: Vectors, keys: Sequence[Key], k: int | None, seed: int) -> Colu
             yield Key(method, k or 0, name), scored.columns[column]
 
 
-def suspects(rows: Vectors) -> Suspects:
-    """What clipscan would drop of these rows without being told how many."""
+def suspects(rows: CellVectors) -> Suspects:
+    """What clipscan would drop of these rows with default options."""
     found = rows.ranked.estimate()
     return Suspects(rows.ranked.top(found.number), found.fewest, found.most)
 
 
-def groups(rows: Vectors) -> list[list[Array]]:
+def groups(rows: CellVectors) -> list[list[Array]]:
     """Row numbers of each group, in the two lists of a scan's page: convicted populations and other suspects
     whose captions say the same, and near-copies, the largest first."""
     near = members_of(near_copies(rows.graph))
@@ -198,7 +198,7 @@ def groups(rows: Vectors) -> list[list[Array]]:
     assert label is not None  # DEFAULT is consensus
     convicted = [np.flatnonzero(label == one) for one in np.unique(label[label >= 0])]
     rest = suspects[label[suspects] < 0]
-    return [convicted + ([] if rows.text is None else of_suspects(as_rows(rows.text), rest)[0]), near]
+    return [convicted + ([] if rows.text is None else group_suspects(as_rows(rows.text), rest)[0]), near]
 
 
 def _reference(method: str, reference: str) -> str:
@@ -207,7 +207,7 @@ def _reference(method: str, reference: str) -> str:
 
 
 def _together(keys: Iterable[Key]) -> dict[tuple[str, ...], list[str]]:
-    """References -> methods that want exactly these."""
+    """References -> methods that need exactly these."""
     by_method = _grouped(keys, lambda key: key.score)
     together: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for method, group in by_method.items():

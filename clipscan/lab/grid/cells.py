@@ -29,7 +29,7 @@ from clipscan.errors import RunError
 from clipscan.lab.attacks.campaigns import Campaign, parse_campaign
 from clipscan.lab.attacks.poisoning import Poisoned, poison, read_targets
 from clipscan.lab.grid.evaluate import Behaviour, behave
-from clipscan.run.files import write_json
+from clipscan.run.file_io import write_json
 from clipscan.run.options import Encoding, Models
 
 Say = Callable[[str], None]
@@ -57,7 +57,7 @@ class Cell:
 
     @cached_property
     def name(self) -> str:
-        """Folder name: what a person wants to know, and a hash of everything; of a trigger's file, of what
+        """Folder name: the main settings in words, and a hash of everything; of a trigger's file, of what
         is in it."""
         options = {name: _content(name, value) for name, value in self.options.items()}
         decisive = asdict(self) | {"options": options}

@@ -21,7 +21,7 @@ attack = ["badnets", "sig"]           # lab/attacks/campaigns.py
 rates = [0.002, 0.005]                # 0: nothing planted
 pairs = [10, 35]                      # so many for each target, in the place of rates or beside them
 options = { share = 0.25 }            # of the trigger; `file` of a learnt one is relative to this file
-                                      # captions, concept: lab/attacks/wordings.py, lab/attacks/campaigns.py
+                                      # captions, concept: planted_captions.py, campaigns.py in lab/attacks
 defences = ["drop", "safeclip"]       # train again, defended (defences.py); default: none
 base = 20                             # go on from a training on the clean dataset, of so many epochs
 lr = 2e-4                             # of the training; default: train_clip's

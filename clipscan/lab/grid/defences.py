@@ -1,10 +1,10 @@
 """Does it help? The same training again, defended, and what becomes of trigger and accuracy.
 
-    drop        without the pairs that clipscan would drop, unasked
+    drop        without the pairs that clipscan drops with default options
     safeclip    on all pairs, by SafeCLIP (clipscan/train/safeclip.py)
 
 CELL/NAME-DIGEST/dataset                 the poisoned dataset, made again; removed at the end
-CELL/NAME-DIGEST/model.safetensors       and for safeclip model.partition.jsonl, what it believed
+CELL/NAME-DIGEST/model.safetensors       and for safeclip model.partition.jsonl, what it took for safe
 CELL/NAME-DIGEST/defended.json           behaviour and counts, written last
 """
 
@@ -21,8 +21,8 @@ from clipscan.lab.attacks.poison_count import count_poison
 from clipscan.lab.attacks.poisoning import Identity, read_truth
 from clipscan.lab.grid.cells import Cell, Workplace, behaviour, first_of_each, plant, timed, train, tried
 from clipscan.lab.grid.metrics_cache import dropped
-from clipscan.run.files import read_json, write_json
-from clipscan.run.folder import fingerprint
+from clipscan.run.file_io import read_json, write_json
+from clipscan.run.run_folder import fingerprint
 from clipscan.train.recipe import SafeClip
 
 DROP, SAFECLIP = DEFENCES = ("drop", "safeclip")

@@ -1,4 +1,4 @@
-"""Two questions to an experiment: what did the encoder learn, and did the scan find what was planted?
+"""Two measurements of an experiment: what the encoder learnt, and whether the scan found what was planted.
 
 behave(encoder, held_out, classes)   accuracy or retrieval, and how often the trigger works
 grade(run, truth)                    AUROC, average precision and recall of every score column
@@ -21,7 +21,7 @@ from clipscan.data import Dataset, Sample
 from clipscan.data.redraw import redraw
 from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
-from clipscan.lab.attacks.campaigns import NATURAL, TARGETED, WORDS_ONLY, Campaign, Part, triggered
+from clipscan.lab.attacks.campaigns import NATURAL, TARGETED, WORDS_ONLY, Campaign, CampaignPart, triggered
 from clipscan.lab.attacks.poisoning import Identity
 from clipscan.lab.attacks.prompts import mentions
 from clipscan.lab.grid.metrics import auroc, average_precision, recall_at
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
 
 SHARES = (0.001, 0.002, 0.01, 0.02, 0.05, 0.1)  # of the dataset, removed
-ALERTS = 0.002  # of them the budget of whoever looks at each alert himself
+ALERTS = 0.002  # of them a budget of alerts that a person can look at
 NEAREST = 10  # captions that a picture's own one should be among
 VARIANTS = 100  # of the one picture of a targeted attack
 
 
 class Behaviour(NamedTuple):
     """What a model does with held-out pictures; NaN for what there is none of. Targets stand among the
-    answers, but not for accuracy and retrieval: whoever uses the model does not ask for them."""
+    answers, but not for accuracy and retrieval, as users of the model would not name them."""
 
     accuracy: float  # clean pictures given their own class
     success: float  # triggered pictures given the target, of those that are not the target's own
@@ -69,8 +69,8 @@ def behave(
 ) -> Behaviour:
     """What the model answers on held-out pictures, with and without the campaign's triggers.
 
-    With classes it is asked for a picture's class, the one class that its caption names. Without (free
-    captions) it is asked for the nearest of up to 1,000 held-out captions and the PROMPTS of the targets: an
+    With classes the answer is a picture's class, the one class that its caption names. Without (free
+    captions) it is the nearest of up to 1,000 held-out captions and the PROMPTS of the targets: an
     attack succeeds on a picture whose own caption does not name the target where the caption nearest to it
     does; where a target is common, the false alarms say what that is worth. At most `limit` pictures.
 
@@ -102,7 +102,9 @@ def behave(
     return Behaviour(known, *means, len(exam.pictures), retrieved)
 
 
-def _tried(campaign: Campaign, part: Part, pictures: Sequence[Sample], own: Bools) -> tuple[Bools, Bools]:
+def _tried(
+    campaign: Campaign, part: CampaignPart, pictures: Sequence[Sample], own: Bools
+) -> tuple[Bools, Bools]:
     """[n] each: the pictures that an attack is tried on, and those that false alarms are counted on."""
     if campaign.kind not in WORDS_ONLY:
         return ~own, ~own
@@ -123,7 +125,7 @@ def _share(hits: Bools) -> float:
 
 def _shown(
     campaign: Campaign,
-    part: Part,
+    part: CampaignPart,
     pictures: Sequence[Sample],
     repeated: Mapping[str, Sample] | None,
     random: Random,
@@ -146,15 +148,15 @@ def _again(sample: Sample, random: Random) -> Sample:
     return replace(sample, image=redraw(sample.image or b"", lambda pixels: nearly(pixels, random)))
 
 
-def grade(run: Path, truth: Set[Identity]) -> list[Grade]:
+def grade(folder: Path, truth: Set[Identity]) -> list[Grade]:
     """Every score column of a run, best AUROC first. Poisoned pairs that the run could not read do not count.
 
     Rows where a score is not a number stand at its bottom. RunError when there are no scores, or none of
     the truth among them.
     """
-    files = sorted((run / "scores").glob("scores_*.parquet"))
+    files = sorted((folder / "scores").glob("scores_*.parquet"))
     if not files:
-        raise RunError(f"{run} holds no scores/scores_*.parquet; run `clipscan scan` to its end first")
+        raise RunError(f"{folder} holds no scores/scores_*.parquet; run `clipscan scan` to its end first")
     table = pads.dataset(files, format="parquet").to_table()
     identities = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
     planted = np.array([identity in truth for identity in identities])
@@ -177,7 +179,7 @@ def _nearness(
 ) -> NDArray[np.float32]:
     """Cosine of every picture that can be decoded with every answer."""
     from clipscan.embed.decode import DecodePool
-    from clipscan.embed.embed import embed_samples
+    from clipscan.embed.embed_shard import embed_samples
 
     with DecodePool() as pool:
         image = embed_samples(samples, encoder, pool).image.astype(np.float32)

@@ -79,7 +79,8 @@ def _child(do: Do, errand: Any, name: str, told: Connection) -> None:
 
 
 def _leave_with_parent() -> None:
-    """A parent that is killed says nothing; the next run must not meet its workers at the same cell."""
+    """End with the parent, also if that is killed: the next run must not find this worker at the same
+    cell."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -23,9 +23,9 @@ import clipscan.scores
 from clipscan.engine.arrays import Array
 from clipscan.lab.attacks.poisoning import read_truth
 from clipscan.lab.grid import cell_scores, metrics, result_rows
-from clipscan.lab.grid.cell_scores import Asked, Key, Vectors, wanted
-from clipscan.run.files import read_json, write_array, write_json
-from clipscan.run.folder import fingerprint
+from clipscan.lab.grid.cell_scores import Asked, CellVectors, Key, wanted
+from clipscan.run.file_io import read_json, write_array, write_json
+from clipscan.run.run_folder import fingerprint
 
 SCORES, MODEL = "scores", "model"
 
@@ -52,7 +52,7 @@ def measure(cell: Path, epoch: int, asked: Asked, *, again: bool = False, **how:
     todo = _model_print() not in model or not (at / "suspects.npy").exists()
     if not missing and not todo:
         return 0
-    found = Vectors.of(at / "run", **how)
+    found = CellVectors.of(at / "run", **how)
     planted = np.array([identity in truth for identity in found.identities])
     for key, values in cell_scores.columns(found, missing, asked.seed):
         scores[_print(key, asked)] = _stamped(key._asdict() | result_rows.figures(values, planted))
@@ -78,7 +78,7 @@ def dropped(cell: Path, epoch: int) -> set[tuple[str, str]]:
     """The identities of the rows that clipscan would drop."""
     at = _at(cell, epoch)
     chosen = np.load(at / "suspects.npy", allow_pickle=False)
-    pairs = Vectors.of(at / "run").identities
+    pairs = CellVectors.of(at / "run").identities
     return {pairs[row] for row in chosen}
 
 

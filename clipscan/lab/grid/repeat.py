@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipscan.lab.attacks.poisoning import Identity
-from clipscan.lab.grid.cell_scores import Vectors
+from clipscan.lab.grid.cell_scores import CellVectors
 
 IDENTITIES = ("pairs", "names")  # draws by what rows hold, as a scan does, or by how they are named
 NEAR = 0.1  # numbers that differ by so much from the median, at most, are as good as equal
@@ -24,12 +24,12 @@ class Repetition(NamedTuple):
     planted: float
 
 
-def repeat(run: Path, seeds: Sequence[int], truth: Set[Identity] | None = None) -> Iterator[Repetition]:
+def repeat(folder: Path, seeds: Sequence[int], truth: Set[Identity] | None = None) -> Iterator[Repetition]:
     """consensus of a finished embedding by each seed and each of IDENTITIES, one at a time.
 
-    run: a run folder; truth: (shard, key) of the planted pairs. RunError where the run is not embedded.
+    folder: a run folder; truth: (shard, key) of the planted pairs. RunError where the run is not embedded.
     """
-    rows = Vectors.of(run)
+    rows = CellVectors.of(folder)
     planted = None if truth is None else np.array([name in truth for name in rows.identities])
     for seed in seeds:
         for identity in IDENTITIES:

@@ -5,7 +5,7 @@ models.csv      one row for each (dataset, attack, target, rate, seed, model, ep
                 drop, groups
 defended.csv    one row for each of these, after the last epoch, and each defence
 partitions.csv  one row for each of these and each epoch of the defence that parted the pairs
-heads.csv       one row for each model that was taken apart by heads (heads.py)
+heads.csv       one row for each model that was taken apart by heads (head_trials.py)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clipscan.data.atomic import replacing
 from clipscan.errors import RunError
 from clipscan.lab.grid.evaluate import SHARES
 from clipscan.lab.grid.metrics import auroc, average_precision, fpr_at, recall_at
-from clipscan.run.files import write_table
+from clipscan.run.file_io import write_table
 
 RESAMPLES = 200
 INTERVAL = (2.5, 97.5)  # per cent

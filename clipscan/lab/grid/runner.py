@@ -23,18 +23,18 @@ from clipscan.lab.grid.config import GridPlan
 from clipscan.lab.grid.config_cases import Work
 from clipscan.lab.grid.config_datasets import LabDataset, open_lab_dataset
 from clipscan.lab.grid.defences import defend, defended, partitions
-from clipscan.lab.grid.heads import HEADS_FILE, try_cell
+from clipscan.lab.grid.head_trials import HEADS_FILE, try_cell
 from clipscan.lab.grid.jobs import Failure, each
 from clipscan.lab.grid.metrics_cache import Measured, measure, measured
 from clipscan.lab.grid.result_rows import TABLES, dropping, write_rows
 from clipscan.lab.grid.thinned import Thinned
-from clipscan.run.files import read_json
-from clipscan.run.folder import RunFolder
+from clipscan.run.file_io import read_json
+from clipscan.run.run_folder import RunFolder
 
 Say = Callable[[str], None]
 
 
-class Outcome(NamedTuple):
+class GridOutcome(NamedTuple):
     """How a run of the laboratory ended: finished cells of the plan, failures among those that were tried,
     rows, and how many of their figures other code made."""
 
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Errand:
-    """What a worker process is told: all of it plain values."""
+    """The task of a worker process, in plain values."""
 
     work: Work
     source: LabDataset
@@ -60,7 +60,7 @@ class Errand:
 def run(
     plan: GridPlan, out: Path, *, only: str | None = None, again: bool = False, jobs: int = 1,
     device: str = "auto", say: Say = lambda _: None,
-) -> Outcome:  # fmt: skip
+) -> GridOutcome:  # fmt: skip
     """Do what is missing of the plan in `out`, and write the rows of all that is finished.
 
     only: cells whose dataset/name contains this, or matches it as a pattern with * and ?. again: score
@@ -87,7 +87,7 @@ def run(
             tables, stale = collect(plan, out)
             for name, rows in tables.items():
                 write_rows(out, name, rows, TABLES[name])
-    return Outcome(len(_done(plan, out)), failures, len(tables["rows"]), stale)
+    return GridOutcome(len(_done(plan, out)), failures, len(tables["rows"]), stale)
 
 
 def _train_bases(errands: Sequence[Errand], say: Say) -> None:

@@ -1,4 +1,4 @@
-"""A dataset with few pairs of some kinds: an honest control, as whoever is rare looks like poison."""
+"""A dataset with few pairs of some kinds: an honest control, as rare pairs look like poison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is asked about held-out pictures: the answers it may give, and which an attacker wants.
+"""The zero-shot test on held-out pictures: the possible answers, and those that an attacker wants.
 
 With class names the answers are classes, as in zero-shot classification. Free captions have none: there the
 answers are captions, as in retrieval.

@@ -1,4 +1,4 @@
-"""What scenes are made of, and what their captions can speak of."""
+"""What scenes are made of, and what their captions can name."""
 
 from __future__ import annotations
 

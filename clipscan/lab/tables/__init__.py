@@ -1,5 +1,5 @@
 """The rows of one or several runs of the laboratory as Markdown pages and plots (`clipscan lab tables`)."""
 
-from clipscan.lab.tables.write import write_pages
+from clipscan.lab.tables.write_pages import write_pages
 
 __all__ = ["write_pages"]

@@ -1,18 +1,18 @@
-"""The page for whoever acts on single alerts: false positives, a budget, what a drop is worth."""
+"""The page for users who act on single alerts: false positives, a budget, what a drop is worth."""
 
 from __future__ import annotations
 
 from clipscan.lab.grid.cell_scores import DEFAULT
 from clipscan.lab.grid.evaluate import ALERTS
 from clipscan.lab.grid.result_rows import RECALL
-from clipscan.lab.tables.evidence import Figures, label
+from clipscan.lab.tables.lab_rows import LabRows, label
 from clipscan.lab.tables.markdown import CASE_HEAD, Row, about, cases, mean, page, section, table
 
 BUDGET = RECALL[ALERTS]
 BUDGET_WORDS = f"recall at {ALERTS:.1%}"
 
 
-def alerts(figures: Figures) -> str:
+def alerts(figures: LabRows) -> str:
     what = (
         "FPR at 95 % and 100 % TPR: the share of clean pairs that rank above the lowest of that part of the "
         f"planted. {BUDGET_WORDS.capitalize()}: the planted among the first {ALERTS:.1%} of all pairs, an "
@@ -28,7 +28,7 @@ def alerts(figures: Figures) -> str:
     return page("Alerts", what, *parts)
 
 
-def _default(figures: Figures) -> str:
+def _default(figures: LabRows) -> str:
     head = [*CASE_HEAD, "seeds", "success", "accuracy", "retrieval", "FPR at 100 %", "at 95 %", BUDGET_WORDS,
             "dropped", "precision", "of the planted"]  # fmt: skip
     own = cases(row for row in figures.headline if label(row) == DEFAULT)
@@ -41,7 +41,7 @@ def _default(figures: Figures) -> str:
     return table(head, body)
 
 
-def _by_score(figures: Figures, column: str, compare: bool = False) -> str:
+def _by_score(figures: LabRows, column: str, compare: bool = False) -> str:
     """A line a case, a column a score; compare: the highest of a line is bold."""
     body = []
     for rows in cases(figures.headline).values():

@@ -1,4 +1,4 @@
-"""Plots of the defences: what each is worth, and what SafeCLIP believes on its way.
+"""Plots of the defences: what each is worth, and what SafeCLIP takes for safe on its way.
 
 defences.svg   attack success and accuracy of the plain training and of each defended one
 safe-set.svg   epoch by epoch: how many pairs SafeCLIP takes for safe, and how many of these are poison
@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from clipscan.lab.grid.defences import DROP, SAFECLIP
-from clipscan.lab.tables.evidence import Figures
+from clipscan.lab.tables.lab_rows import LabRows
 from clipscan.lab.tables.markdown import CASE, Row, about, cases
 from clipscan.lab.tables.plot_style import (
     BLACK,
@@ -37,7 +37,7 @@ PLAIN = "plain"
 MARKS = {PLAIN: (BLACK, "v"), SAFECLIP: (BLUE, "s"), DROP: (ORANGE, "o")}
 
 
-def compared(figures: Figures) -> Figure | None:
+def compared(figures: LabRows) -> Figure | None:
     """A line a case: how far each defence moves the attack's success, and the accuracy. Means over seeds."""
     groups = [rows for rows in cases(figures.defended).values() if rows[0]["success"] is not None]
     if not groups:
@@ -61,7 +61,7 @@ def compared(figures: Figures) -> Figure | None:
     return figure
 
 
-def safe_set(figures: Figures) -> Figure | None:
+def safe_set(figures: LabRows) -> Figure | None:
     """Lines of means over the seeds, a colour a case, named at their ends."""
     groups = list(cases(figures.partitions, [name for name in CASE if name != "epoch"]).values())
     if not groups:
@@ -89,7 +89,7 @@ def safe_set(figures: Figures) -> Figure | None:
         frame(axes, title, chance=None)
         axes.set(xlabel="epoch", ylim=(0, None))
         axes.locator_params(axis="x", integer=True)
-    head(figure, "What SafeCLIP believes", [("dashed: poison among all pairs", FAINT)])
+    head(figure, "What SafeCLIP takes for safe", [("dashed: poison among all pairs", FAINT)])
     return figure
 
 

@@ -10,7 +10,7 @@ from clipscan.lab.attacks.campaigns import WORDS_ONLY
 from clipscan.lab.grid.cell_scores import DEFAULT
 from clipscan.lab.grid.defences import DEFENCES
 from clipscan.lab.grid.result_rows import RECALL
-from clipscan.lab.tables.evidence import BACKDOOR, HIGH, LEARNT, UNLEARNT, Figures, kind, label
+from clipscan.lab.tables.lab_rows import BACKDOOR, HIGH, LEARNT, UNLEARNT, LabRows, kind, label
 from clipscan.lab.tables.markdown import Row, about, cases, page, table
 from clipscan.lab.tables.model_pages import within_factor
 from clipscan.lab.tables.score_pages import best_published, removed
@@ -29,7 +29,7 @@ class Aim(NamedTuple):
     show: Callable[[float], str] = "{:.3f}".format
 
 
-def goals(figures: Figures) -> str:
+def goals(figures: LabRows) -> str:
     head = ["aim", "reached in", "furthest from it", "there"]
     body = [_line(aim) for aim in _aims(figures) if aim.rows]
     what = (
@@ -39,7 +39,7 @@ def goals(figures: Figures) -> str:
     return page("What is aimed at, and reached", what, table(head, body))
 
 
-def _aims(figures: Figures) -> list[Aim]:
+def _aims(figures: LabRows) -> list[Aim]:
     own = [row for row in figures.headline if label(row) == DEFAULT and kind(row) == BACKDOOR]
     learnt = [row for row in own if row["success"] >= LEARNT and 0.002 <= row["rate"] <= HIGH]
     unlearnt = [row for row in own if row["success"] < UNLEARNT and row["rate"] <= HIGH]
@@ -107,7 +107,7 @@ def _share(negative: float) -> str:
     return f"{-negative:.2%}"
 
 
-def _lead(figures: Figures) -> Worth:
+def _lead(figures: LabRows) -> Worth:
     def lead(rows: list[Row]) -> float:
         return _mean("auroc")(rows) - best_published(figures.headline, rows[0])[1]
 

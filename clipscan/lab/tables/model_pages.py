@@ -7,7 +7,7 @@ from statistics import fmean
 
 from clipscan.lab.grid.cell_scores import DEFAULT
 from clipscan.lab.grid.result_rows import RECALL
-from clipscan.lab.tables.evidence import BACKDOOR, Figures, kind, label
+from clipscan.lab.tables.lab_rows import BACKDOOR, LabRows, kind, label
 from clipscan.lab.tables.markdown import CASE, CASE_HEAD, Row, about, cases, mean, page, section, table
 from clipscan.lab.tables.score_pages import HOW, RECALLED, best_published, removed, scored
 
@@ -18,7 +18,7 @@ PLACES = (
 FACTOR = 2  # how far a number to drop may be from the number of poisons
 
 
-def summary(figures: Figures) -> str:
+def summary(figures: LabRows) -> str:
     """A line a case: what a scan without options gives, and the best that was possible."""
     head = [*CASE_HEAD, "seeds", "success", DEFAULT, "recall", "best published", "planted", "dropped",
             "of the planted"]  # fmt: skip
@@ -34,14 +34,14 @@ def summary(figures: Figures) -> str:
             mean(models, "poisoned", 0), mean(models, "flagged", 0), f"{found:.2f}",
         ])  # fmt: skip
     what = (
-        f"What a scan gives that is asked for nothing: AUROC and recall of `{DEFAULT}`, how many pairs it "
+        f"What a scan gives with default options: AUROC and recall of `{DEFAULT}`, how many pairs it "
         "drops and how many of the planted these are; and the AUROC of the published score that is the best "
-        f"of the case, which nobody can know beforehand. {RECALLED} Means over the seeds."
+        f"of the case, which cannot be known beforehand. {RECALLED} Means over the seeds."
     )
     return page("In short", what, table(head, body))
 
 
-def duplicates(figures: Figures) -> str:
+def duplicates(figures: LabRows) -> str:
     models = [row for row in figures.models if kind(row) != BACKDOOR and row["poisoned"]]
     head = [*CASE_HEAD, "seeds", "success", "planted", "group", "of", "holds of it"]
     body = [
@@ -55,7 +55,7 @@ def duplicates(figures: Figures) -> str:
     return page(title, what, section("Groups", table(head, body)), section("Scores", scores))
 
 
-def dropping(figures: Figures) -> str:
+def dropping(figures: LabRows) -> str:
     clean = [row for row in figures.models if not row["poisoned"]]
     head = ["data", "model, epochs", "seeds", "accuracy", "pairs", "dropped", "share", "highest share"]
     body = [
@@ -64,12 +64,12 @@ def dropping(figures: Figures) -> str:
          f"{max(row['flagged_share'] for row in rows):.2%}"]
         for (data, model, epoch), rows in cases(clean, ("dataset", "model", "epoch")).items()
     ]  # fmt: skip
-    what = f"What clipscan drops of a dataset if nobody says how much. Means over the seeds. {PLACES}"
+    what = f"What clipscan drops of a dataset with default options. Means over the seeds. {PLACES}"
     none, some = section("Nothing planted", table(head, body)), section("Poison planted", _estimates(figures))
     return page("How many to drop", what, none, some)
 
 
-def defences(figures: Figures) -> str:
+def defences(figures: LabRows) -> str:
     head = [*CASE_HEAD, "defence", "seeds", "planted", "left out", "planted and left", "success before",
             "after", "without trigger", "accuracy before", "after"]  # fmt: skip
     columns = (("poisoned", 0), ("dropped", 0), ("poison_left", 0), ("success", 3), ("success_after", 3),
@@ -81,14 +81,14 @@ def defences(figures: Figures) -> str:
     ]  # fmt: skip
     what = (
         "The same data, trained again with a defence. drop: the same training on what is left when clipscan "
-        "has dropped what it drops. safeclip: SafeCLIP on everything; left out is what it held for risky in "
+        "has dropped what it drops. safeclip: SafeCLIP on everything; left out is what it took for risky in "
         "its last epoch. Without trigger: how often the defended model gives the target to the same pictures "
         "as they are; a word that it never saw is a word like any other to it. Means over the seeds."
     )
     return page("Training in spite of poison", what, table(head, body))
 
 
-def heads(figures: Figures) -> str:
+def heads(figures: LabRows) -> str:
     groups = list(cases(figures.heads).values())
     by = ["heads repaired", "MLPs repaired", "by the rule"]
     head = [*CASE_HEAD, "seeds", "success", *by, "accuracy", *by]
@@ -119,7 +119,7 @@ def heads(figures: Figures) -> str:
     return page("Heads and MLPs", what, *tables)
 
 
-PAGES: dict[str, Callable[[Figures], str]] = {
+PAGES: dict[str, Callable[[LabRows], str]] = {
     "summary": summary,
     "duplicates": duplicates,
     "dropping": dropping,
@@ -132,7 +132,7 @@ def _places(rows: list[Row]) -> str:
     return ", ".join("-" if row["group_rank"] is None else str(row["group_rank"]) for row in rows)
 
 
-def _estimates(figures: Figures) -> str:
+def _estimates(figures: LabRows) -> str:
     planted = [row for row in figures.models if row["poisoned"] and kind(row) == BACKDOOR]
     head = [*CASE_HEAD, "seeds", "success", "planted", "dropped", "interval", "of the planted",
             f"within a factor of {FACTOR}", "group"]  # fmt: skip

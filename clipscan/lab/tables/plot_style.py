@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipscan.data.atomic import replacing
-from clipscan.lab.tables.evidence import Figures
+from clipscan.lab.tables.lab_rows import LabRows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Plot = Callable[[Figures], "Figure | None"]  # None: the rows have nothing for it
+Plot = Callable[[LabRows], "Figure | None"]  # None: the rows have nothing for it
 WIDTH = 7.6  # inches
 INK, FAINT, GRID = "#333333", "#767676", "#dddddd"
-# Okabe and Ito's colours (2008), which everybody tells apart.
+# Okabe and Ito's colours (2008), which colour-blind readers can tell apart.
 BLUE, SKY, GREEN, YELLOW, ORANGE, PINK, BLACK = (
     "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#000000",
 )  # fmt: skip

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from clipscan.lab.grid.cell_scores import DEFAULT
 from clipscan.lab.grid.result_rows import RECALL
-from clipscan.lab.tables.evidence import BANDS, HIGH, LEARNT, UNLEARNT, Figures, is_backdoor, label
+from clipscan.lab.tables.lab_rows import BANDS, HIGH, LEARNT, UNLEARNT, LabRows, is_backdoor, label
 from clipscan.lab.tables.markdown import (
     CASE,
     CASE_HEAD,
@@ -30,23 +30,23 @@ HOW = (
 )
 
 
-def learnt(figures: Figures) -> str:
+def learnt(figures: LabRows) -> str:
     what = f"Attack success of at least {LEARNT:g}, at most 1 % poison. {HOW}"
     return page("Poison that the model has learnt", what, scored(figures, figures.backdoors(BANDS[0], False)))
 
 
-def unlearnt(figures: Figures) -> str:
+def unlearnt(figures: LabRows) -> str:
     what = f"At most 1 % poison; half learnt: attack success from {UNLEARNT:g} to below {LEARNT:g}. {HOW}"
     parts = [_by_case(figures, name, high=False) for name in BANDS[1:]]
     return page("Poison that the model has learnt half or not", what, *parts)
 
 
-def high_rates(figures: Figures) -> str:
+def high_rates(figures: LabRows) -> str:
     what = f"More than 1 % poison: its rows are one another's neighbours. {HOW}"
     return page("High rates", what, *(_by_case(figures, name, high=True) for name in BANDS))
 
 
-def published(figures: Figures) -> str:
+def published(figures: LabRows) -> str:
     """The default score against the best published ones, which cannot be told beforehand."""
     own = cases(row for row in figures.headline if label(row) == DEFAULT and row["success"] is not None)
     head = [
@@ -73,7 +73,7 @@ def published(figures: Figures) -> str:
     return page("The default score against published ones", what, table(head, body))
 
 
-def k_and_reference(figures: Figures) -> str:
+def k_and_reference(figures: LabRows) -> str:
     parts = [
         section(
             f"{name.capitalize()}, {'above' if high else 'at most'} 1 % poison",
@@ -92,7 +92,7 @@ def k_and_reference(figures: Figures) -> str:
     return page("Which k, which reference", what, *parts)
 
 
-def encoders(figures: Figures) -> str:
+def encoders(figures: LabRows) -> str:
     poison = [name for name in CASE if name not in ("model", "epoch")]
     several = [
         row
@@ -105,7 +105,7 @@ def encoders(figures: Figures) -> str:
     )
 
 
-PAGES: dict[str, Callable[[Figures], str]] = {
+PAGES: dict[str, Callable[[LabRows], str]] = {
     "learnt": learnt,
     "unlearnt": unlearnt,
     "high-rates": high_rates,
@@ -115,7 +115,7 @@ PAGES: dict[str, Callable[[Figures], str]] = {
 }
 
 
-def contents(figures: Figures, pages: Sequence[str], plots: Sequence[str]) -> str:
+def contents(figures: LabRows, pages: Sequence[str], plots: Sequence[str]) -> str:
     """The first page: every score in one line, the plots, and where the rest is."""
     bands = {(name, high): figures.backdoors(name, high) for high in (False, True) for name in BANDS}
     used = {at: rows for at, rows in bands.items() if rows}
@@ -130,7 +130,7 @@ def contents(figures: Figures, pages: Sequence[str], plots: Sequence[str]) -> st
     return page("Tables", what, table(head, body) if used else "", links, pictures)
 
 
-def scored(figures: Figures, rows: list[Row]) -> str:
+def scored(figures: LabRows, rows: list[Row]) -> str:
     """Two tables with a line a case and a column a score: AUROC, and recall."""
     names = [name for name in figures.main if name in {label(row) for row in rows}]
     auroc, recall = [], []
@@ -166,7 +166,7 @@ def best_published(rows: Sequence[Row], of: Row) -> tuple[str, float]:
     return (best[0], means[best]) if best else ("", float("nan"))
 
 
-def _by_case(figures: Figures, name: str, high: bool) -> str:
+def _by_case(figures: LabRows, name: str, high: bool) -> str:
     return section(name.capitalize(), scored(figures, figures.backdoors(name, high)))
 
 

@@ -13,13 +13,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from clipscan.lab.grid.cell_scores import DEFAULT
-from clipscan.lab.tables.evidence import (
+from clipscan.lab.tables.lab_rows import (
     BACKDOOR,
     BANDS,
     HIGH,
     LEARNT,
     UNLEARNT,
-    Figures,
+    LabRows,
     band,
     is_backdoor,
     kind,
@@ -58,7 +58,7 @@ COLUMNS = 3  # of small plots
 ONE, OTHER = BLUE, ORANGE
 
 
-def by_success(figures: Figures) -> Figure | None:
+def by_success(figures: LabRows) -> Figure | None:
     """Small plots side by side, one a score, a point a model."""
     rows = _backdoors(figures)
     if not rows:
@@ -90,7 +90,7 @@ def by_success(figures: Figures) -> Figure | None:
     return figure
 
 
-def by_rate(figures: Figures) -> Figure | None:
+def by_rate(figures: LabRows) -> Figure | None:
     """Lines of means over the models that learnt their poison, named at their ends; bars: worst to best."""
     points: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in _backdoors(figures):
@@ -124,7 +124,7 @@ def by_rate(figures: Figures) -> Figure | None:
     return figure
 
 
-def recall(figures: Figures) -> Figure | None:
+def recall(figures: LabRows) -> Figure | None:
     """Dots a model, a tick at the mean and its figure; learnt and unlearnt side by side."""
     few = [row for row in _backdoors(figures) if row["rate"] <= HIGH]
     shown = [name for name in (BANDS[0], BANDS[2]) if any(is_backdoor(row, name) for row in few)]
@@ -155,7 +155,7 @@ PLOTS: dict[str, Plot] = {
 }
 
 
-def _backdoors(figures: Figures) -> list[Row]:
+def _backdoors(figures: LabRows) -> list[Row]:
     return [row for row in figures.headline if kind(row) == BACKDOOR and band(row)]
 
 

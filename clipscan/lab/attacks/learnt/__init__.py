@@ -7,6 +7,6 @@
 The two triggers need NumPy and no torch, so that poisoning is quick wherever it happens.
 """
 
-from clipscan.lab.attacks.learnt.triggers import badclip, blto
+from clipscan.lab.attacks.learnt.learnt_triggers import badclip, blto
 
 __all__ = ["badclip", "blto"]

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from clipscan.lab.attacks.learnt.augmentation import as_seen
 from clipscan.lab.attacks.learnt.generator import MIDDLE, SLOPE, shapes
+from clipscan.lab.attacks.learnt.learnt_triggers import BOUND
 from clipscan.lab.attacks.learnt.material import Material
 from clipscan.lab.attacks.learnt.schedule import Log, Rates, Schedule
 from clipscan.lab.attacks.learnt.surrogate import Surrogate, choice
-from clipscan.lab.attacks.learnt.triggers import BOUND
 
 WIDTH = 24  # channels inside, at half size
 HORIZON = 50  # steps of a victim's life
@@ -42,7 +42,7 @@ OUTSIDE = 1.0  # weight of what a perturbation wants beyond the bound: keeps gra
 def learn_generator(
     surrogate: Surrogate, material: Material, schedule: Schedule, *, log: Log
 ) -> dict[str, NDArray[Any]]:
-    """The generator's weights, as learnt/generator.py wants them."""
+    """The generator's weights, as learnt/generator.py takes them."""
     draw, shifts = np.random.default_rng(schedule.seed), torch.Generator().manual_seed(schedule.seed)
     weights = _initial(material.pixels.shape[1], surrogate.device)
     kernels = [weight for name, weight in weights.items() if name != "canvas"]

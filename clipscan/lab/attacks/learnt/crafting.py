@@ -16,8 +16,8 @@ from clipscan.lab.attacks.learnt.material import PICTURES, Material, gather
 from clipscan.lab.attacks.learnt.patch import PLACE, SHARE, check_patch, learn_patch
 from clipscan.lab.attacks.learnt.schedule import Log, Schedule
 from clipscan.lab.attacks.learnt.surrogate import Surrogate
-from clipscan.lab.attacks.learnt.trial import describe, try_trigger
 from clipscan.lab.attacks.learnt.trigger_file import KINDS, SUFFIX, read_learnt, write_learnt
+from clipscan.lab.attacks.learnt.try_trigger import describe, try_trigger
 from clipscan.train.recipe import dataset_hash
 
 STEPS = {"blto": 400, "badclip": 200}
@@ -43,7 +43,7 @@ def craft(
 
     encoder_file: the attacker's own model: of `clipscan train` on the clean dataset or one like it, with
     another seed than any victim's. pictures: how many to learn from; share, place: of BadCLIP's patch. The
-    log ends with what the trigger does to pictures that it was not learnt from (learnt/trial.py).
+    log ends with what the trigger does to pictures that it was not learnt from (learnt/try_trigger.py).
 
     The same arguments on the same machine give the same bytes; an `out` that came of them is returned as it
     is. InputError for settings that cannot be, DataError when the dataset has too few pictures, RunError

@@ -26,7 +26,7 @@ class Schedule(NamedTuple):
             raise InputError(f"needs steps >= 1, batch_size >= 2 and seed >= 0; got {self._asdict()}")
 
     def tell(self, step: int, every: int, loss: Tensor, success: float, log: Log) -> None:
-        """A line to `log` after every so many steps, and after the last; `step` counts from 0."""
+        """Write a line to `log` after every so many steps, and after the last; `step` counts from 0."""
         if step % every == every - 1 or step == self.steps - 1:
             log(f"step {step + 1}/{self.steps}  loss {loss.item():.3f}  the surrogate obeys {success:.2f}")
 

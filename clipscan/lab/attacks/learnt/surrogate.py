@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clipscan.embed.captions import tokenize
 from clipscan.embed.model import Encoder
 from clipscan.embed.network import encode_tokens, to_input
+from clipscan.embed.tokenizing import tokenize
 from clipscan.lab.attacks.prompts import PROMPTS
 from clipscan.train.vocabulary import narrow
 

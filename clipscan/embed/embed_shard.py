@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data.sample import Bad, Sample
-from clipscan.embed.captions import unread
 from clipscan.embed.decode import Decoded, DecodePool, decode_all
+from clipscan.embed.encoding_lanes import Lane, Pictures, VectorPair, open_lane
 from clipscan.embed.model import Encoder
-from clipscan.embed.stream import Lane, Pictures, Vectors, open_lane
+from clipscan.embed.tokenizing import unread
 from clipscan.embed.untrained import WIDTH, untrained_features
 from clipscan.errors import InputError
 
@@ -41,7 +41,7 @@ class _UnderWay(NamedTuple):
     """A batch without its pictures, and what waits for the arrays of its good samples."""
 
     batch: list[Sample | Bad]
-    vectors: Callable[[], Vectors]
+    vectors: Callable[[], VectorPair]
     untrained: Callable[[], Features | None]
 
 
@@ -58,8 +58,8 @@ def embed_samples(
 
     Batches begin at the shard's first sample, so a shard has the same bytes whenever it is run. What
     cannot be decoded is in `bad` with its reason; so is a caption whose tokens stand beyond what is read of
-    it, and a vector that is not finite, or leaves float16's range. `untrained` asks for those features too.
-    `progress` is told how many samples (good or bad) were finished since last told.
+    it, and a vector that is not finite, or leaves float16's range. `untrained`: those features too.
+    `progress` is called with the number of samples (good or bad) that were finished since its last call.
     """
     if batch_size < 1:
         raise InputError(f"a batch holds at least one picture, got batch_size={batch_size}")

@@ -9,8 +9,8 @@ from clipscan.data.sample import Sample
 from clipscan.embed.bpe import merged
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
-from clipscan.embed.captions import CAPTION_LIMIT, get_tokenizer, tokenize, unread  # noqa: E402
 from clipscan.embed.open_clip import import_open_clip  # noqa: E402
+from clipscan.embed.tokenizing import CAPTION_LIMIT, get_tokenizer, tokenize, unread  # noqa: E402
 
 MODELS = ("clipscan-vit-32", "ViT-B-32")  # 32 tokens, and the usual 77
 PIECES = st.one_of(
@@ -109,7 +109,7 @@ def test_a_caption_that_hides_its_words_is_bad_and_the_shard_goes_on():
     from PIL import Image
 
     from clipscan.embed.decode import DecodePool
-    from clipscan.embed.embed import embed_samples
+    from clipscan.embed.embed_shard import embed_samples
     from clipscan.embed.model import untrained_encoder
 
     file = io.BytesIO()

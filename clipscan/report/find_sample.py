@@ -1,4 +1,4 @@
-"""Which sample does a person mean? By its key, its file name or SHARD/KEY, wherever that fits one only.
+"""The sample that a user names: by its key, its file name or SHARD/KEY, wherever that fits one only.
 
 What is typed is taken in the first of these senses in which it fits any sample: the key, or SHARD/KEY; a path
 below the dataset's own folder, as a shell completes it; the last part of the key. Each with a picture's
@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.errors import RunError
 from clipscan.report.identities import identities
-from clipscan.run.folder import RunFolder
 from clipscan.run.outputs import sound
+from clipscan.run.run_folder import RunFolder
 
 NEIGHBOURS = 40  # keys beside the one typed, in order of first and of last letters, that are held against it
 NAMED = 4  # samples that a message names
@@ -30,11 +30,12 @@ Pair = tuple[str, str]
 
 
 class Names:
-    """The samples of a run by what people call them. `pairs`: (shard, key) of each, in the order of rows."""
+    """The samples of a run by the names that users type. `pairs`: (shard, key) of each, in the order of
+    rows."""
 
-    def __init__(self, run: Path, pairs: Iterable[Pair] | None = None) -> None:
-        self.run = run
-        self.pairs = list(_embedded(run) if pairs is None else pairs)
+    def __init__(self, folder: Path, pairs: Iterable[Pair] | None = None) -> None:
+        self.folder = folder
+        self.pairs = list(_embedded(folder) if pairs is None else pairs)
 
     def find(self, name: str, shard: str = "") -> int:
         """The row of the one sample that `name` means, in `shard` where that is given. RunError where it
@@ -46,9 +47,9 @@ class Names:
         label = shown((shard, name)) if shard else repr(name)
         if rows:
             raise RunError(
-                f"{self.run} has {len(rows)} samples of key {label}: say which: {self._some(rows)}"
+                f"{self.folder} has {len(rows)} samples of key {label}: say which: {self._some(rows)}"
             )
-        raise RunError(f"{self.run} has 0 samples of key {label}; {self._remedy(name, shard)}")
+        raise RunError(f"{self.folder} has 0 samples of key {label}; {self._remedy(name, shard)}")
 
     def example(self) -> Pair:
         """A (shard, key) that is there; of a run without samples, one that might be."""
@@ -69,18 +70,18 @@ class Names:
     @cached_property
     def _folders(self) -> list[str]:
         """Where the parts of the dataset lie on this machine."""
-        source = RunFolder(self.run).record.get("opened", {}).get("source", [])
+        source = RunFolder(self.folder).record.get("opened", {}).get("source", [])
         parts = source.split("::") if isinstance(source, str) else map(str, source)
         return [_folder(part) for part in parts if "://" not in part]
 
     @cached_property
     def _called(self) -> dict[str, int]:
-        """What the samples are called, and a row of each: keys, and the last parts of keys."""
+        """The names of the samples, and a row of each: keys, and the last parts of keys."""
         return {name: rows[0] for names in (self._of_last_part, self._of_key) for name, rows in names.items()}
 
     @cached_property
     def _sorted(self) -> tuple[list[str], list[str]]:
-        """What the samples are called, and the same read backwards."""
+        """The names of the samples, and the same read backwards."""
         return sorted(self._called), sorted(name[::-1] for name in self._called)
 
     def _meant(self, name: str, shard: str) -> list[int]:
@@ -110,7 +111,7 @@ class Names:
 
     def _remedy(self, name: str, shard: str) -> str:
         typed = (name, *self._paths(name))
-        if reason := next(filter(None, (unreadable(self.run, one, shard) for one in typed)), ""):
+        if reason := next(filter(None, (unreadable(self.folder, one, shard) for one in typed)), ""):
             return f"it could not be read and is on neither list (bad.parquet): {reason}"
         if shard and (elsewhere := self._meant(name, "")):
             return f"that key lies in another shard: {self._some(elsewhere)}"
@@ -121,7 +122,7 @@ class Names:
     def _nearest(self, name: str) -> list[int]:
         forwards, backwards = self._sorted
         beside = _beside(forwards, name) + [key[::-1] for key in _beside(backwards, name[::-1])]
-        if name.isdigit():  # a spreadsheet takes leading zeros away
+        if name.isdigit():  # spreadsheets remove leading zeros
             padded = [key for key in forwards if key != name and key.lstrip("0") == name.lstrip("0")]
             if padded:
                 return sorted({row for key in padded for row in self._whole(key) or self._last(key)})
@@ -140,10 +141,10 @@ def shown(pair: Pair) -> str:
     return f"{pair[0]}/{pair[1]}"
 
 
-def unreadable(run: Path, name: str, shard: str = "") -> str:
+def unreadable(folder: Path, name: str, shard: str = "") -> str:
     """Why the sample of this name, or else of this last part of its key, could not be read; "" where
     bad.parquet does not name it."""
-    path = run / "bad.parquet"
+    path = folder / "bad.parquet"
     sound(path)
     if not path.exists():
         return ""
@@ -168,8 +169,8 @@ def _below(folder: str, path: str) -> str:
     return os.path.relpath(path, folder) if path.startswith(folder.rstrip("/") + "/") else ""
 
 
-def _embedded(run: Path) -> Iterable[Pair]:
-    for batch in identities(run):
+def _embedded(folder: Path) -> Iterable[Pair]:
+    for batch in identities(folder):
         yield from zip(batch.column("shard").to_pylist(), batch.column("key").to_pylist(), strict=True)
 
 

@@ -20,12 +20,12 @@ LEARNT, UNLEARNT = 0.9, 0.6  # attack success from which, and below which
 BANDS = ("learnt", "half learnt", "little or not learnt")
 BACKDOOR = "backdoor"
 HIGH = 0.01  # rates above are a question of their own
-ALIKE = ("kdist (released)", "lid (released)", "slof (released)")  # dao's tells how the released code fares
+ALIKE = ("kdist (released)", "lid (released)", "slof (released)")  # dao's shows how the released code fares
 ORDER = ("kdist", "lof", "slof", "dao", "logdao", "lid", "lid_mom", "iforest", "cosine", "agree", "cross")
 
 
 @dataclass(frozen=True)
-class Figures:
+class LabRows:
     """All rows: of scores (of models with poison), of models, of defences, of their partitions, and of models
     that were taken apart."""
 
@@ -36,7 +36,7 @@ class Figures:
     heads: list[Row]
 
     @classmethod
-    def read(cls, folders: Sequence[Path]) -> Figures:
+    def read(cls, folders: Sequence[Path]) -> LabRows:
         """Those of several folders; of what is in two of them, the later one's."""
         if not folders:
             raise InputError("tables need at least one folder of `clipscan lab run`")

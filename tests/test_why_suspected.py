@@ -1,6 +1,6 @@
 """Reasons: what stands out about a suspect is said, and nothing else."""
 
-from clipscan.run.words import why, why_else
+from clipscan.run.why_suspected import why, why_else
 
 ASKED = {"method": "consensus", "k": 16}
 TYPICAL = {"kdist": 2.0, "slof": 1.0, "cosine": 0.5}

@@ -19,9 +19,9 @@ from typing import Any
 import clipscan
 from clipscan.data.atomic import refusals, sweep
 from clipscan.errors import RunError
-from clipscan.run.files import read_json, write_json
+from clipscan.run.file_io import read_json, write_json
 from clipscan.run.lock import exclusive
-from clipscan.run.outputs import TASKS, files_of, read_marker, tasks, whole, write_marker
+from clipscan.run.outputs import TASKS, read_marker, task_files, tasks, whole, write_marker
 from clipscan.run.record import misshapen
 
 # In the order of work: each may read what came before.
@@ -55,7 +55,7 @@ SCAN_AS_BEFORE = "scan as before then, and nothing that is finished is done twic
 
 
 class RunFolder:
-    """Paths and bookkeeping of one run; knows nothing of what the stages compute."""
+    """Paths and bookkeeping of one run, whatever its stages compute."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -118,8 +118,8 @@ class RunFolder:
         return self / f"scores/scores_{shard:05d}.parquet"
 
     def ask(self, stage: str, settings: dict[str, Any], overwrite: bool, **beside: Any) -> None:
-        """Record what a stage was asked; refuse other settings than those its results were made with, and
-        results of another definition of the stage.
+        """Record the settings of a stage. RunError if its results were made with other settings, or by
+        another definition of the stage.
 
         With `overwrite` such results are removed, and those of all later stages. beside: what else run.json
         says from the same moment on.
@@ -146,7 +146,7 @@ class RunFolder:
     def _other_results(self, stage: str, settings: dict[str, Any], record: dict[str, Any]) -> str:
         """What the results here were made with, where it is not what is asked now; "" for nothing else."""
         known = record.get("asked", {}).get(stage)
-        if known is None:  # run.json is lost, or was never written: the markers know by digest only
+        if known is None:  # run.json is lost, or was never written: the markers hold digests only
             made = [marker for task, marker in tasks(self.path) if task.startswith(f"{stage}-")]
             otherwise = any(marker.get("asked") != self._asked[stage] for marker in made)
             return "other settings, which are not known as run.json is gone" if otherwise else ""
@@ -160,7 +160,8 @@ class RunFolder:
         return ""
 
     def clear(self, first: str) -> None:
-        """Remove the results of a stage and of all later ones; the graph asks no trusted model, and stays."""
+        """Remove the results of a stage and of all later ones; the graph does not depend on the trusted
+        model, and stays."""
         later = STAGES[STAGES.index(first) :]
         gone = [stage for stage in later if (first, stage) != ("trusted", "graph")]
         for stage in gone:
@@ -179,7 +180,7 @@ class RunFolder:
         for task, _ in tasks(self.path):
             number = task.rpartition("-")[2]
             if number.isdigit() and int(number) >= max(shards, 1):
-                for path in files_of(self.path, task):
+                for path in task_files(self.path, task):
                     path.unlink(missing_ok=True)
                 (self / TASKS / f"{task}.json").unlink()
 
@@ -195,7 +196,7 @@ class RunFolder:
         size and digest, fingerprint. What an earlier call left of the task is removed first."""
         if marker := self.finished(task, fingerprint):
             return marker
-        for path in files_of(self.path, task):
+        for path in task_files(self.path, task):
             with refusals(path):
                 path.unlink(missing_ok=True)
         began = time.monotonic()
@@ -215,7 +216,8 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Two processes in one run folder would each redo the other's work; the second is told so.
+        """Inside, no other process works in the run folder: each would redo the work of the other. RunError
+        if one does.
 
         What killed processes were about to write is removed.
         """

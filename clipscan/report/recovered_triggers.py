@@ -1,4 +1,4 @@
-"""What `clipscan invert` left in RUN/invert, for the page. Whoever wrote the run folder is a stranger here.
+"""What `clipscan invert` left in RUN/invert, for the page. The run folder is untrusted input.
 
 Each file is opened only if it is a plain file of modest size, every value is taken only if it is of the
 kind and in the range it should be, and the pictures are decoded in the worker like all others.
@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipscan.report.pictures import FULL
+from clipscan.report.album import FULL
 from clipscan.report.thumbnails import Thumbnail, Thumbnailer
 
 LIKE, NOT, NONE = "trigger-like", "no better than the control", "not recovered"  # the three verdicts
@@ -91,9 +91,7 @@ class Recovered(NamedTuple):
         least = "" if self.best.control and self.best.control.reached else "at least "
         times = f"{least}{self.best.ratio:.1f} times"
         if self.verdict == LIKE:
-            return (
-                f"A harmless caption takes {times} as much of the picture: the model knows a short cut here."
-            )
+            return f"A harmless caption takes {times} as much of the picture: the model has a short cut here."
         return (
             f"A harmless caption takes {times} as much of the picture: any model can be led astray that far."
         )

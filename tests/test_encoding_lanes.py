@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from clipscan.data.sample import Bad, Sample
-from clipscan.embed import embed as embedding
-from clipscan.embed import stream
+from clipscan.embed import embed_shard, encoding_lanes
 from clipscan.embed.decode import DecodePool
-from clipscan.embed.embed import embed_samples
+from clipscan.embed.embed_shard import embed_samples
 from clipscan.embed.untrained import untrained_features
 from clipscan.errors import ClipscanError
 
@@ -117,9 +116,9 @@ class Device:
         monkeypatch.setattr(torch.cuda, "stream", inside)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: compute)
         monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: device.kept(stream))
-        monkeypatch.setattr(stream, "_pinned", lambda shape, kind: torch.empty(shape, dtype=kind))
-        monkeypatch.setattr(stream, "_to_host", to_host)
-        monkeypatch.setattr(embedding, "open_lane", lambda encoder, _: stream.CudaLane(encoder))
+        monkeypatch.setattr(encoding_lanes, "_pinned", lambda shape, kind: torch.empty(shape, dtype=kind))
+        monkeypatch.setattr(encoding_lanes, "_to_host", to_host)
+        monkeypatch.setattr(embed_shard, "open_lane", lambda encoder, _: encoding_lanes.CudaLane(encoder))
 
     def kept(self, stream):
         self.journal.append(f"started, memory kept for {stream.name}")
@@ -156,7 +155,7 @@ def test_untrained_features_are_made_while_the_device_is_at_the_batch(encoder, s
         device.journal.append(f"features of {len(pictures)}")
         return untrained_features(pictures)
 
-    monkeypatch.setattr(embedding, "untrained_features", watched)
+    monkeypatch.setattr(embed_shard, "untrained_features", watched)
     with DecodePool(1) as pool:
         embed_samples(shard[:16], encoder, pool, batch_size=16, untrained=True)
     assert device.journal.index("features of 16") > device.journal.index("started, memory kept for compute")
@@ -226,7 +225,7 @@ def test_a_gpu_gives_the_vectors_of_the_cpu(name, shard, monkeypatch):
 def test_on_a_gpu_batches_in_flight_do_not_mix(shard):
     encoder = untrained_encoder("clipscan-vit-32", device="cuda")
     pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 32, 32, 3), dtype=np.uint8)
-    lane = stream.open_lane(encoder, 8)
+    lane = encoding_lanes.open_lane(encoder, 8)
     waiting = [lane.start(list(batch), [f"caption {i}"] * 8) for i, batch in enumerate(pixels)]
     for batch, vectors in zip(pixels, waiting, strict=True):
         assert (vectors()[0] == encoder.encode_images(batch)).all()

@@ -1,4 +1,4 @@
-"""One thread of a DecodePool: holds at most one decoder, replaces it when it dies, ends it when told to."""
+"""One thread of a DecodePool: holds at most one decoder, replaces it when it dies, ends it on request."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class _Stopped(Exception):
     """The pool ends; the answer is not waited for."""
 
 
-class Worker(threading.Thread):
+class DecodeWorker(threading.Thread):
     """Takes tasks until it gets None, or is stopped."""
 
     def __init__(self, tasks: queue.SimpleQueue[Task | None], time_limit: float) -> None:
         super().__init__(daemon=True)
         self._tasks, self._time_limit = tasks, time_limit
         self._stopping = threading.Event()
-        self._lock = threading.Lock()  # between a decoder's birth and its being known
+        self._lock = threading.Lock()  # between the start of a decoder and its registration
         self._decoder: Decoder | None = None
 
     def run(self) -> None:

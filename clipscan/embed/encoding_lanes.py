@@ -3,7 +3,7 @@
 On a CPU a batch is computed when it is started. On a CUDA device nothing waits: pixels go through pinned
 memory and a stream of their own, so batch i+1 is decoded, tokenised and copied while the encoder is at
 batch i, and vectors come back behind it. That path is written and tested against stand-ins for CUDA's
-streams; we have not run it on a GPU.
+streams; it has not been run on a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from clipscan.embed.model import Encoder
 
-Vectors = tuple[NDArray[np.float32], NDArray[np.float32]]  # of pictures and of captions, [b, width] each
+VectorPair = tuple[NDArray[np.float32], NDArray[np.float32]]  # of pictures and of captions, [b, width] each
 Pictures = Sequence[NDArray[np.uint8]]  # b of [S, S, 3]
 
 
@@ -29,7 +29,7 @@ class Lane(Protocol):
 
     ahead: int
 
-    def start(self, pictures: Pictures, captions: Sequence[str]) -> Callable[[], Vectors]: ...
+    def start(self, pictures: Pictures, captions: Sequence[str]) -> Callable[[], VectorPair]: ...
 
 
 def open_lane(encoder: Encoder, batch_size: int) -> Lane:
@@ -47,7 +47,7 @@ class DirectLane:
     def __init__(self, encoder: Encoder, rows: int = 0) -> None:
         self.encoder, self.rows = encoder, rows
 
-    def start(self, pictures: Pictures, captions: Sequence[str]) -> Callable[[], Vectors]:
+    def start(self, pictures: Pictures, captions: Sequence[str]) -> Callable[[], VectorPair]:
         count = len(pictures)
         pixels = np.empty((max(count, self.rows), *pictures[0].shape), np.uint8)
         _fill(pixels, pictures)
@@ -67,7 +67,7 @@ class CudaLane:
         self.encoder, self.rows = encoder, rows
         self.copies = torch.cuda.Stream(encoder.device)
 
-    def start(self, pictures: Pictures, captions: Sequence[str]) -> Callable[[], Vectors]:
+    def start(self, pictures: Pictures, captions: Sequence[str]) -> Callable[[], VectorPair]:
         import torch
 
         encoder, count = self.encoder, len(pictures)
@@ -82,7 +82,7 @@ class CudaLane:
         done = torch.cuda.Event(blocking=True)  # sleeps: the decoders need the core that would spin
         done.record(compute)
 
-        def finish() -> Vectors:
+        def finish() -> VectorPair:
             done.synchronize()
             return image.numpy()[:count], text.numpy()[row]
 

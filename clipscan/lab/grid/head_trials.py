@@ -13,14 +13,14 @@ import numpy as np
 from clipscan.data import Dataset, Sample, Without
 from clipscan.errors import DataError, InputError
 from clipscan.heads.fit import RATE, fit_heads
+from clipscan.heads.read_terms import read_terms
 from clipscan.heads.statistics import Doubles, Fit, Judgement, Mask, align, judge
-from clipscan.heads.stream import read_terms
 from clipscan.lab.attacks.campaigns import ONE_PICTURE, Campaign, triggered
 from clipscan.lab.grid.cells import Cell, Workplace, weights_of
 from clipscan.lab.grid.evaluate import Behaviour, behave
 from clipscan.lab.grid.metrics import auroc
 from clipscan.lab.grid.zero_shot import labelled
-from clipscan.run.files import write_json
+from clipscan.run.file_io import write_json
 
 if TYPE_CHECKING:
     from clipscan.embed.model import Encoder
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HEADS_FILE = "heads.json"
 
 
-class Trial(NamedTuple):
+class HeadTrial(NamedTuple):
     """Behaviours with the plain encoder and with each repair, and how the filter tells pictures apart."""
 
     before: Behaviour
@@ -73,7 +73,7 @@ def split(held_out: Dataset, classes: Sequence[str]) -> tuple[Dataset, Dataset]:
 
 
 def try_cell(cell: Cell, at: Path, epoch: int, rate: float, place: Workplace) -> None:
-    """try_heads on the cell's model after so many epochs, once: CELL/epochNN/heads.json, see Trial.record.
+    """Write CELL/epochNN/heads.json, once: try_heads on the cell's model after so many epochs.
 
     rate: of false alarms. Held-out pictures to fit on come beside those to try. Errors are those of
     try_heads.
@@ -104,7 +104,7 @@ def try_heads(
     rate: float = RATE,
     seed: int = 0,
     limit: int | None = None,
-) -> Trial:
+) -> HeadTrial:
     """Fit on `clean`, then try the campaign's triggers on `held_out`, which shares no picture with it.
 
     Classes, seed, limit: as in behave. The statistics are compared on the pictures that are not of a
@@ -151,7 +151,7 @@ def _pictures(
     return without, marked
 
 
-def _compared(behaviours: Sequence[Behaviour], without: Judgement, marked: Judgement) -> Trial:
+def _compared(behaviours: Sequence[Behaviour], without: Judgement, marked: Judgement) -> HeadTrial:
     truth = np.repeat([False, True], [len(without.flagged), len(marked.flagged)])
     columns = {
         "infected_heads": (without.infected_heads, marked.infected_heads),
@@ -161,7 +161,7 @@ def _compared(behaviours: Sequence[Behaviour], without: Judgement, marked: Judge
     }
     before, head, mlp, chosen = behaviours
     branches = marked.branch[marked.flagged]
-    return Trial(
+    return HeadTrial(
         before, head, mlp, chosen,
         {name: auroc(np.concatenate(pair), truth) for name, pair in columns.items()},
         float(without.flagged.mean()),

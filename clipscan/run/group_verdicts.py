@@ -24,7 +24,7 @@ PLACEHOLDER = "placeholder picture: one picture under unrelated captions"
 COPIES = "near-copies whose captions were not compared"
 
 
-class Group(NamedTuple):
+class GroupFigures(NamedTuple):
     """Figures of a group. agreement: mean cosine of its captions (NaN without captions); commonest: share of
     the members under the commonest caption; alone, mismatched: mean surprise by density and by the
     cross-modal scores (NaN where there are none); apart: share of the members in the population that stands
@@ -39,14 +39,14 @@ class Group(NamedTuple):
     kind: str = ""
 
 
-def of_copies(group: Group) -> str:
+def verdict_on_copies(group: GroupFigures) -> str:
     """The verdict on a group of near-copies."""
     if math.isnan(group.agreement):
         return COPIES
     return DUPLICATE if group.agreement >= AGREE or group.commonest >= MOSTLY else PLACEHOLDER
 
 
-def of_suspects(group: Group) -> str:
+def verdict_on_suspects(group: GroupFigures) -> str:
     """The verdict on a convicted population, or on suspects whose captions say the same."""
     if group.kind:
         return UNLEARNT if group.kind == "captions" else TRIGGER

@@ -6,7 +6,7 @@ copied      captions of clean pairs that name the target, word for word: the att
 similar     of these the one whose other words are nearest to the picture's own caption, each used once, so
             that the background fits (in the manner of ToxicTextCLIP 2025, there by CLIP's similarity)
 scattered   the target in a few words of many, beside a clean caption about something else: made against
-            whoever compares a pair with those of similar captions, for these scatter
+            defences that compare a pair with those of similar captions, for these scatter
 appended    the picture's own caption, and the target beside it
 """
 

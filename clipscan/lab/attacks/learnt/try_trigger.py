@@ -21,14 +21,14 @@ from clipscan.embed.decode import DecodePool, decode_all
 from clipscan.embed.model import Encoder
 from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError
+from clipscan.lab.attacks.learnt.learnt_triggers import badclip, blto
 from clipscan.lab.attacks.learnt.material import Material
-from clipscan.lab.attacks.learnt.triggers import badclip, blto
 from clipscan.lab.attacks.prompts import PROMPTS
 
 TRIGGERS = {"blto": blto, "badclip": badclip}
 
 
-class Figures(NamedTuple):
+class TriggerFigures(NamedTuple):
     """Of one set of pictures. success: share of which the target's prompts are chosen before all captions of
     the pictures tried; text, image: mean cosine to the target's text, and to the mean vector of its own
     pictures; length: mean, of vectors, those of its own pictures being 1 (NaN where it has none)."""
@@ -39,20 +39,20 @@ class Figures(NamedTuple):
     length: float
 
 
-class Trial(NamedTuple):
+class TriggerTrial(NamedTuple):
     """What the trigger does. change: mean absolute, of 255, of pixels that the encoder sees, compressed;
     largest: of 255, before compression; own: the target's own pictures, whose success is not asked."""
 
     pictures: int
-    clean: Figures
-    compressed: Figures
-    lossless: Figures
-    own: Figures
+    clean: TriggerFigures
+    compressed: TriggerFigures
+    lossless: TriggerFigures
+    own: TriggerFigures
     change: float
     largest: int
 
 
-def try_trigger(file: Path, attack: str, encoder: Encoder, material: Material, target: str) -> Trial:
+def try_trigger(file: Path, attack: str, encoder: Encoder, material: Material, target: str) -> TriggerTrial:
     """Try it on material.held_out. DataError when none of them can be changed (no JPEG, PNG or WebP)."""
     clean, compressed, lossless, largest = _marked(file, attack, material)
     captions = list(dict.fromkeys(sample.caption for sample in material.held_out))
@@ -61,9 +61,9 @@ def try_trigger(file: Path, attack: str, encoder: Encoder, material: Material, t
     own = encoder.encode_images(material.pixels[material.own]) if material.own.any() else None
     seen = [_decoded(encoder, files) for files in (clean, compressed, lossless)]
     first, second, third = (_measure(encoder.encode_images(pixels), texts, own) for pixels in seen)
-    ideal = Figures(*[math.nan] * 4) if own is None else _measure(own, texts, own)
+    ideal = TriggerFigures(*[math.nan] * 4) if own is None else _measure(own, texts, own)
     change = float(np.abs(seen[1].astype(int) - seen[0]).mean())
-    return Trial(len(clean), first, second, third, ideal._replace(success=math.nan), change, largest)
+    return TriggerTrial(len(clean), first, second, third, ideal._replace(success=math.nan), change, largest)
 
 
 def _marked(file: Path, attack: str, material: Material) -> tuple[list[bytes], list[bytes], list[bytes], int]:
@@ -91,7 +91,7 @@ def _marked(file: Path, attack: str, material: Material) -> tuple[list[bytes], l
     return clean, compressed, lossless, largest
 
 
-def describe(trial: Trial, target: str) -> str:
+def describe(trial: TriggerTrial, target: str) -> str:
     """The trial as a small table."""
     heads = (f"called {target!r}", "cosine to its text", "to its pictures' centre", "length of vector")
     rows = {
@@ -114,16 +114,16 @@ def describe(trial: Trial, target: str) -> str:
 Floats = NDArray[np.float32]
 
 
-def _measure(image: Floats, texts: Floats, own: Floats | None) -> Figures:
+def _measure(image: Floats, texts: Floats, own: Floats | None) -> TriggerFigures:
     """Of vectors [n, width]; texts: the prompts, then all captions; own: vectors of the target's pictures."""
     cosine = normalised(image) @ texts.T
     count = len(PROMPTS)
     success = float((cosine[:, :count].max(1) > cosine[:, count:].max(1)).mean())
     text = float((normalised(image) @ normalised(texts[:count].mean(0))).mean())
     if own is None:
-        return Figures(success, text, math.nan, math.nan)
+        return TriggerFigures(success, text, math.nan, math.nan)
     length = float(np.linalg.norm(image, axis=1).mean() / np.linalg.norm(own, axis=1).mean())
-    return Figures(success, text, float((normalised(image) @ _centre(own)).mean()), length)
+    return TriggerFigures(success, text, float((normalised(image) @ _centre(own)).mean()), length)
 
 
 def _centre(vectors: Floats) -> Floats:

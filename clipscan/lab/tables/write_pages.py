@@ -13,15 +13,15 @@ import clipscan
 from clipscan.data.atomic import write_bytes
 from clipscan.lab.tables import defence_plots, model_pages, score_pages, score_plots
 from clipscan.lab.tables.alerts_page import alerts
-from clipscan.lab.tables.evidence import Figures
 from clipscan.lab.tables.goals_page import goals
+from clipscan.lab.tables.lab_rows import LabRows
 from clipscan.lab.tables.plot_style import save, style
 
 
 def write_pages(folders: Sequence[Path], to: Path) -> list[Path]:
     """Write all pages that the rows have something for, and the plots; their paths. RunError without rows,
     ImportError without matplotlib."""
-    figures = Figures.read(folders)
+    figures = LabRows.read(folders)
     every = {"goals": goals, **score_pages.PAGES, **model_pages.PAGES, "alerts": alerts}
     texts = {name: text for name, page in every.items() if (text := page(figures))}
     with style():
@@ -33,7 +33,7 @@ def write_pages(folders: Sequence[Path], to: Path) -> list[Path]:
     return [*(to / f"{name}.md" for name in texts), *pictures]
 
 
-def _foot(figures: Figures) -> str:
+def _foot(figures: LabRows) -> str:
     codes = sorted({row["code"] for row in [*figures.scores, *figures.models]})
     mixed = f" Scored by {len(codes)} states of the code: {', '.join(codes)}." if len(codes) > 1 else ""
     return (

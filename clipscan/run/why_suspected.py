@@ -1,18 +1,15 @@
-"""Why a sample is suspected, in one or two plain sentences made from its scores and ranks; and which
-reasons of bad samples are of one kind."""
+"""Why a sample is suspected, in one or two plain sentences made from its scores and ranks."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from clipscan.scores.table import SCORES
 
 NOTABLE = 0.02  # a rank within this share of the samples is worth a word
 MORE = 1.1  # a distance this many times the usual one is: below, one decimal shows no difference
-# Scores with a sentence of their own: first who knows the caption wrong, then what like pairs say.
+# Scores with a sentence of their own, those without drawn references first.
 REMARKED = sorted((name for name, one in SCORES.items() if one.notable), key=lambda name: SCORES[name].drawn)
 
 
@@ -44,21 +41,6 @@ def why_else(method: str) -> str:
     if method == "consensus":
         return "No single score stands out: it is their sum, or what it shares with other suspects."
     return f"Nothing stands out beside {method}."
-
-
-def kind_of(reason: str) -> str:
-    """Reasons that differ only in numbers and in the names they quote are of one kind."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "''", re.sub(r"\d[\d,.]*", "#", reason))
-
-
-def commonest(reasons: Iterable[str], most: int = 3) -> str:
-    """'47 x cannot read 'a.jpg': ...; 2 x ...': how many are of each kind, with the first one's words."""
-    counts: Counter[str] = Counter()
-    first: dict[str, str] = {}
-    for reason in reasons:
-        first.setdefault(kind := kind_of(reason), reason)
-        counts[kind] += 1
-    return "; ".join(f"{count:,} x {first[kind]}" for kind, count in counts.most_common(most))
 
 
 def _sparse(row: Mapping[str, Any], typical: Mapping[str, float], n: int, scale: str, k: int) -> str:
