@@ -51,7 +51,7 @@ struct Kernel {
   int offset;  // added to the codes of a panel (128 where the instruction wants them unsigned)
   int look;    // groups whose products take as long as a look at a stop; 0: an eighth of a quarter
 
-  // Around multiply and filter, by the thread that calls them (KernelHold); pairs may nest.
+  // Around multiply and filter, by the thread that calls them (KernelHold); pairs may nest. Null: nothing to do.
   void (*enter)();
   void (*leave)();
 
@@ -78,10 +78,14 @@ extern const Kernel kernel_amx_plain;  // kernel_amx in plain C++, for tests; ru
 // What a thread needs to call multiply and filter: made and ended by that thread.
 class KernelHold {
  public:
-  explicit KernelHold(const Kernel& kernel) : leave_(kernel.leave) { kernel.enter(); }
+  explicit KernelHold(const Kernel& kernel) : leave_(kernel.leave) {
+    if (kernel.enter) kernel.enter();
+  }
   KernelHold(const KernelHold&) = delete;
   KernelHold& operator=(const KernelHold&) = delete;
-  ~KernelHold() { leave_(); }
+  ~KernelHold() {
+    if (leave_) leave_();
+  }
 
  private:
   void (*const leave_)();

@@ -1,8 +1,7 @@
 // Part of kernel.inl: codes against codes, a tile of rows by a panel of columns, with sums in vector registers.
 
 constexpr int STEP = 1, LOOK = 0;
-void enter() {}
-void leave() {}
+constexpr void (*enter)() = nullptr, (*leave)() = nullptr;
 
 struct Sums {
   IVec at[MR][VECS];
