@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy import float32, float64, int8, int64, uint8, uint32, uint64
@@ -52,6 +52,10 @@ def mean_cosine(
     a: NDArray[float32], b: NDArray[float32], index: NDArray[int64], threads: int = 1
 ) -> NDArray[float64]: ...
 def instruction_sets() -> list[str]: ...
+def why_not_amx() -> str: ...
+def why_not_amx_where(
+    compiled: bool, avx512: bool, tile: bool, int8: bool, permit: Callable[[], int]
+) -> str: ...
 def peak(threads: int = 1, instruction_set: str = "") -> dict[str, float]: ...
 def resample(
     picture: object,  # capsule "arrow_array"

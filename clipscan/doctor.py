@@ -75,10 +75,13 @@ def cpu() -> Found:
     from clipscan.bench.rows import processor
     from clipscan.engine import cores
 
+    usable = _core.instruction_sets()  # best first
     return {
         "model": processor(),
         "usable cores": cores(),
-        "instruction sets": _core.instruction_sets(),  # best first; the first is used
+        "instruction sets": usable,
+        "kernel in use": usable[0],
+        "AMX": f"no: {reason}" if (reason := _core.why_not_amx()) else READY,
     }
 
 

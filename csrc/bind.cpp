@@ -1,4 +1,5 @@
 // The Python face of the C++ core. Arrays arrive checked (clipscan/engine): C-contiguous, of the stated type.
+#include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "amx.h"
 #include "copies.h"
 #include "density.h"
 #include "interruptible.h"
@@ -24,6 +26,7 @@ Rows as_rows(const Array<float>& x, int threads) { return {x.data(), x.shape(0),
 
 // The fastest, or the one that is named (tests run them all).
 const Kernel& pick_kernel(const std::string& name) {
+  if (name == kernel_amx_plain.name) return kernel_amx_plain;
   for (const Kernel* kernel : usable_kernels())
     if (name.empty() || name == kernel->name) return *kernel;
   throw py::value_error("this processor has no instruction set '" + name + "'");
@@ -88,13 +91,19 @@ py::tuple encode_(const py::list& rows, const Array<float>& centre, const Array<
 py::dict peak_(int threads, const std::string& instruction_set) {
   const Kernel& kernel = pick_kernel(instruction_set);
   auto rate = [&](int64_t (*spin)(int64_t)) {
-    constexpr int64_t ROUNDS = 1 << 16;
+    using Clock = std::chrono::steady_clock;
+    constexpr int64_t ROUNDS = 1 << 12;
+    constexpr std::chrono::milliseconds TRIAL(5);
     double best = 0;
     for (int trial = 0; trial < 5; ++trial) {
       std::atomic<int64_t> work{0};
-      const auto start = std::chrono::steady_clock::now();
-      parallel_for(threads, threads, [&](int64_t) { for (int r = 0; r < 16; ++r) work += spin(ROUNDS); });
-      best = std::max(best, double(work) / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      const auto start = Clock::now();
+      parallel_for(threads, threads, [&](int64_t) {
+        int64_t done = 0;
+        do done += spin(ROUNDS); while (Clock::now() - start < TRIAL);
+        work += done;
+      });
+      best = std::max(best, double(work) / std::chrono::duration<double>(Clock::now() - start).count());
     }
     return best / threads / 1e9;
   };
@@ -187,4 +196,8 @@ PYBIND11_MODULE(_core, m) {
     return names;
   });
   bind_resample(m);
+  m.def("why_not_amx", [] { return why_not_amx(); });
+  m.def("why_not_amx_where", [](bool compiled, bool avx512, bool tile, bool int8, const std::function<int()>& permit) {
+    return why_not_amx({compiled, avx512, tile, int8}, permit);
+  }, py::arg("compiled"), py::arg("avx512"), py::arg("tile"), py::arg("int8"), py::arg("permit"));
 }

@@ -22,8 +22,8 @@ double Codebook::factor() const {
 }
 
 Codes::Codes(const Kernel& kernel, const Codebook& book, int64_t n)
-    : kernel(&kernel), n(n), width(int64_t(book.sign.size()) / 2), groups(width / kernel.group),
-      panels(new (std::align_val_t(64)) uint8_t[size_t(std::max<int64_t>(1, panel_count() * panel_bytes()))]),
+    : kernel(&kernel), n(n), width(int64_t(book.sign.size()) / 2), groups(round_up(width / kernel.group, kernel.step)),
+      panels(aligned_bytes(panel_count() * panel_bytes())),
       error(n), panel_error(panel_count()) {
   for (int s = 0; s < STOPS; ++s) norm[s].resize(n), base[s].resize(n);
 }
@@ -32,7 +32,7 @@ void Codes::encode(const Source& source, const uint32_t* which, int64_t first, c
                    int64_t to, std::vector<float>& workspace) {
   const Rotation rotation = book.rotation();
   const int nr = kernel->nr, group = kernel->group;
-  const int64_t padded = round_up(width, 16) + 16;
+  const int64_t codes = groups * group, padded = round_up(codes, 16) + 16;
   workspace.resize(source.d + padded + padded / 4 + 4);
   float *const scratch = workspace.data(), *const y = scratch + source.d;
   int8_t* const code = reinterpret_cast<int8_t*>(y + padded);
@@ -45,17 +45,18 @@ void Codes::encode(const Source& source, const uint32_t* which, int64_t first, c
       if (i < n) {
         const float* row = source.row(which ? which[i] : first + i, scratch, *kernel);
         error[i] = kernel->encode(row, rotation, y, code);
+        std::memset(code + width, 0, codes - width);
         panel_error[number] = std::max(panel_error[number], error[i]);
         int32_t squares = 0, sum = 0;
         for (int64_t s = 0, p = 0; s < STOPS; ++s) {
-          for (const int64_t end = groups * (s + 1) / STOPS * group; p < end; ++p)
+          for (const int64_t end = groups_to(s, groups, kernel->step) * group; p < end; ++p)
             squares += int32_t(code[p]) * code[p], sum += code[p];
           norm[s][i] = squares, base[s][i] = (squares >> 1) + kernel->offset * sum;
         }
       } else {
-        std::memset(code, 0, width);
+        std::memset(code, 0, codes);
       }
-      for (int64_t p = 0; p < width; ++p) code[p] = int8_t(code[p] + kernel->offset);
+      for (int64_t p = 0; p < codes; ++p) code[p] = int8_t(code[p] + kernel->offset);
       if (group == 4)
         for (int64_t g = 0; g < groups; ++g) std::memcpy(panel + (g * nr + j) * 4, code + g * 4, 4);
       else
@@ -65,7 +66,7 @@ void Codes::encode(const Source& source, const uint32_t* which, int64_t first, c
 }
 
 void Codes::pack(int64_t first, int32_t* words) const {
-  const int mr = kernel->mr, nr = kernel->nr, group = kernel->group;
+  const int mr = kernel->mr, nr = kernel->nr, group = kernel->group, step = kernel->step;
   for (int64_t i = 0; i < mr; ++i) {
     const int64_t row = first + i;
     const uint8_t* at = row < n ? panel(row / nr) + (row % nr) * group : nullptr;
@@ -78,7 +79,7 @@ void Codes::pack(int64_t first, int32_t* words) const {
         const int8_t* two = reinterpret_cast<const int8_t*>(at + g * nr * 2);
         word = int32_t(uint16_t(two[0])) | int32_t(two[1]) * 65536;
       }
-      words[g * mr + i] = word;
+      words[(g / step * mr + i) * step + g % step] = word;
     }
   }
 }

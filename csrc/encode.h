@@ -33,6 +33,11 @@ struct Columns {
 struct FreeBytes {
   void operator()(void* at) const { ::operator delete[](at, std::align_val_t(64)); }
 };
+using Bytes = std::unique_ptr<uint8_t[], FreeBytes>;  // from a cache line's start: no load crosses two
+
+inline Bytes aligned_bytes(int64_t count) {
+  return Bytes(new (std::align_val_t(64)) uint8_t[size_t(std::max<int64_t>(1, count))]);
+}
 
 // An error that nine of ten do not exceed: taken for all of those, it spares telling them apart.
 inline float usual_error(const float* errors, int64_t count) {
@@ -44,8 +49,8 @@ inline float usual_error(const float* errors, int64_t count) {
 
 struct Codes {
   const Kernel* kernel;
-  int64_t n, width, groups;
-  std::unique_ptr<uint8_t[], FreeBytes> panels;  // [panel_count][groups][nr][group]
+  int64_t n, width, groups;                      // groups hold at least `width` codes, zeros after them
+  Bytes panels;                                  // [panel_count][groups][nr][group]
   std::array<std::vector<int32_t>, STOPS> norm;  // |q|^2 over the codes up to each stop
   std::array<std::vector<int32_t>, STOPS> base;  // |q|^2 / 2 + offset * sum of q, likewise
   std::vector<float> error;
@@ -61,7 +66,7 @@ struct Codes {
   void encode(const Source& source, const uint32_t* which, int64_t first, const Codebook& book, int64_t from,
               int64_t to, std::vector<float>& workspace);
 
-  // Rows [first, first + mr) as packed words [groups][mr]; rows past the end are zeros.
+  // Rows [first, first + mr) as packed words [groups / step][mr][step]; rows past the end are zeros.
   void pack(int64_t first, int32_t* words) const;
 
   // The start values [STOPS][nr] of a panel's tiles.

@@ -18,7 +18,7 @@ void Filter::load(const Codes& queries, int64_t first, int64_t count) {
   tiles_ = (count + mr_ - 1) / mr_;
   std::fill(error_.begin(), error_.end(), 0.0f);
   for (int64_t t = 0; t < tiles_; ++t) {
-    queries.pack(first + t * mr_, words_.data() + t * mr_ * reference_.groups);
+    queries.pack(first + t * mr_, words(t));
     tile_error_[t] = 0;
     for (int64_t s = t * mr_; s < (t + 1) * mr_; ++s) {
       const bool here = s < count;
@@ -35,15 +35,17 @@ void Filter::load(const Codes& queries, int64_t first, int64_t count) {
   const float usual = usual_error(tile_error_.data(), tiles_);
   for (int64_t t = 0; t < tiles_; ++t) tile_error_[t] = std::max(tile_error_[t], usual);
   limits_error_ = -1, age_ = 0;
-  stops_ = reference_.groups < 4 * STOPS ? 0 : (1u << LAST) - 1;
+  stops_ = reference_.groups < std::max(4, kernel_.step) * STOPS ? 0 : (1u << LAST) - 1;
 }
 
 void Filter::review_stops() {
   const int64_t seen = std::accumulate(ended_.begin(), ended_.end(), int64_t(0));
   if (seen < TRIAL) return;
+  // In eighths of a quarter of the products, what a look costs.
+  const int64_t cost = std::max<int64_t>(1, kernel_.look * 8 * STOPS / reference_.groups);
   int64_t reached = seen;
   for (int stop = 0; stop < LAST; ++stop) {
-    if (stops_ >> stop & 1 && ended_[stop] * (LAST - stop) * 8 < reached) stops_ &= ~(1u << stop);
+    if (stops_ >> stop & 1 && ended_[stop] * (LAST - stop) * 8 < reached * cost) stops_ &= ~(1u << stop);
     reached -= ended_[stop];
   }
   ended_.fill(0);

@@ -18,10 +18,11 @@ class Filter {
 
  public:
   Filter(const Codes& reference, int64_t block_rows, int64_t opening)
-      : reference_(reference), kernel_(*reference.kernel), mr_(kernel_.mr), nr_(kernel_.nr),
-        rows_(block_rows), words_(rows_ * reference.groups), base_(STOPS * rows_), norm_(rows_), error_(rows_),
-        reach_(rows_), row_limit_(STOPS * rows_), tile_error_(rows_ / mr_), start_(opening * STOPS * nr_),
-        value_(opening * mr_ * nr_), column_reach_(nr_), column_limit_(nr_), hit_(mr_), taken_(rows_, INT_MAX) {}
+      : reference_(reference), kernel_(*reference.kernel), hold_(kernel_), mr_(kernel_.mr), nr_(kernel_.nr),
+        rows_(block_rows), words_(aligned_bytes(rows_ * reference.groups * int64_t(sizeof(int32_t)))),
+        base_(STOPS * rows_), norm_(rows_), error_(rows_), reach_(rows_), row_limit_(STOPS * rows_),
+        tile_error_(rows_ / mr_), start_(opening * STOPS * nr_), value_(opening * mr_ * nr_), column_reach_(nr_),
+        column_limit_(nr_), hit_(mr_), taken_(rows_, INT_MAX) {}
 
   // Takes rows [first, first + count) of `queries`.
   void load(const Codes& queries, int64_t first, int64_t count);
@@ -94,15 +95,17 @@ class Filter {
   }
 
  private:
+  int32_t* words(int64_t t) const { return reinterpret_cast<int32_t*>(words_.get()) + t * mr_ * reference_.groups; }
+
   Tile tile(int64_t t, int64_t panel, const int32_t* start, int32_t* value, bool both) {
-    return {words_.data() + t * mr_ * reference_.groups, reference_.panel(panel), reference_.groups, start,
+    return {words(t), reference_.panel(panel), reference_.groups, start,
             row_limit_.data() + t * mr_, base_.data() + t * mr_, rows_, both ? column_reach_.data() : nullptr, stops_,
             value, hit_.data()};
   }
 
   int32_t& full(std::vector<int32_t>& of, int64_t s) const { return of[LAST * rows_ + s]; }  // at the last stop
 
-  // A look costs about an eighth of a quarter of the products; a stop that saves less is passed by from here on.
+  // A stop that saves less than the look at it costs is passed by from here on.
   void review_stops();
 
   // Values of one tile of rows and several panels.
@@ -146,8 +149,9 @@ class Filter {
 
   const Codes& reference_;
   const Kernel& kernel_;
+  const KernelHold hold_;                   // a Filter belongs to one thread
   const int64_t mr_, nr_, rows_;
-  std::vector<int32_t> words_;              // packed codes, a tile after the other
+  Bytes words_;                             // packed codes (int32_t), a tile after the other
   std::vector<int32_t> base_, norm_;        // base: [STOPS][rows]
   std::vector<float> error_, reach_;        // reach: limit plus own error
   std::vector<int32_t> row_limit_;          // [STOPS][rows]

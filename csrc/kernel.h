@@ -14,12 +14,15 @@ constexpr int BLOCK_UNIT = 96;              // rows of a block come in multiples
 // most tiles of far rows end early.
 constexpr int STOPS = 4, LAST = STOPS - 1;
 
+// Groups of codes up to a stop: its quarters, in whole steps of the kernel.
+static inline int64_t groups_to(int stop, int64_t groups, int step) { return groups / step * (stop + 1) / STOPS * step; }
+
 // A register tile: mr rows against the nr columns of one panel. Up to a stop, of a pair with codes q_i, q_j
 //     value = q_i . q_j + (base_i - |q_i|^2 / 2) - |q_j|^2 / 2,   so   |q_i - q_j|^2 = 2 (base_i - value)
 // (halves rounded down, all over the codes up to there). The pair concerns row i where
 // value >= row_limit_i, and column j where value + column_reach_j >= base_i.
 struct Tile {
-  const int32_t* rows;          // packed codes [groups][mr], one word a group
+  const int32_t* rows;          // packed codes [groups / step][mr][step], one word a group
   const uint8_t* panel;         // packed codes [groups][nr][group]
   int64_t groups;
   const int32_t* start;         // [STOPS][nr]: -|q_j|^2 / 2, NEVER on padding
@@ -44,7 +47,13 @@ struct Kernel {
   const char* name;
   int mr, nr;
   int group;   // neighbouring codes of a row that share a 32-bit word of packed rows: 4 int8 or 2 int16
+  int step;    // neighbouring groups of a row that one instruction takes; a row's groups are padded to a multiple
   int offset;  // added to the codes of a panel (128 where the instruction wants them unsigned)
+  int look;    // groups whose products take as long as a look at a stop; 0: an eighth of a quarter
+
+  // Around multiply and filter, by the thread that calls them (KernelHold); pairs may nest. Null: nothing to do.
+  void (*enter)();
+  void (*leave)();
 
   void (*multiply)(const Tile&);  // value only
   bool (*compare)(const Tile&);   // hit from value; whether there is any
@@ -63,7 +72,28 @@ struct Kernel {
   int64_t (*spin_floats)(int64_t rounds); // peaks that bench compares with
 };
 
-extern const Kernel kernel_base, kernel_avx2, kernel_avxvnni, kernel_avx512, kernel_neon;
+extern const Kernel kernel_base, kernel_avx2, kernel_avxvnni, kernel_avx512, kernel_amx, kernel_neon;
+extern const Kernel kernel_amx_plain;  // kernel_amx in plain C++, for tests; runs anywhere, and is never chosen
+
+// What a thread needs to call multiply and filter: made and ended by that thread.
+class KernelHold {
+ public:
+  explicit KernelHold(const Kernel& kernel) : leave_(kernel.leave) {
+    if (kernel.enter) kernel.enter();
+  }
+  KernelHold(const KernelHold&) = delete;
+  KernelHold& operator=(const KernelHold&) = delete;
+  ~KernelHold() {
+    if (leave_) leave_();
+  }
+
+ private:
+  void (*const leave_)();
+};
+
+#if defined(__x86_64__)
+bool has_avx512_vnni();  // what kernel_avx512 needs
+#endif
 
 // What this processor can run, fastest first.
 std::vector<const Kernel*> usable_kernels();

@@ -1,4 +1,7 @@
-// Part of kernel.inl: codes against codes, a tile of rows by a panel of columns.
+// Part of kernel.inl: codes against codes, a tile of rows by a panel of columns, with sums in vector registers.
+
+constexpr int STEP = 1, LOOK = 0;
+constexpr void (*enter)() = nullptr, (*leave)() = nullptr;
 
 struct Sums {
   IVec at[MR][VECS];
@@ -30,44 +33,20 @@ inline void write(const Sums& sum, int32_t* value) {
     for (int v = 0; v < VECS; ++v) store(value + i * NR + v * LANES, sum.at[i][v]);
 }
 
-inline bool hits(const Sums& sum, const Tile& t, int stop) {
-  const int32_t *row_limit = t.row_limit + stop * t.row_step, *base = t.base + stop * t.row_step;
-  uint32_t any = 0;
-  for (int i = 0; i < MR; ++i) {
-    uint32_t bits = 0;
-    for (int v = 0; v < VECS; ++v) {
-      uint32_t here = AT_LEAST(sum.at[i][v], broadcast(row_limit[i]));
-      if (t.column_reach)
-        here |= AT_LEAST(sum.at[i][v] + load<IVec>(t.column_reach + v * LANES), broadcast(base[i]));
-      bits |= here << (v * LANES);
-    }
-    t.hit[i] = bits;
-    any |= bits;
-  }
-  return any;
-}
-
 void multiply(const Tile& t) {
   Sums sum = begin(t.start + LAST * NR);
   add_products(sum, t, 0, t.groups);
   write(sum, t.value);
 }
 
-bool compare(const Tile& t) {
-  Sums sum;
-  for (int i = 0; i < MR; ++i)
-    for (int v = 0; v < VECS; ++v) sum.at[i][v] = load<IVec>(t.value + i * NR + v * LANES);
-  return hits(sum, t, LAST);
-}
-
 int filter(const Tile& t) {
   int stop = __builtin_ctz(t.stops | 1u << LAST);
   Sums sum = begin(t.start + stop * NR);
   for (int64_t done = 0;;) {
-    const int64_t to = t.groups * (stop + 1) / STOPS;
+    const int64_t to = groups_to(stop, t.groups, 1);
     add_products(sum, t, done, to);
     done = to;
-    if (!hits(sum, t, stop)) return stop;
+    if (!hits([&](int i, int v) { return sum.at[i][v]; }, t, stop)) return stop;
     if (stop == LAST) break;
     const int next = __builtin_ctz((t.stops | 1u << LAST) & ~((2u << stop) - 1));
     for (int v = 0; v < VECS; ++v) {
@@ -78,4 +57,26 @@ int filter(const Tile& t) {
   }
   write(sum, t.value);
   return STOPS;
+}
+
+// The fastest that products can be, for benchmarks; as spin_floats.
+int64_t spin_codes(int64_t rounds) {
+  Sums sum;
+  IVec row = broadcast(0x01020304);
+  const IVec column = broadcast(0x05060708);
+  for (int i = 0; i < MR; ++i)
+    for (int v = 0; v < VECS; ++v) sum.at[i][v] = broadcast(i * VECS + v);
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 8
+      for (int v = 0; v < VECS; ++v) sum.at[i][v] = DOT(sum.at[i][v], column, row);
+    row = row ^ column;  // or the products would be computed once
+  }
+  IVec all = {};
+  for (int i = 0; i < MR; ++i)
+    for (int v = 0; v < VECS; ++v) all = all ^ sum.at[i][v];
+  volatile int32_t keep = all[0];
+  (void)keep;
+  return rounds * 2 * MR * NR * GROUP;
 }

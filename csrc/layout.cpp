@@ -21,6 +21,7 @@ constexpr double TWO_HEAPS = 0.85;   // share of the variance between two classe
 // Distances of rows among themselves, halved and squared, in code units: [n, n].
 std::vector<int32_t> all_distances(const Codes& codes) {
   const Kernel& kernel = *codes.kernel;
+  const KernelHold hold(kernel);
   const int64_t n = codes.n, nr = kernel.nr;
   std::vector<int32_t> distance(n * n);
   std::vector<int32_t> words(kernel.mr * codes.groups), start(STOPS * nr), value(kernel.mr * nr);

@@ -1,4 +1,4 @@
-"""The CUDA engine on a device that the CPU stands in for: builds tests/sim with the engine's own sources."""
+"""Hardware that the CPU stands in for: builds tests/sim with the CUDA engine's own sources, and tests/amx."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ BUILD = ROOT / "build" / "sim"
 
 def build() -> ModuleType:
     """clipscan's _cuda with tests/sim in place of the hardware; built where anything changed."""
+    make("_cuda_sim")
+    [library] = BUILD.glob("_cuda_sim*.so")
+    spec = importlib.util.spec_from_file_location("_cuda_sim", library)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make(target: str) -> None:
+    """Builds a target of CLIPSCAN_SIM in BUILD."""
     options = [
         "-DCLIPSCAN_CUDA=OFF",
         "-DCLIPSCAN_SIM=ON",
@@ -29,13 +40,7 @@ def build() -> ModuleType:
     cmake = shutil.which("cmake", path=folders)
     assert cmake, "needs cmake: pip install 'clipscan[dev]'"
     _run(cmake, "-S", str(ROOT), "-B", str(BUILD), *options)
-    _run(cmake, "--build", str(BUILD), "--target", "_cuda_sim", "--parallel", "2")
-    [library] = BUILD.glob("_cuda_sim*.so")
-    spec = importlib.util.spec_from_file_location("_cuda_sim", library)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    _run(cmake, "--build", str(BUILD), "--target", target, "--parallel", "2")
 
 
 def _run(*command: str) -> None:

@@ -176,6 +176,23 @@ def test_a_peer_that_is_missing_or_dies_is_left_out_aloud(monkeypatch):
     )
 
 
+def test_peaks_of_amx_and_of_the_kernel_that_it_replaces_stand_side_by_side(monkeypatch):
+    def peak(threads, instruction_set="amx"):
+        return {"int8": {"amx": 300.0, "avx512": 200.0}[instruction_set], "float32": 100.0}
+
+    monkeypatch.setattr(_core, "peak", peak)
+    monkeypatch.setattr(_core, "instruction_sets", lambda: ["amx", "avx512", "base"])
+    row = {"n": 2, "d": 8, "data": "tight", "rounds": 1, "threads": 1} | rows.machine()
+    assert "int8 300 GOP/s (avx512 200), float32 100 GFLOP/s" in rows.table([row])
+    monkeypatch.setattr(_core, "instruction_sets", lambda: ["avx512", "base"])
+    assert rows.machine()["int8_beside"] == {}
+
+
+def test_every_kernel_has_a_peak():
+    for name in [*_core.instruction_sets(), "amx_plain"]:
+        assert min(_core.peak(1, name).values()) > 0, name
+
+
 def test_nothing_measured_is_an_error():
     with pytest.raises(ClipscanError, match="every peer was left out"):
         bench.report([])

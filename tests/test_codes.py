@@ -10,6 +10,7 @@ from clipscan import _core
 from clipscan.engine import as_rows, codebook, reference
 
 UNIT = 2.0**-24
+KERNELS = [*_core.instruction_sets(), "amx_plain"]
 
 
 def all_pairs(x):
@@ -37,7 +38,7 @@ def test_the_bound_holds_for_every_pair(n, d, shape, seed, strange):
     x = shape(rng, n, d).astype(np.float32)
     fitted = ordinary(rng, 20, d).astype(np.float32) if strange else x  # a codebook of other rows fits worse
     book = codebook.fit([as_rows(fitted)])
-    for name in _core.instruction_sets():
+    for name in KERNELS:
         codes, error = _core.encode([x], *book, name)
         assert worst_excess(x, book, codes, error) <= 0, name
 
@@ -49,7 +50,7 @@ def test_every_instruction_set_makes_the_codes_of_the_definition(d, shape):
     book = codebook.fit([as_rows(x)])
     codes, error = reference.encode(x, book)
     length = np.linalg.norm(codes, axis=1) + error
-    for name in _core.instruction_sets():
+    for name in KERNELS:
         ours, bound = _core.encode([x], *book, name)
         assert (ours == codes).all(), name
         assert (bound >= error * (1 - 1e-6)).all(), name
@@ -102,6 +103,6 @@ def test_all_float16_numbers_widen_alike_on_every_instruction_set():
     x = halves[np.isfinite(halves)].reshape(-1, 8)  # 63,488 numbers
     book = codebook.Codebook(np.zeros(8, np.float32), np.ones((2, 8), np.float32), 1e-3)
     plain = _core.encode([x.astype(np.float32)], *book)
-    for name in _core.instruction_sets():
+    for name in KERNELS:
         for ours, expected in zip(_core.encode([x], *book, name), plain, strict=True):
             assert (ours == expected).all(), name

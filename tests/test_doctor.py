@@ -43,9 +43,19 @@ def test_every_section_tells_what_is_here(found):
     assert found["system"]["clipscan"] == clipscan.__version__
     assert found["cpu"]["usable cores"] == engine.cores()
     assert found["cpu"]["instruction sets"] == _core.instruction_sets()
+    assert found["cpu"]["kernel in use"] == _core.instruction_sets()[0] != "amx_plain"
+    assert (found["cpu"]["AMX"] == "ready") == ("amx" in _core.instruction_sets())
     assert re.match(r"\d+\.", found["pictures"]["Pillow"])
     assert found["pictures"]["scaled by"].startswith(("clipscan (", "Pillow, half as fast"))
     assert "failed" not in found["torch"] | found["devices"] | found["packages"]
+
+
+def test_a_refused_amx_is_told_with_its_reason(monkeypatch):
+    monkeypatch.setattr(_core, "why_not_amx", lambda: "this processor has no AMX for int8")
+    monkeypatch.setattr(_core, "instruction_sets", lambda: ["avx512", "base"])
+    told = doctor.page({"cpu": doctor.cpu()})
+    assert re.search(r"kernel in use +avx512\n", told)
+    assert re.search(r"AMX +no: this processor has no AMX for int8", told)
 
 
 def test_what_is_missing_names_what_brings_it(monkeypatch):

@@ -30,7 +30,10 @@ def rows(n, d, seed=0, scale=1.0):
     return (scale * np.random.default_rng(seed).standard_normal((n, d))).astype(np.float32)
 
 
-# A register tile holds 4, 6 or 12 queries and 8, 16 or 32 reference rows; a block 96 to 384 rows.
+KERNELS = [*_core.instruction_sets(), "amx_plain"]  # the last: the AMX kernel's source, its tiles arrays
+
+
+# A register tile holds 4, 6, 12 or 32 queries and 8, 16 or 32 reference rows; a block 96 to 384 rows.
 @pytest.mark.parametrize("n", [2, 11, 12, 13, 31, 32, 33, 63, 64, 65, 95, 96, 97, 383, 384, 385, 800, 1537])
 @pytest.mark.parametrize("d", [1, 3, 16, 17, 64])
 def test_self_search_equals_float64_around_tile_edges(n, d):
@@ -49,7 +52,7 @@ def test_every_instruction_set_of_this_machine_reports_the_same_bits(d):
     x = as_rows(np.round(rows(130, d) * 4) / 4)  # with ties
     ids = np.arange(130)
     plain = knn(x, k=9)
-    for name in _core.instruction_sets():
+    for name in KERNELS:
         among = cpu.within(x, 9, 2, MEMORY, Counts(), name)
         between = cpu.between(x, x, 9, ids, ids, [(0, 130)], 2, MEMORY, Counts(), name)[0]
         for distance, index in (among, between):

@@ -52,13 +52,18 @@ SHOWN = {  # column -> heading of the printed table
 def machine() -> Row:
     """What is the same in all rows of one benchmark."""
     peak = _core.peak(threads=1)
+    kernel, *others = _core.instruction_sets()
+    beside = {
+        name: _core.peak(threads=1, instruction_set=name)["int8"] for name in others[:1] if kernel == "amx"
+    }
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "commit": commit(),
         "cpu": processor(),
-        "instruction_set": _core.instruction_sets()[0],
+        "instruction_set": kernel,
         "int8_peak": peak["int8"],
         "float32_peak": peak["float32"],
+        "int8_beside": beside,  # not a column: what AMX is worth here
     }
 
 
@@ -122,10 +127,11 @@ def append(file: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) ->
 def table(rows: Sequence[Row]) -> str:
     """What was measured, in words, and the rows below one another."""
     first = rows[0]
+    beside = "".join(f" ({name} {rate:.0f})" for name, rate in first.get("int8_beside", {}).items())
     said = (
         f"{first['n']:,} x {first['d']} float32, {first['data']}; {first['rounds']} rounds; "
         f"{first['threads']} threads of {first['cpu']} ({first['instruction_set']})\n"
-        f"GFLOP counted as 2 n n d; peaks of one core: int8 {first['int8_peak']:.0f} GOP/s, "
+        f"GFLOP counted as 2 n n d; peaks of one core: int8 {first['int8_peak']:.0f} GOP/s{beside}, "
         f"float32 {first['float32_peak']:.0f} GFLOP/s"
     )
     return f"{said}\n{grid(rows, SHOWN)}"
