@@ -16,7 +16,7 @@ from clipscan.errors import BackendError, ClipscanError, DataError, InputError, 
 if TYPE_CHECKING:
     from clipscan.engine import Neighbors, knn
     from clipscan.pipeline import scan
-    from clipscan.report.lists import DropList
+    from clipscan.report.write_lists import DropList
     from clipscan.scores import ScoreResult, score
     from clipscan.scores.mixture import partition
 
@@ -38,7 +38,7 @@ __all__ = [
 
 # Found on first use, so that `import clipscan` costs nothing and pulls in neither pyarrow nor torch.
 _HOME = {
-    "DropList": "clipscan.report.lists",
+    "DropList": "clipscan.report.write_lists",
     "Neighbors": "clipscan.engine",
     "ScoreResult": "clipscan.scores",
     "knn": "clipscan.engine",

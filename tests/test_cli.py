@@ -215,7 +215,7 @@ def test_what_the_library_calls_an_argument_is_a_flag_here(run, tmp_path):
 def test_an_interrupted_scan_says_that_it_can_go_on(run, tmp_path):
     code = (
         "import signal, clipscan.cli, clipscan.run.shards as stage\n"
-        "stage.given_vectors = lambda *_: signal.raise_signal(signal.SIGINT)\n"
+        "stage.precomputed_vectors = lambda *_: signal.raise_signal(signal.SIGINT)\n"
         "clipscan.cli.main()"
     )
     command = [sys.executable, "-P", "-c", code, "scan", run.parent / "vectors.npy", "--out", tmp_path / "r"]

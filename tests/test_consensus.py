@@ -13,11 +13,11 @@ import clipscan
 from clipscan.engine import as_rows
 from clipscan.errors import InputError
 from clipscan.scores import consensus, scaled, slices, witness
+from clipscan.scores.all_scores import AllScores
 from clipscan.scores.consensus import DROP, LOOK, SURE, WITHIN, judge, ranked
 from clipscan.scores.estimate import NOBODY, estimate_of
 from clipscan.scores.local import Searcher
 from clipscan.scores.pairs import Pairs
-from clipscan.scores.panel import Panel
 from clipscan.scores.populations import Population
 from clipscan.scores.references import identify, parse_scales
 
@@ -155,12 +155,12 @@ def test_the_order_of_rows_threads_and_slices_mean_nothing(monkeypatch):
 
 def test_a_panel_gives_any_slice_of_what_it_knows():
     image, text, pictures = map(as_rows, pairs())
-    panel = Panel(
+    scorer = AllScores(
         image, text, identify(image), ["misfit", "consensus", "dao"], parse_scales("64"), Searcher(K),
         pictures=pictures,
     )  # fmt: skip
-    whole, spread = panel.columns(0, SMALL)
-    parts = [panel.columns(at, min(SMALL, at + 70))[0] for at in range(0, SMALL, 70)]
+    whole, spread = scorer.columns(0, SMALL)
+    parts = [scorer.columns(at, min(SMALL, at + 70))[0] for at in range(0, SMALL, 70)]
     assert set(whole) == {"misfit", "consensus", "dao"} == set(spread)
     for name in whole:
         assert np.array_equal(whole[name], np.concatenate([part[name] for part in parts]))
@@ -169,7 +169,7 @@ def test_a_panel_gives_any_slice_of_what_it_knows():
 
 def test_the_witness_is_asked_once_for_both_columns(monkeypatch):
     calls = []
-    monkeypatch.setattr("clipscan.scores.panel.judge", lambda *given: calls.append(1) or judge(*given))
+    monkeypatch.setattr("clipscan.scores.all_scores.judge", lambda *given: calls.append(1) or judge(*given))
     scored(*pairs())
     assert calls == [1]
 

@@ -12,7 +12,7 @@ from data_helpers import put
 
 import clipscan
 from clipscan.report.convicted import convicted_of
-from clipscan.report.droptable import pairs_of
+from clipscan.report.drop_schema import pairs_of
 from clipscan.report.page import write_page
 from clipscan.report.summary import summary
 from clipscan.run import group_verdicts

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.report.choose import choose_drops
-from clipscan.report.lists import Written, escape, read_list, unescape, write_lists
+from clipscan.report.write_lists import Written, escape, read_list, unescape, write_lists
 
 N = 20
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipscan.errors import DataError, InputError
-from clipscan.report.lists import DropList, write_lists
+from clipscan.report.write_lists import DropList, write_lists
 
 SHARDS = ["a/0.tar", "b/0.tar", "b/1.tar"]
 U1, U2 = "0" * 31 + "1", "f" * 32

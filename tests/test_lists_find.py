@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from clipscan.errors import DataError, RunError
 from clipscan.report.choose import choose_drops
-from clipscan.report.droptable import pairs_of
-from clipscan.report.find_sample import Names, shown
-from clipscan.report.lists import write_lists
+from clipscan.report.drop_schema import pairs_of
+from clipscan.report.find_sample import SampleFinder, shown
 from clipscan.report.rule import in_words, rule_of_run
+from clipscan.report.write_lists import write_lists
 
 FOLDER = [(".", f"{kind}/{i:05d}") for kind in ("cat", "dog") for i in (1, 2)] + [
     (".", "00007"),
@@ -53,7 +53,7 @@ def a_run(folder: Path, pairs: list[tuple[str, str]]) -> Path:
     ],
 )  # fmt: skip
 def test_a_key_a_file_name_and_a_path_name_the_same_sample(tmp_path: Path, typed: str, row: int) -> None:
-    assert Names(a_run(tmp_path, FOLDER)).find(typed) == row
+    assert SampleFinder(a_run(tmp_path, FOLDER)).find(typed) == row
 
 
 @given(
@@ -64,7 +64,7 @@ def test_a_key_a_file_name_and_a_path_name_the_same_sample(tmp_path: Path, typed
 def test_every_sample_is_found_by_its_shard_and_key_whatever_it_is_called(
     pairs: list[tuple[str, str]],
 ) -> None:
-    names = Names(Path("run"), pairs)
+    names = SampleFinder(Path("run"), pairs)
     assert [names.find(key, shard) for shard, key in pairs] == list(range(len(pairs)))
 
 
@@ -77,21 +77,21 @@ def test_a_path_is_understood_below_the_dataset_s_own_folder_only(
         (folder / "run.json").write_text(json.dumps(record))
     (tmp_path / "pics").mkdir()
     monkeypatch.chdir(tmp_path)
-    names = Names(run)
+    names = SampleFinder(run)
     assert names.find("pics/cat/00002.png") == 1 and names.find(f"{tmp_path}/pics/00007") == 4
-    assert Names(tars).find("set/00001.tar/00003") == 2
+    assert SampleFinder(tars).find("set/00001.tar/00003") == 2
     for elsewhere in ("other/cat/00002.png", "/pics/00007", "../pics/00007.png"):
         with pytest.raises(RunError, match="has 0 samples"):
             names.find(elsewhere)
 
 
 def test_a_key_of_several_shards_asks_which(tmp_path: Path) -> None:
-    names = Names(a_run(tmp_path, TARS))
+    names = SampleFinder(a_run(tmp_path, TARS))
     with pytest.raises(RunError, match=r"has 2 samples of key '00003'.*00000\.tar/00003, 00001\.tar/00003"):
         names.find("00003")
     assert names.find("00009") == 4 and names.find("00001.tar/00003") == 2
     with pytest.raises(RunError, match=r"2 samples of key '00002\.png'.*cat/00002.*dog/00002"):
-        Names(a_run(tmp_path / "folder", FOLDER)).find("00002.png")
+        SampleFinder(a_run(tmp_path / "folder", FOLDER)).find("00002.png")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(
     tmp_path: Path, typed: str, shard: str, help_: str
 ) -> None:
     with pytest.raises(RunError, match="has 0 samples of key .*" + help_):
-        Names(a_run(tmp_path, TARS)).find(typed, shard)
+        SampleFinder(a_run(tmp_path, TARS)).find(typed, shard)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_in_a_folder_the_last_part_of_a_key_is_helped_with_too(
     (tmp_path / "pics").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RunError, match="has 0 samples of key .*" + help_):
-        Names(run).find(typed)
+        SampleFinder(run).find(typed)
 
 
 def decided(folder: Path, text: str) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import clipscan
 from clipscan import pipeline
 from clipscan.errors import InputError, RunError
-from clipscan.report.names import read_list
+from clipscan.report.list_format import read_list
 from clipscan.report.page import write_page
 from clipscan.report.partition import read_split
 from clipscan.run import Encoding, Models, Run

@@ -10,6 +10,7 @@ from worlds import D, K, N, World, convicted, precision_and_recall
 
 from clipscan.engine import as_rows
 from clipscan.scores.local import Searcher
+from clipscan.scores.neg_log_tail import neg_log_tail
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.populations import (
     Evidence,
@@ -25,7 +26,6 @@ from clipscan.scores.populations.find import one_by_one
 from clipscan.scores.populations.traits import by_target
 from clipscan.scores.references import identify_pairs
 from clipscan.scores.scaled import Scaled, fitted_rows
-from clipscan.scores.tail import neg_log_tail
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,8 +14,8 @@ from run_helpers import checkpoint, contents, scan_pictures, scan_vectors, tars 
 import clipscan
 from clipscan import pipeline
 from clipscan.errors import ClipscanError
+from clipscan.report.keep_outputs import put_page
 from clipscan.report.page import write_page
-from clipscan.report.standing import put_page
 from clipscan.run import Compute, Ranking, Run, run_folder, status
 from clipscan.run.calibrating import calibrate
 from clipscan.run.outputs import Damaged

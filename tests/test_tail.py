@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipscan.scores.tail import neg_log_tail
+from clipscan.scores.neg_log_tail import neg_log_tail
 
 COLUMNS = st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1, max_size=60)
 # Few different values, so that most are ties.

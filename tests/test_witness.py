@@ -6,9 +6,9 @@ from planted import SEED
 
 from clipscan.engine import as_rows
 from clipscan.scores import scaled, witness
+from clipscan.scores.neg_log_tail import neg_log_tail
 from clipscan.scores.references import identify
 from clipscan.scores.scaled import Scaled, fitted_rows
-from clipscan.scores.tail import neg_log_tail
 from clipscan.scores.witness import FOLDS, Witness
 
 N, P, Q = 1000, 10, 6

@@ -78,7 +78,7 @@ def train(
     one a GPU: torchrun --nproc-per-node N -m clipscan train ...; not run on a GPU yet.
     """
     from clipscan.data import Without
-    from clipscan.report.lists import DropList
+    from clipscan.report.write_lists import DropList
     from clipscan.run.places import refuse_checkpoint
     from clipscan.train import SafeClip, train_clip
     from clipscan.train.torchrun import launched

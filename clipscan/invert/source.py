@@ -20,7 +20,7 @@ from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert.caption_families import POOL, DistinctCaptions, Floats
 from clipscan.invert.search import Clean
 from clipscan.run import Run
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.run_folder import run_record
 
 Identity = tuple[str, str]  # (shard, key)
@@ -91,7 +91,7 @@ def read_group(run: Path, number: int) -> SuspectGroup:
     if not path.exists():
         raise RunError(f"{run} has no groups.parquet; run clipscan scan to its end, or name a --caption")
     columns = ["group", "size", "members"]
-    sound(path)
+    check_intact(path)
     rows = pq.read_table(path, columns=columns, filters=[("group", "==", number)]).to_pylist()
     if not rows:
         known = pq.read_table(path, columns=["group"])["group"].to_pylist()

@@ -12,7 +12,7 @@ from clipscan.engine.arrays import normalised
 from clipscan.invert.caption_families import DistinctCaptions, agreeing, controls
 from clipscan.invert.contest import Target
 from clipscan.invert.source import SuspectGroup
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 
 CAPTIONS = 64  # of a group, the commonest, that may count as its own
 
@@ -46,6 +46,6 @@ def control_targets(run: Path, words: DistinctCaptions, target: Target, count: i
 def _captions_of_groups(run: Path) -> set[str]:
     """One of these as a control might be another trigger's."""
     path = run / "groups.parquet"
-    sound(path)
+    check_intact(path)
     rows = pq.read_table(path, columns=["members"])["members"].to_pylist() if path.exists() else []
     return {member["caption"] for members in rows for member in members or () if member["caption"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clipscan.errors import InputError
-from clipscan.report.standing import keep_lists, keep_page
+from clipscan.report.keep_outputs import keep_lists, keep_page
 from clipscan.run import (
     Compute,
     Encoding,
@@ -27,7 +27,7 @@ from clipscan.run import (
 )
 from clipscan.run.encoders import encoder_place, load_encoders
 from clipscan.run.mending import AFTER, ALL, mending
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.places import refuse_inside
 from clipscan.scores.estimate import Estimate
 
@@ -53,7 +53,7 @@ class Scan:
         import pyarrow.parquet as pq
 
         path = self.out / f"{name}.parquet"
-        sound(path)
+        check_intact(path)
         if not path.exists():
             there = ", ".join(sorted(found.stem for found in self.out.glob("*.parquet")))
             raise InputError(f"no table {name!r} in {self.out}; there are: {there}")

@@ -9,10 +9,10 @@ from clipscan.data import Counts, write_without
 from clipscan.errors import RunError
 from clipscan.report import explain as explaining
 from clipscan.report.choose import choose_drops
-from clipscan.report.lists import DropList, Written
+from clipscan.report.keep_outputs import put_lists, put_page
 from clipscan.report.partition import write_partition
-from clipscan.report.standing import put_lists, put_page
 from clipscan.report.summary import dropped_before
+from clipscan.report.write_lists import DropList, Written
 from clipscan.run import Compute, Run, calibrating
 from clipscan.run.listing import SCAN_AGAIN
 from clipscan.run.outputs import write_marker

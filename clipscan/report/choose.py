@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from clipscan.errors import InputError, RunError
 from clipscan.report.convicted import convicts
 from clipscan.report.decisions import read_decisions, settle
-from clipscan.report.droptable import DROP_SCHEMA, Pair, listed, pairs_of, together
-from clipscan.report.find_sample import Names
+from clipscan.report.drop_schema import DROP_SCHEMA, Pair, listed, pairs_of, together
+from clipscan.report.find_sample import SampleFinder
 from clipscan.report.glossary import label
 from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.rule import with_rule
-from clipscan.run.outputs import complete, sound
+from clipscan.run.outputs import check_intact, complete
 from clipscan.run.run_folder import run_record
 from clipscan.scores.result import count_of
 
@@ -139,12 +139,12 @@ def _by_threshold(folder: Path, threshold: float) -> pa.Table:
 
 
 def _by_decision(folder: Path, path: Path) -> pa.Table:
-    return _dropped(folder, path, settle(path, read_decisions(path), Names(folder)))
+    return _dropped(folder, path, settle(path, read_decisions(path), SampleFinder(folder)))
 
 
 def _corrected(folder: Path, path: Path) -> pa.Table:
     """The drop list of the run, with what a reviewer drops, and without what the reviewer keeps."""
-    decided = settle(path, read_decisions(path), Names(folder))
+    decided = settle(path, read_decisions(path), SampleFinder(folder))
     before = listed(folder)
     stays = [decided.get(pair, True) for pair in pairs_of(before)]
     return together(before.filter(pa.array(stays, pa.bool_())), _dropped(folder, path, decided))
@@ -160,7 +160,7 @@ def _dropped(folder: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
 
 def _suspects(folder: Path) -> Ranked:
     path = folder / "suspects.parquet"
-    sound(path)
+    check_intact(path)
     if not path.exists():
         raise RunError(not_scored(folder))
     table = pq.read_table(path, columns=["rank", "shard", "key", "score"]).sort_by("rank")

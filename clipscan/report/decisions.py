@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from clipscan.errors import DataError, RunError
-from clipscan.report.find_sample import Names, shown
-from clipscan.run.outputs import sound
+from clipscan.report.find_sample import SampleFinder, shown
+from clipscan.run.outputs import check_intact
 
 NAMES = ("shard", "key", "decision")
 SEPARATORS = ",;\t"  # of a CSV; spreadsheets take the semicolon where the comma is decimal
@@ -36,7 +36,7 @@ def read_decisions(path: Path) -> list[Decision]:
     return [_decision(path, row, record) for row, record in _records(path)]
 
 
-def settle(path: Path, decisions: Iterable[Decision], names: Names) -> dict[Pair, bool]:
+def settle(path: Path, decisions: Iterable[Decision], names: SampleFinder) -> dict[Pair, bool]:
     """(shard, key) -> True for drop, in the order of the decisions.
 
     A sample may be named again with the same decision. Errors: DataError with the row for a contradiction,
@@ -77,7 +77,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: decisions are read from .csv, .parquet and .jsonl files")
-    sound(path)  # where it is a run's calibration.parquet
+    check_intact(path)  # where it is a run's calibration.parquet
     try:
         yield from enumerate(reader(path), 1)
     except UnicodeDecodeError as broken:

@@ -18,7 +18,7 @@ from clipscan.errors import DataError, InputError
 from clipscan.report.find_sample import without_suffix
 from clipscan.report.shard_urls import ShardUrls
 from clipscan.report.uids import datacomp, is_uid, pack
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 
 # Schema metadata of drop.parquet, JSON lists:
 SHARDS = b"clipscan.shards"  # every shard of the dataset
@@ -68,7 +68,7 @@ class DropList:
     def load(cls, path: str | Path, *, root: str | None = None) -> DropList:
         """Read a drop.parquet, or that of a run folder. DataError where it is none."""
         path = Path(path) / "drop.parquet" if Path(path).is_dir() else Path(path)
-        sound(path)
+        check_intact(path)
         if not path.exists() and (path.parent / "run.json").exists():
             raise DataError(
                 f"{path.parent} is not scored yet and has no {path.name}: clipscan score {path.parent}"

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from clipscan.data.text import printable
 from clipscan.engine.arrays import Array
 from clipscan.report.choose import ranking
-from clipscan.report.droptable import Pair, listed
-from clipscan.report.find_sample import Names, shown
+from clipscan.report.drop_schema import Pair, listed
+from clipscan.report.find_sample import SampleFinder, shown
 from clipscan.report.glossary import about, label
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.run import Run
 from clipscan.run.selecting import nearest, ranks_of
 from clipscan.run.why_suspected import why
@@ -28,7 +28,7 @@ def explain(run: Run, name: str) -> str:
     RunError where there is none, or several, and where the run is not scored.
     """
     scores = run.scores
-    names = Names(run.path)
+    names = SampleFinder(run.path)
     row = names.find(name)
     captions = run.names("caption")["caption"]
 
@@ -88,13 +88,13 @@ def _figures(scores: pa.Table, row: int) -> Iterator[str]:
 def _suspect(run: Run, pair: Pair) -> dict[str, Any]:
     path = run / "suspects.parquet"
     columns = ["shard", "key", "group", "alike", "why"]
-    sound(path)
+    check_intact(path)
     return _of_pair(pq.read_table(path, columns=columns), pair) if path.exists() else {}
 
 
 def _groups(run: Run) -> list[dict[str, Any]]:
     path = run / "groups.parquet"
-    sound(path)
+    check_intact(path)
     return pq.read_table(path, columns=["group", "size", "verdict"]).to_pylist() if path.exists() else []
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.errors import RunError
 from clipscan.report.identities import identities
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.run_folder import RunFolder
 
 NEIGHBOURS = 40  # keys beside the one typed, in order of first and of last letters, that are held against it
@@ -29,7 +29,7 @@ NAMED = 4  # samples that a message names
 Pair = tuple[str, str]
 
 
-class Names:
+class SampleFinder:
     """The samples of a run by the names that users type. `pairs`: (shard, key) of each, in the order of
     rows."""
 
@@ -145,7 +145,7 @@ def unreadable(folder: Path, name: str, shard: str = "") -> str:
     """Why the sample of this name, or else of this last part of its key, could not be read; "" where
     bad.parquet does not name it."""
     path = folder / "bad.parquet"
-    sound(path)
+    check_intact(path)
     if not path.exists():
         return ""
     typed, last = {name, without_suffix(name)}, ""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
-from clipscan.run.outputs import complete, rows_in, sound
+from clipscan.run.outputs import check_intact, complete, rows_in
 
 BATCH_ROWS = 65_536  # identities held as Python strings at a time: about 20 MB
 
@@ -34,7 +34,7 @@ def _metadata(folder: Path) -> list[Path]:
 
 def batches(files: list[Path], columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Record batches of `columns` from parquet files, strings' nulls as ""; Damaged where they are."""
-    sound(*files)
+    check_intact(*files)
     for path in files:
         with pq.ParquetFile(path) as file:
             missing = set(columns) - set(file.schema_arrow.names)
@@ -54,7 +54,7 @@ def _no_nulls(column: pa.Array) -> pa.Array:
 def bad_pairs(folder: Path) -> set[tuple[str, str]]:
     """(shard, key) of what could not be read, as bad.parquet names it."""
     path = folder / "bad.parquet"
-    sound(path)
+    check_intact(path)
     if not path.exists():
         return set()
     table = pq.read_table(path, columns=["shard", "key"])

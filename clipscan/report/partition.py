@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
 from clipscan.report import histogram
-from clipscan.report.droptable import DROP_SCHEMA
+from clipscan.report.drop_schema import DROP_SCHEMA
 from clipscan.report.identities import bad_pairs, batches
-from clipscan.report.lists import Written, with_shards, write_lists
+from clipscan.report.write_lists import Written, with_shards, write_lists
 from clipscan.run.file_io import read_json, write_table
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.partitioning import FOLDER
 from clipscan.scores.mixture import TOO_FEW, Component, Mixture
 
@@ -74,7 +74,7 @@ def read_split(folder: Path) -> Split | None:
     Raises RunError where the record is not as partition_stage writes it.
     """
     path = folder / FOLDER / "partition.json"
-    sound(path)
+    check_intact(path)
     if not path.exists():
         return None
     record = read_json(path)

@@ -19,7 +19,7 @@ from clipscan.errors import RunError
 from clipscan.report.album import LARGE, SMALL, Want
 from clipscan.report.choose import method_of
 from clipscan.report.convicted import convicted_of
-from clipscan.report.droptable import pairs_of
+from clipscan.report.drop_schema import pairs_of
 from clipscan.report.facts import (
     BadKind,
     Channel,
@@ -34,8 +34,8 @@ from clipscan.report.glossary import is_density_score, is_pair_score
 from clipscan.report.identities import not_scored
 from clipscan.report.rule import dropping, rule_of_run
 from clipscan.run.bad_reasons import kind_of
-from clipscan.run.learning import learnt_words
-from clipscan.run.outputs import rows_in, sound
+from clipscan.run.check_learnt import learnt_words
+from clipscan.run.outputs import check_intact, rows_in
 from clipscan.scores.estimate import Estimate
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
@@ -50,7 +50,7 @@ Row = dict[str, Any]
 def read_facts(folder: Path, run_json: dict[str, Any]) -> Facts:
     """The run folder as Facts. RunError without suspects.parquet."""
     suspects = folder / "suspects.parquet"
-    sound(suspects, *(folder / name for name in ("groups.parquet", "bad.parquet", "drop.parquet")))
+    check_intact(suspects, *(folder / name for name in ("groups.parquet", "bad.parquet", "drop.parquet")))
     if not suspects.exists():
         raise RunError(not_scored(folder))
     dropped = _dropped(folder / "drop.parquet")

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from clipscan.report.choose import method_of
 from clipscan.report.convicted import convicted_of, estimate_words
 from clipscan.report.rule import in_words, rule_of_run
-from clipscan.run.learning import learnt_words
-from clipscan.run.outputs import Damaged, sound
+from clipscan.run.check_learnt import learnt_words
+from clipscan.run.outputs import Damaged, check_intact
 from clipscan.run.run_folder import run_record
 from clipscan.scores.estimate import Estimate
 
@@ -23,7 +23,7 @@ def summary(folder: Path) -> list[str]:
     mends it where one of these files is damaged."""
     counted = [*_counted(run_record(folder))]
     try:
-        sound(*(folder / f"{name}.parquet" for name in ("suspects", "groups", "drop")))
+        check_intact(*(folder / f"{name}.parquet" for name in ("suspects", "groups", "drop")))
     except Damaged as damage:
         return [*counted, str(damage)]
     return [*counted, *_learnt(folder), *_found(folder), *_next(folder)]
@@ -76,7 +76,7 @@ def dropped_before(folder: Path) -> str:
     """The drop list as it is, in words: how many by which rule; "" where it names no pair or is damaged."""
     path = folder / "drop.parquet"
     try:
-        sound(path)
+        check_intact(path)
     except Damaged:
         return ""
     dropped = pq.read_metadata(path).num_rows if path.exists() else 0

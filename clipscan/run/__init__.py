@@ -5,9 +5,9 @@ retrieval_stage, select_stage. Each can be killed at any moment and called again
 repeated. All take a Run.
 """
 
+from clipscan.run.check_learnt import retrieval_stage
 from clipscan.run.embedding import embed_stage
 from clipscan.run.graph import graph_stage
-from clipscan.run.learning import retrieval_stage
 from clipscan.run.options import Compute, Encoding, Models, Ranking, Reading
 from clipscan.run.progress import Progress, Silent
 from clipscan.run.run import Run

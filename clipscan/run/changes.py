@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from clipscan.data import Dataset, Shard
-from clipscan.run.digests import Digests, Files, Known, holds, shard_files
+from clipscan.run.digests import Digests, Files, Known, same_content, shard_files
 from clipscan.run.file_io import storable
 from clipscan.run.listing import Listing
 from clipscan.run.run_folder import RunFolder
@@ -56,7 +56,7 @@ def compare(run: RunFolder, dataset: Dataset) -> Changes:
         then |= listing.files(name)
     for name in shards.keys() - same - pending:
         now |= shard_files(dataset, shards[name])
-    changed = [name for name in now if name in then and not holds(then[name], now[name], digests)]
+    changed = [name for name in now if name in then and not same_content(then[name], now[name], digests)]
     new = sorted(now.keys() - then.keys())
     gone = sorted(_gone(dataset, then.keys() - now.keys()) | (pending - shards.keys()))
     cut = sorted(listing.rows.keys() - same | shards.keys() - set(known))

@@ -58,12 +58,12 @@ def shard_files(dataset: Dataset, shard: Shard) -> Files:
     return {storable(name): file for name, file in dataset.files(shard).items()}
 
 
-def stands(file: File) -> bool:
+def stamp_is_content(file: File) -> bool:
     """Whether equal stamps mean equal content: true for the etag of a store, unless it is marked weak."""
     return is_url(file.path) and bool(file.stamp) and not file.stamp.startswith("W/")
 
 
-def holds(known: Known, file: File, digests: Digests) -> bool:
+def same_content(known: Known, file: File, digests: Digests) -> bool:
     """Whether the file is what it was: by size and stamp, or by its content."""
     if known.size != file.size:
         return False

@@ -15,7 +15,7 @@ from typing import Any
 
 from clipscan.data.atomic import replacing
 from clipscan.run.file_io import read_json, write_json
-from clipscan.run.outputs import Damaged, read_marker, sound
+from clipscan.run.outputs import Damaged, check_intact, read_marker
 from clipscan.run.run_folder import DEFINITIONS, RunFolder
 
 FOLDER = "_earlier"
@@ -63,7 +63,7 @@ class Earlier:
         if marker.get("definition") != DEFINITIONS[self.stage]:
             return None
         try:
-            sound(*(self.folder / name for name in marker.get("files", {})))
+            check_intact(*(self.folder / name for name in marker.get("files", {})))
         except Damaged:
             return None
         old = int(path.stem.rpartition("-")[2])

@@ -23,7 +23,7 @@ from clipscan.run.earlier import forget, put_aside
 from clipscan.run.file_io import storable, write_array, write_table
 from clipscan.run.listing import listed
 from clipscan.run.options import Encoding
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder
@@ -146,12 +146,12 @@ def _finish(run: Run, markers: list[dict[str, Any]]) -> None:
     def work() -> dict[str, Any]:
         for name, part in (("bad", run.bad), ("listing", run.listing)):
             parts = [part(number) for number in range(len(run.dataset.shards))]
-            sound(*parts)
+            check_intact(*parts)
             write_table(run / f"{name}.parquet", pa.concat_tables([pq.read_table(one) for one in parts]))
         return {}
 
     run.task("embed", run.contents("embed", "embeddings/bad", "embeddings/listing"), work)
-    sound(run / "bad.parquet")
+    check_intact(run / "bad.parquet")
     bad = pq.read_table(run / "bad.parquet")
     embedded = sum(marker["embedded"] for marker in markers)
     run.update(counts={"listed": embedded + bad.num_rows, "embedded": embedded, "bad": bad.num_rows})

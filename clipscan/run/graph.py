@@ -14,7 +14,7 @@ from clipscan.errors import InputError
 from clipscan.run.file_io import write_array
 from clipscan.run.listing import Listing
 from clipscan.run.options import Compute, Ranking
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder, fingerprint
 from clipscan.run.vectors import filled_shards, shard_rows
@@ -99,7 +99,7 @@ def has_graph(run: RunFolder) -> bool:
 def read_graph(run: RunFolder) -> Neighbors | None:
     """The finished graph of a run, None where it has none."""
     shards = filled_shards(run)
-    sound(*(path for shard in shards for path in (run.distance(shard), run.index(shard))))
+    check_intact(*(path for shard in shards for path in (run.distance(shard), run.index(shard))))
     if not has_graph(run):
         return None
 

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from clipscan.data import Dataset, Shard
 from clipscan.errors import DataError, RunError
-from clipscan.run.digests import Digests, Files, Known, holds, shard_files, stands
+from clipscan.run.digests import Digests, Files, Known, same_content, shard_files, stamp_is_content
 from clipscan.run.file_io import storable, write_table
-from clipscan.run.outputs import Damaged, reseal, sound
+from clipscan.run.outputs import Damaged, check_intact, reseal
 from clipscan.run.run_folder import RunFolder
 
 SCHEMA = pa.schema(
@@ -40,7 +40,7 @@ SCAN_AGAIN = "Put the files back, or scan again with --overwrite: what is the sa
 
 def listed(dataset: Dataset, shard: Shard, before: Files, digests: Digests) -> pa.Table:
     """The rows of one shard whose files were `before` when reading began. RunError where they are not now."""
-    sha256 = ["" if stands(file) else digests.of(file) for file in before.values()]
+    sha256 = ["" if stamp_is_content(file) else digests.of(file) for file in before.values()]
     after = shard_files(dataset, shard)
     if moved := [name for name in before | after if before.get(name) != after.get(name)]:
         raise RunError(
@@ -60,7 +60,7 @@ def listed(dataset: Dataset, shard: Shard, before: Files, digests: Digests) -> p
 def _is_sound(path: Path) -> bool:
     """Whether it is there, as it was written; else its task is undone, and what it lists is embedded anew."""
     try:
-        sound(path)
+        check_intact(path)
     except Damaged:
         return False
     return path.exists()
@@ -121,7 +121,7 @@ class Listing:
         known, files = self.files(name), shard_files(dataset, shard)
         if known.keys() != files.keys():
             return False
-        same = all(holds(known[name], file, digests) for name, file in files.items())
+        same = all(same_content(known[name], file, digests) for name, file in files.items())
         if same:
             at = self.rows[name][0]
             stamps = {at + i: files[name].stamp for i, name in enumerate(known)}

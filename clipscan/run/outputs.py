@@ -156,7 +156,7 @@ def damages(folder: Path) -> list[Damage]:
     return found
 
 
-def sound(*paths: Path, deep: bool = True) -> None:
+def check_intact(*paths: Path, deep: bool = True) -> None:
     """Damaged where one of the files of a run is not what its task wrote; before anything is derived of it.
 
     deep: look at digests, not only at sizes. Files that no marker lists pass; their reader reports a
@@ -176,7 +176,7 @@ def rows_in(path: Path) -> int:
     try:
         return int(pq.read_metadata(path).num_rows)
     except (OSError, ValueError):  # pyarrow's own errors are both
-        sound(path)
+        check_intact(path)
         raise
 
 

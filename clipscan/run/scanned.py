@@ -13,7 +13,7 @@ from clipscan.errors import DataError, InputError, RunError
 from clipscan.run.changes import Changes, compare
 from clipscan.run.digests import Digests
 from clipscan.run.listing import SCAN_AGAIN, Listing
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.run_folder import RunFolder, run_record
 
 
@@ -28,7 +28,7 @@ def reopened(run: RunFolder) -> tuple[Dataset, Changes]:
             f"{run.path} was made by an older clipscan, which did not record the files it read; scan again "
             "with --overwrite"
         )
-    sound(run / "listing.parquet")
+    check_intact(run / "listing.parquet")
     if not (run / "listing.parquet").exists():
         raise RunError(
             f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
@@ -80,7 +80,7 @@ class Scanned:
     def keys(self, shard: Shard) -> set[str]:
         """Keys of the embedded samples."""
         path = self.run.metadata(self.names[shard.name])
-        sound(path)
+        check_intact(path)
         table = pq.read_table(path, columns=["key"])
         return set(table["key"].to_pylist())
 

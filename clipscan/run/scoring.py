@@ -15,12 +15,12 @@ from clipscan.run.columns import described
 from clipscan.run.file_io import write_table
 from clipscan.run.graph import embedding_of, has_graph
 from clipscan.run.options import Compute, Ranking
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder, fingerprint
 from clipscan.run.trusted import read_trusted, trusted_model
 from clipscan.run.vectors import filled_shards
-from clipscan.scores import METHODS, NEED_TEXT, Panel
+from clipscan.scores import METHODS, NEED_TEXT, AllScores
 from clipscan.scores.copies import remark
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Searcher
@@ -100,18 +100,18 @@ def _make(
     image, text, counts = run.vectors
     threads = compute.threads or cores()
     graph = run.graph
-    panel = Panel(
+    scorer = AllScores(
         image, text, identify_pairs(image, text, threads), methods, ranking.scales,
         Searcher(ranking.k, compute.backend, compute.devices, threads, compute.max_memory),
         ranking.against == "image+text", ranking.seed, pictures=run.untrained,
         graph=graph if graph and graph.k == ranking.k else None,
     )  # fmt: skip
-    if said := remark(panel.most_copies, ranking.k):
+    if said := remark(scorer.most_copies, ranking.k):
         progress.note(f"copies: {said}")
     extra: dict[str, Array] = {"hubs": anti_hubs(graph)} if graph and "hubs" in beside else {}
     extra |= {"trusted": read_trusted(run)} if "trusted" in beside else {}
-    columns_of, belongs = together(panel.columns, counts), populated(panel.populations, image.n)
-    populations = [one.record() for one in panel.populations]
+    columns_of, belongs = together(scorer.columns, counts), populated(scorer.populations, image.n)
+    populations = [one.record() for one in scorer.populations]
 
     def columns(start: int, stop: int) -> dict[str, pa.Array]:
         values, spread = columns_of(start, stop)
@@ -122,7 +122,7 @@ def _make(
             **{name: pa.array(column, pa.float64()) for name, column in values.items()},
         }
 
-    return _Made(columns, {"copies": panel.most_copies, "populations": populations})
+    return _Made(columns, {"copies": scorer.most_copies, "populations": populations})
 
 
 def _refuse(run: Run, ranking: Ranking, methods: list[str], beside: list[str]) -> None:
@@ -158,7 +158,7 @@ def _beside(run: RunFolder, ranking: Ranking) -> dict[str, Any]:
 def read_scores(run: RunFolder) -> pa.Table:
     """All scores, in the order of the vectors."""
     paths = [run.scores_file(shard) for shard in filled_shards(run)]
-    sound(*paths)
+    check_intact(*paths)
     if not all(path.exists() for path in paths):
         raise RunError(f"{run.path} is not scored to its end; run: clipscan score {run.path}")
     # A shard in which all draws of a score agree has no spread column.

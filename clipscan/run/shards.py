@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from clipscan.data import Shard
 from clipscan.run.earlier import Earlier
-from clipscan.run.given import given_vectors
 from clipscan.run.options import Encoding
+from clipscan.run.precomputed import precomputed_vectors
 from clipscan.run.progress import Progress, ShardMeter
 from clipscan.run.run_folder import fingerprint
 
@@ -27,7 +27,7 @@ def embedder(
     """Inside, a function (shard, tick) -> an Embedded; without an encoder, of the vectors that lie there.
     `untrained`: features of the pictures too, where there are any."""
     if encoder is None:
-        yield lambda shard, tick: given_vectors(run.dataset, shard)
+        yield lambda shard, tick: precomputed_vectors(run.dataset, shard)
         return
     from clipscan.embed.decode import DecodePool
     from clipscan.embed.embed_shard import embed_samples

@@ -19,7 +19,7 @@ from clipscan.errors import RunError
 from clipscan.run.earlier import forget
 from clipscan.run.file_io import storable, write_array
 from clipscan.run.options import Encoding
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder
@@ -73,7 +73,7 @@ def read_trusted(run: RunFolder) -> Array:
     """The column of all samples, [n], in the order of the vectors. RunError where it is not whole."""
     columns = []
     counts = shard_rows(run)
-    sound(*map(run.trusted, range(len(counts))))
+    check_intact(*map(run.trusted, range(len(counts))))
     for shard, count in enumerate(counts):
         path = run.trusted(shard)
         column = np.load(path, allow_pickle=False) if path.exists() else np.empty(0)
@@ -94,7 +94,7 @@ def _distances(run: RunFolder, number: int, embedded: Embedded) -> Array:
         value = {
             (storable(s.shard), storable(s.key)): d for s, d in zip(embedded.samples, distance, strict=True)
         }
-    sound(run.metadata(number))
+    check_intact(run.metadata(number))
     table = pq.read_table(run.metadata(number), columns=["shard", "key"])
     pairs = zip(table["shard"].to_pylist(), table["key"].to_pylist(), strict=True)
     return np.array([value.get(pair, np.nan) for pair in pairs], np.float64)

@@ -17,7 +17,7 @@ from clipscan.engine import Rows, as_rows
 from clipscan.errors import RunError
 from clipscan.run.digests import READ
 from clipscan.run.listing import Listing
-from clipscan.run.outputs import rows_in, sound
+from clipscan.run.outputs import check_intact, rows_in
 from clipscan.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def read_untrained(run: RunFolder) -> Rows | None:
     an older clipscan embedded without them.
     """
     filled = list(_filled(shard_rows(run)))
-    sound(*(run.untrained_file(shard) for shard, _ in filled))
+    check_intact(*(run.untrained_file(shard) for shard, _ in filled))
     if not filled or not all(run.untrained_file(shard).exists() for shard, _ in filled):
         return None
     parts = []
@@ -90,7 +90,7 @@ def shard_rows(run: RunFolder) -> list[int]:
     """Embedded samples of each shard. RunError where the stage has not ended."""
     shards = run.record.get("dataset", {}).get("shards", [])
     paths = [run.metadata(shard) for shard in range(len(shards))]
-    sound(*paths, deep=False)
+    check_intact(*paths, deep=False)
     if not paths or not all(path.exists() for path in paths):
         raise RunError(
             f"{run.path} is not embedded to its end; run clipscan embed or scan with --out {run.path}"
@@ -106,7 +106,7 @@ def filled_shards(run: RunFolder) -> list[int]:
 def read_names(run: RunFolder, columns: tuple[str, ...]) -> pa.Table:
     """These columns of the metadata of all embedded samples, in the order of the vectors."""
     paths = [run.metadata(shard) for shard in range(len(shard_rows(run)))]
-    sound(*paths)
+    check_intact(*paths)
     return pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in paths])
 
 
@@ -116,7 +116,9 @@ def _filled(counts: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _sound(run: RunFolder, counts: list[int], deep: bool) -> None:
-    sound(*(path for shard in range(len(counts)) for path in (run.image(shard), run.text(shard))), deep=deep)
+    check_intact(
+        *(path for shard in range(len(counts)) for path in (run.image(shard), run.text(shard))), deep=deep
+    )
 
 
 def _mapped(path: Any) -> Any:

@@ -7,9 +7,9 @@ steps.
 
 1. Evidence of each pair. Draws of three sizes, 8k, 32k and 128k rows (128, 512 and 2,048 at k = 16:
    p R / k stays below 0.4 at one of them up to p = 5 %), give kdist, dao, lof and slof, and with captions
-   cross and cosine. Each is put on one scale (scores/tail.py): density is the mean of the density scores,
-   weighted by the root of their sizes, as more rows tell a density more finely; cross-modal that of cross
-   and cosine. misfit is what a witness says that knows no captions of these pairs (scores/witness.py).
+   cross and cosine. Each is put on one scale (scores/neg_log_tail.py): density is the mean of the density
+   scores, weighted by the root of their sizes, as more rows tell a density more finely; cross-modal that of
+   cross and cosine. misfit is what a witness says that knows no captions of these pairs (scores/witness.py).
 2. Populations (scores/populations): pairs of one kind that other evidence convicts.
 
 consensus of a pair in no population is the larger of its cross-modal evidence, misfit joined, and of its
@@ -29,6 +29,7 @@ from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 from clipscan.engine.threads import linear_algebra
 from clipscan.scores.local import Searcher
+from clipscan.scores.neg_log_tail import neg_log_tail
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.populations import Evidence, Population, Populations
 from clipscan.scores.populations.conviction import DIRECTIONS
@@ -36,7 +37,6 @@ from clipscan.scores.references import Identity, Scale, identify
 from clipscan.scores.scaled import Scaled, fitted_rows
 from clipscan.scores.scorer import Scorer
 from clipscan.scores.slices import Columns, in_slices
-from clipscan.scores.tail import neg_log_tail
 from clipscan.scores.witness import Witness
 
 DENSITY, CROSS_MODAL = ("kdist", "dao", "lof", "slof"), ("cross", "cosine")

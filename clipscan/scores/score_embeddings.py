@@ -12,12 +12,12 @@ import clipscan
 from clipscan.engine import Neighbors, Rows, check_rows, cores, like
 from clipscan.engine import density as table_density
 from clipscan.errors import InputError
+from clipscan.scores.all_scores import AllScores
 from clipscan.scores.arguments import check_pairs, check_sizes, chosen_methods, rows_of
 from clipscan.scores.copies import most_of, remark
 from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Searcher
-from clipscan.scores.panel import Panel
 from clipscan.scores.populations import populated
 from clipscan.scores.references import Scale, check_seed, identify, parse_scales
 from clipscan.scores.result import ScoreResult
@@ -123,20 +123,20 @@ def score(
     for rows in (captions, given, features):
         if rows is not None:
             check_rows(rows, threads)
-    panel = Panel(
+    scorer = AllScores(
         image, captions, identify(image, ids, threads), methods, scales,
         Searcher(k, backend, devices, threads, max_memory), against == "image+text", seed, given,
         pictures=features,
     )  # fmt: skip
-    columns, spread = in_slices(panel.columns, image)
+    columns, spread = in_slices(scorer.columns, image)
     record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}
-    record["copies"] = panel.most_copies
+    record["copies"] = scorer.most_copies
     population = None
     if "consensus" in methods:
-        record |= {"populations": [one.record() for one in panel.populations]}
-        population = populated(panel.populations, image.n)
-    _warn(remark(panel.most_copies, k))
-    return ScoreResult(columns, spread, panel.drawn, record, population, like(embeddings))
+        record |= {"populations": [one.record() for one in scorer.populations]}
+        population = populated(scorer.populations, image.n)
+    _warn(remark(scorer.most_copies, k))
+    return ScoreResult(columns, spread, scorer.drawn, record, population, like(embeddings))
 
 
 def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:

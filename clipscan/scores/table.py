@@ -2,7 +2,7 @@
 
 METHODS and its parts, `--help`, messages, the columns' meanings, reasons and docs/tables.md are derived from
 SCORES. A new score is an entry here, and its values where its kind is made: `local.py` (of neighbours),
-`scorer.py` (of references), `panel.py` (of all rows together).
+`scorer.py` (of references), `all_scores.py` (of all rows together).
 """
 
 from __future__ import annotations

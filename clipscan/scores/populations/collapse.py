@@ -6,10 +6,10 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.scores.populations.change_point import FEWEST
+from clipscan.scores.populations.discriminant import bearing
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
 from clipscan.scores.populations.topics import ASKED, TOPIC, different
-from clipscan.scores.populations.trait import bearing
 
 UNUSUAL = 4.5  # robust deviations of a neighborhood's contraction, in logarithms, at least
 AGAIN = 3  # times that the trait is learnt anew from those that bear it

@@ -8,11 +8,11 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.scores.groups import components
+from clipscan.scores.neg_log_tail import neg_log_tail
 from clipscan.scores.pictures import MOST
 from clipscan.scores.populations.change_point import FEWEST
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
-from clipscan.scores.tail import neg_log_tail
 
 COMPANY = 2.0  # weight of the density of neighbours beside the own one
 CANDIDATES = 0.02  # of the rows, by density; and at most MOST

@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from clipscan.engine.arrays import Array
+from clipscan.scores.neg_log_tail import neg_log_tail
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.pictures import mean_by
 from clipscan.scores.populations.change_point import FEWEST, Shown, ends, likelihoods, null_share, strength
 from clipscan.scores.populations.conviction import Conviction
+from clipscan.scores.populations.discriminant import Discriminant
 from clipscan.scores.populations.population import Population
-from clipscan.scores.populations.trait import Discriminant
 from clipscan.scores.scaled import Scaled
-from clipscan.scores.tail import neg_log_tail
 
 SEEDS = (24, 0.005)  # candidates that a trait is learnt from: at least so many, and this share of the rows
 STRENGTH = 12.0  # of the evidence for a population (change_point.py), at least

@@ -2,10 +2,11 @@
 
 Five kinds of candidates, each found by one kind of evidence and convicted by others (conviction.py):
 
-trait       what the pictures of the most mismatched pairs share (trait.py), or those of the most mismatched
-            neighborhood of captions, as captions that name one word may be hardly odd each by itself. The
-            trait is learnt from other folds than those it is tried on, so clean pairs that bear it by chance
-            are mismatched no oftener than usual. Of several the one that stands furthest apart is taken.
+trait       what the pictures of the most mismatched pairs share (discriminant.py), or those of the most
+            mismatched neighborhood of captions, as captions that name one word may be hardly odd each by
+            itself. The trait is learnt from other folds than those it is tried on, so clean pairs that bear
+            it by chance are mismatched no oftener than usual. Of several the one that stands furthest apart
+            is taken.
 target      captions that say the same, and what their pictures share: both are learnt, in turn, from the
             neighborhoods of captions that all evidence together is against. A trigger that is half learnt
             shows a little in each kind of it, and each caption by itself is hardly odd.
@@ -31,13 +32,13 @@ from functools import partial
 import numpy as np
 
 from clipscan.engine.arrays import Array
+from clipscan.scores.neg_log_tail import neg_log_tail
 from clipscan.scores.populations.collapse import by_collapse
 from clipscan.scores.populations.dense_groups import DenseGroups
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population, without_parts
 from clipscan.scores.populations.traits import by_target, by_trait
 from clipscan.scores.populations.wordings import by_captions
-from clipscan.scores.tail import neg_log_tail
 
 MANY = 16  # populations of a kind, at most
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from clipscan.engine.arrays import Array
+from clipscan.scores.neg_log_tail import neg_log_tail, neg_log_tails
 from clipscan.scores.populations.change_point import FEWEST
+from clipscan.scores.populations.discriminant import bearing
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
 from clipscan.scores.populations.topics import accused
-from clipscan.scores.populations.trait import bearing
-from clipscan.scores.tail import neg_log_tail, neg_log_tails
 
 AGAIN = 3  # times that a trait is learnt anew from those that bear it
 SAID = 4.0  # robust deviations by which a population's words are its own

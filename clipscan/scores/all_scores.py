@@ -17,7 +17,7 @@ from clipscan.scores.table import JOINT
 
 
 @dataclass
-class Panel(Scorer):
+class AllScores(Scorer):
     """A Scorer that knows the scores of JOINT too: one column whatever `scales` says, and no spread.
     pictures [n, p]: untrained features, where there are any. populations: those that consensus found."""
 

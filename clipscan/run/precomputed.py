@@ -14,7 +14,7 @@ from clipscan.errors import DataError
 UNFIT = "its embedding is not finite, or its norm is above 3e18, which float32 distances cannot carry"
 
 
-class Given:
+class PrecomputedShard:
     """A shard of precomputed vectors, shaped like an Embedded; arrays are None where they stay in place."""
 
     def __init__(self, image: Any, text: Any, samples: list[Sample], bad: list[Bad], moved: bool) -> None:
@@ -26,7 +26,7 @@ class Given:
         self.samples, self.bad = samples, bad
 
 
-def given_vectors(dataset: Dataset, shard: Shard) -> Given:
+def precomputed_vectors(dataset: Dataset, shard: Shard) -> PrecomputedShard:
     """Vectors stay where they are, unless some rows are no vectors: those are bad, and the rest is copied.
 
     Files that cannot be read or paired, or are of another width than most, are bad as a whole.
@@ -34,18 +34,18 @@ def given_vectors(dataset: Dataset, shard: Shard) -> Given:
     try:
         image, text, samples, broken = dataset.vectors(shard)
     except DataError as error:
-        return Given(None, None, [], [Bad(shard.name, "", printable(str(error)))], moved=False)
+        return PrecomputedShard(None, None, [], [Bad(shard.name, "", printable(str(error)))], moved=False)
     bad = dict.fromkeys(_unfit(image), UNFIT)
     if text is not None:
         bad |= dict.fromkeys(_unfit(text), f"of its caption, {UNFIT}")
     if not bad:
-        return Given(image, text, samples, [], moved=False)
+        return PrecomputedShard(image, text, samples, [], moved=False)
     bad |= broken  # rows of NaN, and why
     fit = np.ones(len(samples), bool)
     fit[list(bad)] = False
     refused = [Bad(samples[row].shard, samples[row].key, bad[row]) for row in sorted(bad)]
     good = [sample for row, sample in enumerate(samples) if fit[row]]
-    return Given(image[fit], None if text is None else text[fit], good, refused, moved=True)
+    return PrecomputedShard(image[fit], None if text is None else text[fit], good, refused, moved=True)
 
 
 def _unfit(rows: Any) -> list[int]:

@@ -5,7 +5,7 @@ import pytest
 from planted import SEED
 
 from clipscan.engine import as_rows
-from clipscan.scores.populations.trait import FOLDS, SHRINKAGE, Discriminant
+from clipscan.scores.populations.discriminant import FOLDS, SHRINKAGE, Discriminant
 from clipscan.scores.references import identify, identify_pairs
 from clipscan.scores.scaled import LARGEST, LEVELS, SPREAD, Scaled, fitted_rows
 

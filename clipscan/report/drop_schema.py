@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.report.rule import joined, rule_of, with_rule
-from clipscan.run.outputs import sound
+from clipscan.run.outputs import check_intact
 
 DROP_SCHEMA = pa.schema(
     [
@@ -26,7 +26,7 @@ Pair = tuple[str, str]
 def listed(folder: Path) -> pa.Table:
     """The drop list of the run as it is; an empty one where there is none."""
     path = folder / "drop.parquet"
-    sound(path)
+    check_intact(path)
     table = pq.read_table(path) if path.exists() else DROP_SCHEMA.empty_table()
     return table.select(DROP_SCHEMA.names).cast(with_rule(DROP_SCHEMA, rule_of(table.schema)))
 

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from clipscan.data.atomic import replacing, save_array
 from clipscan.errors import InputError, RunError
 from clipscan.report.choose import choose_drops
+from clipscan.report.drop_schema import DROP_SCHEMA
 from clipscan.report.droplist import SHARDS, SHARED, DropList
-from clipscan.report.droptable import DROP_SCHEMA
 from clipscan.report.find_sample import without_suffix
 from clipscan.report.identities import bad_pairs, identities
-from clipscan.report.names import escape, read_list, unescape
+from clipscan.report.list_format import escape, read_list, unescape
 from clipscan.report.uids import datacomp, is_uid, pack
 
 __all__ = [
@@ -66,7 +66,7 @@ def write_lists(
     Streams embeddings/metadata: in memory are the dropped pairs, and 16 bytes a row for the uids.
     keep_uids.npy appears only where every embedded sample has a uid of 32 hex digits; a uid that any
     dropped row carries is not in it, even if a kept row carries it too. drop.parquet is renamed last: a kill
-    before that has not changed what is to be dropped, and the other lists follow from it (standing.py).
+    before that has not changed what is to be dropped, and the other lists follow from it (keep_outputs.py).
 
     Errors: RunError for a row that the run does not hold or that is given twice; nothing is changed then.
     """

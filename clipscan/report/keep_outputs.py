@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
 from clipscan.report.choose import choose_drops
-from clipscan.report.droptable import DROP_SCHEMA, together
-from clipscan.report.lists import Written, write_lists
+from clipscan.report.drop_schema import DROP_SCHEMA, together
 from clipscan.report.page import write_page
 from clipscan.report.rule import Rule, rule_of
-from clipscan.run.outputs import Damaged, begin_marker, read_marker, sound, write_marker
+from clipscan.report.write_lists import Written, write_lists
+from clipscan.run.outputs import Damaged, begin_marker, check_intact, read_marker, write_marker
 from clipscan.run.run import Run
 from clipscan.run.run_folder import RunFolder, fingerprint
 
@@ -88,7 +88,7 @@ def _shown(run: RunFolder) -> str:
 def _rows(drop: Path) -> pa.Table | None:
     """The rows of a drop list, None where it is lost or damaged."""
     try:
-        sound(drop)
+        check_intact(drop)
         table = pq.read_table(drop)
         return table.select(DROP_SCHEMA.names)
     except (Damaged, OSError, ValueError, KeyError):  # pyarrow's own errors are of the last three
