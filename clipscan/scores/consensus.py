@@ -78,14 +78,14 @@ def judge(
 
         said = None if text is None else identify(text, threads=searcher.threads).content
         fitted = fitted_rows(identity.code, _pairs(identity.content, said))
-        seen = Scaled([pictures or image], fitted)
+        features = Scaled([pictures or image], fitted)
         asked, shown, misfit = None, None, np.full_like(density, np.nan)
         if text is not None:
-            witness = Witness(seen, text, identity.code)
-            asked = _asked(witness, np.maximum(density, cross_modal))
-            misfit, shown = neg_log_tail(asked), witness.canonical(DIRECTIONS)
+            asked, shown = _asked(features, text, identity, np.maximum(density, cross_modal))
+            misfit = neg_log_tail(asked)
+        if pictures is not None:
+            features = Scaled([pictures, image], fitted)
 
-        features = seen if pictures is None else Scaled([pictures, image], fitted)
         pairs = Pairs(image, text, pictures or image, identity, searcher, seed)
         found = Populations(
             Evidence(pairs, features, density, cross_modal, misfit, shown, pictures is not None)
@@ -97,13 +97,15 @@ def judge(
         return Judgement(ranked(evidence, populations), asked, populations, signs.most_copies)
 
 
-def _asked(witness: Witness, suspicion: Array) -> Array:
-    """misfit [n], by a witness that trusts the rows that nothing speaks against."""
+def _asked(features: Scaled, text: Rows, identity: Identity, suspicion: Array) -> tuple[Array, Array]:
+    """(misfit [n], what pictures show that captions speak of [n, DIRECTIONS]), by a witness that trusts the
+    rows that nothing speaks against."""
+    witness = Witness(features, text, identity.code)
 
     def against(rows: Array, found: Array | None) -> Array:
         return suspicion[rows] if found is None else suspicion[rows] + neg_log_tail(found)
 
-    return witness.trimmed(against)
+    return witness.trimmed(against), witness.canonical(DIRECTIONS)
 
 
 def _pairs(content: Array, said: Array | None) -> Array:
