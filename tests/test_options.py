@@ -1,4 +1,4 @@
-"""What a scan can be asked has each default once: in run/options.py."""
+"""What a scan or a training can be asked has each default once: in run/options.py, train/options.py."""
 
 import inspect
 from dataclasses import fields
@@ -11,6 +11,8 @@ from clipscan.cli import app
 from clipscan.cli.option_groups import OPTIONS, grouped
 from clipscan.cli.options import K
 from clipscan.run.options import Compute, Encoding, Models, Ranking, Reading
+from clipscan.train import SafeClip, train_clip
+from clipscan.train.options import Monitoring, Resources, Training
 
 GROUPS = (Models, Ranking, Reading, Encoding, Compute)
 DEFAULTS = {field.name: field.default for group in GROUPS for field in fields(group)}
@@ -34,6 +36,33 @@ def test_a_command_has_the_defaults_of_its_options(name):
     assert {*options} & {*DEFAULTS}
     for option in options.keys() & DEFAULTS.keys():
         assert (options[option].default or None) == (DEFAULTS[option] or None), option
+
+
+def test_a_training_has_the_defaults_of_its_options():
+    known = {one.name: one.default for group in (Training, Resources, Monitoring) for one in fields(group)}
+    parameters = inspect.signature(train_clip).parameters
+    assert {name: one.default for name, one in parameters.items() if name in known} == known
+    assert {*parameters} - {*known} == {"dataset", "out", "resume"}
+
+
+def test_the_command_train_has_the_defaults_of_its_options():
+    options = {one.name: one.default for one in typer.main.get_command(app).commands["train"].params}
+    for group in (Training, SafeClip, Resources):
+        for name in OPTIONS[group]:
+            assert options[name] == getattr(group, name), name
+
+
+def test_a_training_is_handed_what_it_was_asked_whichever_way(monkeypatch, tmp_path):
+    from clipscan.train import train
+
+    asked = {
+        "model": "m", "init": tmp_path, "epochs": 9, "batch_size": 8, "lr": 0.5, "weight_decay": 0.25,
+        "warmup": 0.125, "seed": 7, "flip": False, "safeclip": SafeClip(1),
+        "device": "cpu", "workers": 3, "cache_bytes": 11, "snapshots": (2,), "watch": len, "log": print,
+    }  # fmt: skip
+    monkeypatch.setattr(train, "train_with", lambda dataset, out, *groups: groups)
+    *groups, resume = train_clip(None, tmp_path, resume=False, **asked)
+    assert vars(groups[0]) | vars(groups[1]) | vars(groups[2]) == asked and resume is False
 
 
 def test_a_command_may_have_some_options_of_a_group_and_defaults_of_its_own():

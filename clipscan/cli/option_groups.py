@@ -1,7 +1,7 @@
 """Options that go together: a command names a group, `reading: Reading`, and has an option for each field.
 
-Wording is that of cli/options.py, defaults are those of the group (run/options.py) or of the value that the
-command gives as its own default.
+Wording is that of cli/options.py and cli/training_options.py. Defaults are those of the group (in
+run/options.py and train/options.py) or of the value that the command gives as its own default.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import fields
 from functools import wraps
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from clipscan.cli import options
+from clipscan.cli import options, training_options
 from clipscan.run.options import Compute, Encoding, Models, Ranking, Reading
+from clipscan.train.options import Resources, Training
+from clipscan.train.recipe import SafeClip
 
 BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
@@ -37,6 +39,17 @@ OPTIONS: dict[type, dict[str, Any]] = {
         "batch_size": options.BatchSize, "workers": options.Workers,
     },
     Compute: {"backend": options.Backend, "devices": options.Devices, "threads": options.Threads},
+    Training: {
+        "model": training_options.Architecture, "init": training_options.Init,
+        "epochs": training_options.Epochs, "batch_size": training_options.PairsAtOnce,
+        "lr": training_options.LearningRate, "flip": training_options.Flip,
+        "seed": training_options.TrainingSeed,
+    },
+    SafeClip: {
+        "warmup_epochs": training_options.WarmupEpochs, "slow_rate": training_options.SlowRate,
+        "growth": training_options.Growth, "pool": training_options.Pool,
+    },
+    Resources: {"device": options.Device, "workers": options.Workers},
 }  # fmt: skip
 
 

@@ -3,13 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import unit
 from clipscan.errors import InputError
-from clipscan.scores.references import Scale
-from clipscan.scores.table import ELSEWHERE, JOINT, METHODS, NEED_TEXT, SEARCHED
+from clipscan.scores.references import Scale, parse_scales
+from clipscan.scores.table import CROSS, ELSEWHERE, JOINT, METHODS, NEED_TEXT, SEARCHED
+
+
+class Samples(NamedTuple):
+    """What is known of n samples: pictures [n, d], captions [n, d], untrained features [n, p]."""
+
+    image: Rows
+    text: Rows | None
+    pictures: Rows | None
+
+
+class Question(NamedTuple):
+    """Which scores are asked for, and against what: draws at each scale, or the rows `given` [m, d]."""
+
+    methods: list[str]
+    scales: list[Scale]
+    given: Rows | None
+    joint: bool  # captions join the reference
+
+
+def samples_of(embeddings: Any, text: Any, pictures: Any, normalize: bool) -> Samples:
+    """The samples in arrays of any library. InputError where these do not fit each other."""
+    image = rows_of(embeddings, "embeddings", normalize)
+    captions = None if text is None else rows_of(text, "text", normalize)
+    check_pairs(image, captions)
+    features = None if pictures is None else rows_of(pictures, "pictures", False)
+    if features is not None and features.n != image.n:
+        raise InputError(f"embeddings have {image.n} rows, pictures has {features.n}: one a row, in order")
+    return Samples(image, captions, features)
+
+
+def is_drawn(reference: Any) -> bool:
+    """Whether a reference is named, to be drawn; otherwise it is an array of rows."""
+    return isinstance(reference, (str, int, np.integer))
+
+
+def question_of(
+    method: str | Sequence[str], reference: Any, against: str, normalize: bool, with_text: bool
+) -> Question:
+    """The arguments of these names, checked; "all" leaves out what given reference rows cannot serve."""
+    methods = chosen_methods(method, with_text)
+    if against not in ("image", "image+text") or (against == "image+text" and not with_text):
+        raise InputError(f"against={against!r} must be 'image', or 'image+text' together with text=")
+    joint = against == "image+text"
+    if is_drawn(reference):
+        return Question(methods, parse_scales(reference), None, joint)
+    given = rows_of(reference, "reference", normalize)
+    if method == "all":
+        methods = [name for name in methods if name not in (*CROSS, *JOINT)]
+    if joint or set(methods) & {*CROSS, *JOINT}:
+        raise InputError(
+            f"{', '.join((*CROSS, *reversed(JOINT)))} and against='image+text' need more than the rows of "
+            "the reference; have it drawn: '1024x8'"
+        )
+    return Question(methods, [Scale("array", 0, 1)], given, joint)
 
 
 def chosen_methods(method: str | Sequence[str], with_text: bool, known: Sequence[str] = METHODS) -> list[str]:
@@ -49,10 +105,9 @@ def check_pairs(image: Rows, captions: Rows | None) -> None:
         )
 
 
-def check_sizes(
-    image: Rows, given: Rows | None, scales: Sequence[Scale], k: int, methods: Sequence[str]
-) -> None:
+def check_sizes(image: Rows, question: Question, k: int) -> None:
     """Raises InputError where k is too large for the rows or for a reference, or widths differ."""
+    methods, given = question.methods, question.given
     if k < 1:
         raise InputError(f"k must be at least 1, got k={k}")
     if given is not None and given.d != image.d:
@@ -61,7 +116,7 @@ def check_sizes(
         raise InputError(f"k={k} neighbours need more than k rows, the embeddings have {image.n}")
     if not set(methods) & set(SEARCHED):
         return
-    for scale in scales:
+    for scale in question.scales:
         m = given.n if given else scale.rows if scale.fits(image.n) else image.n
         if k >= m:
             raise InputError(

@@ -9,20 +9,29 @@ from typing import Any
 import numpy as np
 
 import clipscan
-from clipscan.engine import Neighbors, Rows, check_rows, cores, like
+from clipscan.engine import Neighbors, check_rows, cores, like
 from clipscan.engine import density as table_density
+from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 from clipscan.scores.all_scores import AllScores
-from clipscan.scores.arguments import check_pairs, check_sizes, chosen_methods, rows_of
+from clipscan.scores.arguments import (
+    Question,
+    Samples,
+    check_sizes,
+    chosen_methods,
+    is_drawn,
+    question_of,
+    samples_of,
+)
 from clipscan.scores.copies import most_of, remark
 from clipscan.scores.detect_clip import detect_clip
 from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Searcher
 from clipscan.scores.populations import populated
-from clipscan.scores.references import Scale, check_seed, identify, parse_scales
+from clipscan.scores.references import check_seed, identify
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.slices import in_slices
-from clipscan.scores.table import CROSS, FROM_GRAPH, JOINT, LOCAL, METHODS, OF_GRAPH
+from clipscan.scores.table import FROM_GRAPH, LOCAL, METHODS, OF_GRAPH
 
 log = logging.getLogger("clipscan.scores")
 
@@ -88,55 +97,45 @@ def score(
     BackendError where the named back-end cannot serve.
     """
     check_seed(seed)
-    drawn = isinstance(reference, (str, int, np.integer))
     if method is None:
-        method = "consensus" if drawn and graph is None and compat is None else "dao"
+        method = "consensus" if is_drawn(reference) and graph is None and compat is None else "dao"
     if graph is not None:
         return _score_graph(graph, method)
-    image = rows_of(embeddings, "embeddings", normalize)
-    captions = None if text is None else rows_of(text, "text", normalize)
-    check_pairs(image, captions)
-    features = None if pictures is None else rows_of(pictures, "pictures", False)
-    if features is not None and features.n != image.n:
-        raise InputError(f"embeddings have {image.n} rows, pictures has {features.n}: one a row, in order")
-    record = {"clipscan": clipscan.__version__, "n": image.n, "metric": "euclidean"}
+    samples = samples_of(embeddings, text, pictures, normalize)
+    record = {"clipscan": clipscan.__version__, "n": samples.image.n, "metric": "euclidean"}
     record |= {"normalized": normalize, "seed": seed}
     if compat is not None:
-        return _score_compat(compat, image, captions, method, batches, k, seed, record, embeddings)
+        columns = _as_released(compat, samples, method=method, batches=batches, k=k, seed=seed)
+        spread = {name: np.zeros(samples.image.n) for name in columns}
+        record |= {"compat": compat, "k": k}
+        return ScoreResult(columns, spread, {}, record, convert=like(embeddings))
 
     k = DEFAULT_K if k is None else k
-    methods = chosen_methods(method, captions is not None)
-    if against not in ("image", "image+text") or (against == "image+text" and captions is None):
-        raise InputError(f"against={against!r} must be 'image', or 'image+text' together with text=")
-    given = None if drawn else rows_of(reference, "reference", normalize)
-    if given and method == "all":
-        methods = [name for name in methods if name not in (*CROSS, *JOINT)]
-    if given and (against != "image" or set(methods) & {*CROSS, *JOINT}):
-        raise InputError(
-            f"{', '.join((*CROSS, *reversed(JOINT)))} and against='image+text' need more than the rows of "
-            "the reference; have it drawn: '1024x8'"
-        )
-    scales = [Scale("array", 0, 1)] if given else parse_scales(reference)
-    check_sizes(image, given, scales, k, methods)
-
-    threads = threads or cores()
-    for rows in (captions, given, features):
-        if rows is not None:
-            check_rows(rows, threads)
-    scorer = AllScores(
-        image, captions, identify(image, ids, threads), methods, scales,
-        Searcher(k, backend, devices, threads, max_memory), against == "image+text", seed, given,
-        pictures=features,
-    )  # fmt: skip
-    columns, spread = in_slices(scorer.columns, image)
-    record |= {"k": k, "reference": [scale.name for scale in scales], "against": against, "backend": backend}
+    question = question_of(method, reference, against, normalize, text is not None)
+    check_sizes(samples.image, question, k)
+    scales = [scale.name for scale in question.scales]
+    record |= {"k": k, "reference": scales, "against": against, "backend": backend}
+    searcher = Searcher(k, backend, devices, threads or cores(), max_memory)
+    scorer = _scorer(samples, question, searcher, ids, seed)
+    columns, spread = in_slices(scorer.columns, samples.image)
     record["copies"] = scorer.most_copies
     population = None
-    if "consensus" in methods:
+    if "consensus" in question.methods:
         record |= {"populations": [one.record() for one in scorer.populations]}
-        population = populated(scorer.populations, image.n)
+        population = populated(scorer.populations, samples.image.n)
     _warn(remark(scorer.most_copies, k))
     return ScoreResult(columns, spread, scorer.drawn, record, population, like(embeddings))
+
+
+def _scorer(samples: Samples, question: Question, searcher: Searcher, ids: Any, seed: int) -> AllScores:
+    """The references, drawn and measured. InputError for rows that are not finite."""
+    for rows in (samples.text, question.given, samples.pictures):
+        if rows is not None:
+            check_rows(rows, searcher.threads)
+    return AllScores(
+        samples.image, samples.text, identify(samples.image, ids, searcher.threads), question.methods,
+        question.scales, searcher, question.joint, seed, question.given, pictures=samples.pictures,
+    )  # fmt: skip
 
 
 def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:
@@ -169,14 +168,10 @@ def _warn(remark: str) -> None:
         log.warning("%s", remark)
 
 
-def _score_compat(
-    compat: str, image: Rows, captions: Rows | None, method: str | Sequence[str], batches: Any,
-    k: int | None, seed: int, record: dict[str, Any], given: Any,
-) -> ScoreResult:  # fmt: skip
+def _as_released(compat: str, samples: Samples, **how: Any) -> dict[str, Array]:
+    """Columns [n] as the released code computes them; how: the other arguments of `detect_clip`."""
     if compat != "detect-clip":
         raise InputError(f"compat={compat!r}: the one released behaviour kept is 'detect-clip'")
+    image, captions = samples.image, samples.text
     text = None if captions is None else captions.block(0, captions.n)
-    columns = detect_clip(image.block(0, image.n), text, method=method, batches=batches, k=k, seed=seed)
-    spread = {name: np.zeros(image.n) for name in columns}
-    record |= {"compat": compat, "k": k}
-    return ScoreResult(columns, spread, {}, record, convert=like(given))
+    return detect_clip(image.block(0, image.n), text, **how)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
-from clipscan.data.atomic import refusals, sweep, sweep_of
 from clipscan.data.dataset import Dataset
 from clipscan.embed.checkpoint import SAFE_KIND, Weights, read_metadata, read_state, state_hash
-from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.open_clip import import_open_clip
 from clipscan.errors import InputError, RunError
+from clipscan.train.options import Monitoring, Resources, Training
 from clipscan.train.recipe import EPOCHS, RECIPE_KEY, Recipe, SafeClip, Watch, dataset_hash
 
-CACHE_BYTES = 8 << 30
 DEFAULT_MODEL = "clipscan-conv-32"
 
 
@@ -21,22 +20,22 @@ def train_clip(
     dataset: Dataset,
     out: Path,
     *,
-    model: str | None = None,
-    init: Path | None = None,
-    epochs: int | None = None,
-    batch_size: int = 256,
-    lr: float = 2e-3,
-    weight_decay: float = 0.05,
-    warmup: float = 0.05,
-    seed: int = 0,
-    flip: bool = True,
-    device: str = "auto",
-    workers: int | None = None,
-    cache_bytes: int = CACHE_BYTES,
-    snapshots: Collection[int] = (),
-    safeclip: SafeClip | None = None,
-    watch: Watch | None = None,
-    log: Callable[[str], None] | None = None,
+    model: str | None = Training.model,
+    init: Path | None = Training.init,
+    epochs: int | None = Training.epochs,
+    batch_size: int = Training.batch_size,
+    lr: float = Training.lr,
+    weight_decay: float = Training.weight_decay,
+    warmup: float = Training.warmup,
+    seed: int = Training.seed,
+    flip: bool = Training.flip,
+    device: str = Resources.device,
+    workers: int | None = Resources.workers,
+    cache_bytes: int = Resources.cache_bytes,
+    snapshots: Collection[int] = Monitoring.snapshots,
+    safeclip: SafeClip | None = Training.safeclip,
+    watch: Watch | None = Monitoring.watch,
+    log: Callable[[str], None] | None = Monitoring.log,
     resume: bool = True,
 ) -> Path:
     """Train `model` on every readable pair of `dataset`; write `out`, a safetensors file.
@@ -69,51 +68,79 @@ def train_clip(
     Raises InputError (settings), DataError (nothing to train on), RunError (other settings or data are
     under way or finished at `out`: `resume=False` starts again), ImportError (no open_clip).
     """
+    training = Training(model, init, epochs, batch_size, lr, weight_decay, warmup, seed, flip, safeclip)
+    resources = Resources(device, workers, cache_bytes)
+    return train_with(dataset, Path(out), training, resources, Monitoring(snapshots, watch, log), resume)
+
+
+def train_with(
+    dataset: Dataset,
+    out: Path,
+    training: Training = Training(),
+    resources: Resources = Resources(),
+    monitoring: Monitoring = Monitoring(),
+    resume: bool = True,
+) -> Path:
+    """`train_clip`, its options as values."""
     import_open_clip()
     from clipscan.embed.network import resolve_device
+    from clipscan.train.folder import open_folder
     from clipscan.train.loop import run
-    from clipscan.train.precision import training_precision
     from clipscan.train.processes import join
-    from clipscan.train.state import STATE
 
-    out, where = Path(out), resolve_device(device)
+    where = resolve_device(resources.device)
     if out.suffix != SAFE_KIND:
         raise InputError(f"a trained encoder is a {SAFE_KIND} file, got {out}")
-    model, start = _start(model, init)
+    model, start = _start(training.model, training.init)
     mine = join(where)
-    say = log if log and mine.first else _silent
-    recipe = Recipe(
-        model, EPOCHS[1] if epochs is None else epochs, batch_size, lr, weight_decay, warmup, seed, flip,
-        where.partition(":")[0], training_precision(where), dataset_hash(dataset.shards), mine.count,
-        safeclip, state_hash(start.state) if start else None, epochs is None,
-    )  # fmt: skip
+    if not mine.first:
+        monitoring = replace(monitoring, log=None)
+    recipe = _recipe(dataset, training, model, start, where, mine.count)
     recipe.check()
     if resume and out.exists():
         _check_finished(out, recipe)
-        say(f"{out} is already trained")
+        monitoring.say(f"{out} is already trained")
         return out
-    folder = out.with_name(out.name + ".training")
-    with refusals(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    if mine.first:
-        sweep(folder)
-        sweep_of(out)
-    if not resume:
-        (folder / STATE).unlink(missing_ok=True)
-    return run(
-        dataset, out, folder, recipe, mine, workers=workers, budget=cache_bytes, snapshots=snapshots,
-        watch=watch, init=start, log=say,
-    )  # fmt: skip
+    open_folder(out, mine, resume=resume)
+    return run(dataset, out, recipe, mine, resources, monitoring, start)
 
 
 def _start(model: str | None, init: Path | None) -> tuple[str, Weights | None]:
     """(the architecture, the weights to go out from; None for random ones)."""
+    from clipscan.embed.model import MODEL_KEY
+
     if init is None:
         return model or DEFAULT_MODEL, None
     model = model or read_metadata(init).get(MODEL_KEY)
     if model is None:
         raise InputError(f"{init} does not say which architecture it is for: name it with --model")
     return model, Weights(str(init), read_state(init))
+
+
+def _recipe(
+    dataset: Dataset, training: Training, model: str, start: Weights | None, where: str, processes: int
+) -> Recipe:
+    """The training of this architecture, from this start, on the device `where`, with nothing left open but
+    the number of epochs."""
+    from clipscan.train.precision import training_precision
+
+    return Recipe(
+        model=model,
+        epochs=EPOCHS[1] if training.epochs is None else training.epochs,
+        batch_size=training.batch_size,
+        lr=training.lr,
+        weight_decay=training.weight_decay,
+        warmup=training.warmup,
+        seed=training.seed,
+        flip=training.flip,
+        device=where.partition(":")[0],
+        precision=training_precision(where),
+        dataset=dataset_hash(dataset.shards),
+        processes=processes,
+        safeclip=training.safeclip,
+        init=state_hash(start.state) if start else None,
+        by_steps=training.epochs is None,
+    )
 
 
 def _check_finished(out: Path, recipe: Recipe) -> None:
@@ -128,7 +155,3 @@ def _check_finished(out: Path, recipe: Recipe) -> None:
             f"{out} exists, and is not what was asked for: {why}. "
             "Choose another name, or remove it to train again."
         )
-
-
-def _silent(_: str) -> None:
-    pass
