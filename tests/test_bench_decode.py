@@ -36,7 +36,7 @@ def test_clipscan_bench_decode_prints_one_table_in_which_our_pixels_are_pillows(
 
 
 def test_ways_that_are_not_installed_are_named(monkeypatch):
-    for module in ("simplejpeg", "turbojpeg", "cv2", "torchvision"):
+    for module in ("simplejpeg", "turbojpeg", "cv2", "torchvision", "torchvision.io"):
         monkeypatch.setitem(sys.modules, module, None)
     said = []
     ways = decode_ways.installed_ways(said.append)
