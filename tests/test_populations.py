@@ -23,7 +23,8 @@ from clipscan.scores.populations import (
 )
 from clipscan.scores.populations.collapse import by_collapse
 from clipscan.scores.populations.find import one_by_one
-from clipscan.scores.populations.traits import by_target
+from clipscan.scores.populations.traits import by_target, by_trait
+from clipscan.scores.populations.wordings import by_captions
 from clipscan.scores.references import identify_pairs
 from clipscan.scores.scaled import Scaled, fitted_rows
 
@@ -348,3 +349,37 @@ def test_a_record_has_everything_but_the_rows():
     record = json.loads(json.dumps(population([4, 2, 7], 2).record()))
     figures = {"fewest": 1, "number": 2, "most": 3, "pictures": 2, "misfit": 3.5, "null_share": 0.25}
     assert record == {"kind": "trait", **figures}
+
+
+def test_of_a_trait_those_that_say_something_else_only_may_belong():
+    """60 bear the trigger and say one word; of 12 others that bear it captions are wrong in other ways."""
+    world = World(SEED)
+    rows = world.some(72)
+    planted, others = rows[:60], rows[60:]
+    trigger(world, rows)
+    world.say(planted, 3 * world.draw.normal(size=D), noise=0.2)
+    world.say(others, world.draw.normal(size=(12, D)))
+    misfit = world.draw.exponential(size=N)
+    misfit[rows] += 8
+    evidence = judged_by(world, misfit)
+    (found,) = one_by_one(N, partial(by_trait, evidence, evidence.misfit))
+    assert found.kind == "trait"
+    assert not np.isin(others, found.rows[: found.number]).any()
+    assert np.isin(planted, found.rows[: found.number]).mean() >= 0.9
+    assert np.isin(others, found.rows).mean() >= 0.9 and found.most == len(found.rows)
+
+
+@pytest.mark.parametrize("wrong", [30, 80])
+def test_a_topic_is_convicted_by_its_captions_only_where_most_that_say_so_are_mismatched(wrong):
+    """Wordings of one meaning, 10 pairs of each; all pairs of a few of them are mismatched, or of most."""
+    world = World(SEED)
+    rows = world.some(100)
+    meaning = 4 * world.draw.normal(size=D)
+    said = meaning + 0.05 * world.draw.normal(size=(10, D))
+    world.text[rows] = np.repeat(said, 10, axis=0)
+    mismatch = world.draw.normal(size=N)
+    mismatch[rows[:wrong]] += 20
+    evidence = judged_by(world, mismatch)
+    found = by_captions(evidence, mismatch)
+    assert [one.kind for one in found] == (["captions"] if wrong == 80 else [])
+    assert all(np.isin(one.rows, rows).all() for one in found)

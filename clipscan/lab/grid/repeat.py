@@ -11,7 +11,7 @@ import numpy as np
 from clipscan.lab.attacks.poisoning import Identity
 from clipscan.lab.grid.cell_scores import CellVectors
 
-IDENTITIES = ("pairs", "names")  # draws by what rows hold, as a scan does, or by how they are named
+IDENTITIES = ("content", "names")  # rows are drawn by what pictures hold, or by how they are named
 NEAR = 0.1  # numbers that differ by so much from the median, at most, are as good as equal
 
 

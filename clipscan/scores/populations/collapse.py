@@ -6,13 +6,12 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.scores.populations.change_point import FEWEST
-from clipscan.scores.populations.discriminant import bearing
+from clipscan.scores.populations.discriminant import AGAIN, bearing
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
 from clipscan.scores.populations.topics import ASKED, TOPIC, different
 
 UNUSUAL = 4.5  # robust deviations of a neighborhood's contraction, in logarithms, at least
-AGAIN = 3  # times that the trait is learnt anew from those that bear it
 
 
 def by_collapse(evidence: Evidence, left: Array) -> list[tuple[Population, float]]:

@@ -62,11 +62,13 @@ class Conviction:
     shown: Array | None
     independent: bool
 
-    def of_trait(self, rows: Array, trait: Array) -> bool:
-        """Of the rows that bear a trait [n] most."""
+    def of_trait(self, rows: Array, trait: Array) -> float:
+        """Of the rows that bear a trait [n] most: their separation, 0 where they are acquitted."""
         misfit = self._by_picture(rows)
-        wrong = misfit.mean() >= WRONG and null_share(misfit) <= NULL_SHARE
-        return bool(wrong and self.separation(rows, trait) >= SEPARATE and self.diversity(rows) >= DIVERSE)
+        if not (misfit.mean() >= WRONG and null_share(misfit) <= NULL_SHARE):
+            return 0.0
+        apart = self.separation(rows, trait)
+        return apart if apart >= SEPARATE and self.diversity(rows) >= DIVERSE else 0.0
 
     def of_target(self, rows: Array, evidence: Array, words: Array) -> bool:
         """Of the rows that bear a trait and say the same most: words [n] is how far each says so; `evidence`

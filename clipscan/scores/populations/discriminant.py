@@ -17,6 +17,7 @@ from clipscan.engine.arrays import Array
 from clipscan.scores.scaled import Scaled, in_steps, settled
 
 FOLDS = 5
+AGAIN = 3  # times that a trait is learnt anew from those that bear it
 SHRINKAGE = 0.1  # of the covariance towards a multiple of one, in units of the mean variance
 
 

@@ -7,12 +7,11 @@ import numpy as np
 from clipscan.engine.arrays import Array
 from clipscan.scores.neg_log_tail import neg_log_tail, neg_log_tails
 from clipscan.scores.populations.change_point import FEWEST
-from clipscan.scores.populations.discriminant import bearing
+from clipscan.scores.populations.discriminant import AGAIN, bearing
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
 from clipscan.scores.populations.topics import accused
 
-AGAIN = 3  # times that a trait is learnt anew from those that bear it
 SAID = 4.0  # robust deviations by which a population's words are its own
 NEARLY_ALL = 0.75  # of its captions say them
 
@@ -31,8 +30,7 @@ def by_trait(evidence: Evidence, mismatch: Array, left: Array) -> list[tuple[Pop
     found = []
     for trait in np.where(left, traits, traits.min()):
         one = evidence.up_to_change("trait", trait, evidence.misfit, trait)
-        if one and evidence.conviction.of_trait(one.rows[: one.number], trait):
-            apart = evidence.conviction.separation(one.rows[: one.number], trait)
+        if one and (apart := evidence.conviction.of_trait(one.rows[: one.number], trait)):
             found.append((_of_one_word(evidence, one, trait), apart))
     return found
 
