@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/clipscan demo --out demo
 
 test: $(VENV)/.installed
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

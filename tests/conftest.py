@@ -17,6 +17,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cores
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
     if (seed := config.getoption("--disturb")) is not None:
         os.environ["CLIPSCAN_DISTURB"] = str(seed)  # for the processes that tests start, too
         import planted  # noqa: F401
