@@ -110,6 +110,7 @@ def test_two_triggers_are_both_found():
     world = World(SEED)
     other = World(SEED + 1).trait
     other -= world.looks.T @ np.linalg.lstsq(world.looks.T, other, rcond=None)[0]
+    other -= (other @ world.trait) * world.trait
     rows = world.some(160)
     world.say(rows, world.draw.normal(size=(160, D)))
     trigger(world, rows[::2])

@@ -79,16 +79,19 @@ def judge(
         said = None if text is None else identify(text, threads=searcher.threads).content
         fitted = fitted_rows(identity.code, _pairs(identity.content, said))
         features = Scaled([pictures or image], fitted)
-        asked, shown, misfit = None, None, np.full_like(density, np.nan)
+        asked, shown, witness, misfit = None, None, None, np.full_like(density, np.nan)
         if text is not None:
-            asked, shown = _asked(features, text, identity, np.maximum(density, cross_modal))
+            witness = Witness(features, text, identity.code)
+            asked = _asked(witness, np.maximum(density, cross_modal))
+            shown = witness.canonical(DIRECTIONS)
             misfit = neg_log_tail(asked)
         if pictures is not None:
             features = Scaled([pictures, image], fitted)
 
         pairs = Pairs(image, text, pictures or image, identity, searcher, seed)
+        independent = pictures is not None
         found = Populations(
-            Evidence(pairs, features, density, cross_modal, misfit, shown, pictures is not None)
+            Evidence(pairs, features, density, cross_modal, misfit, shown, independent, asked, witness)
         )
         populations = found.found()
         evidence = found.lonely() - LONELY
@@ -97,15 +100,13 @@ def judge(
         return Judgement(ranked(evidence, populations), asked, populations, signs.most_copies)
 
 
-def _asked(features: Scaled, text: Rows, identity: Identity, suspicion: Array) -> tuple[Array, Array]:
-    """(misfit [n], what pictures show that captions speak of [n, DIRECTIONS]), by a witness that trusts the
-    rows that nothing speaks against."""
-    witness = Witness(features, text, identity.code)
+def _asked(witness: Witness, suspicion: Array) -> Array:
+    """misfit [n], by a witness that trusts the rows that nothing speaks against."""
 
     def against(rows: Array, found: Array | None) -> Array:
         return suspicion[rows] if found is None else suspicion[rows] + neg_log_tail(found)
 
-    return witness.trimmed(against), witness.canonical(DIRECTIONS)
+    return witness.trimmed(against)
 
 
 def _pairs(content: Array, said: Array | None) -> Array:

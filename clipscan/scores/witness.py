@@ -68,15 +68,26 @@ class Witness:
             value = suspicion(self._order, found)
             self.trusted = np.zeros(len(self.lot), bool)
             self.trusted[self._order] = value < np.quantile(value, 1 - TRIMMED)
-            found = self.misfit(self.trusted, self._order if left else None)
+            self._of_trusted = self._moments - self._sum(self._order[~self.trusted[self._order]])
+            found = self._judged(self._of_trusted, self.trusted, self._order if left else None)
         assert found is not None
         return found
+
+    def without(self, chosen: Array, rows: Array) -> Array:
+        """misfit of these rows, float64 [len(rows)], where the `chosen` ([n] bool) are in no fit, beside those
+        whom `trimmed` trusted last."""
+        moments = self._of_trusted - self._sum(self._order[(self.trusted & chosen)[self._order]])
+        return self._judged(moments, self.trusted & ~chosen, rows)
 
     def misfit(self, trusted: Array, rows: Array | None = None) -> Array:
         """Of these rows, or of all, float64 [len(rows)], by fits on those `trusted` ([n] bool) of the other
         folds."""
+        moments = self._moments - self._sum(self._order[~trusted[self._order]])
+        return self._judged(moments, trusted, rows)
+
+    def _judged(self, moments: Array, trusted: Array, rows: Array | None) -> Array:
+        """The same by the second moments [FOLDS, p + q, p + q] of those who are trusted."""
         rows = np.arange(self.features.n) if rows is None else rows
-        moments = self._of_trusted = self._moments - self._sum(self._order[~trusted[self._order]])
         count = np.bincount(self.fold[self.fitted & trusted], minlength=FOLDS)
         fits = [_fit(moments.sum(axis=0) - own, self.features.d) for own in moments]
         shown = np.array([_shown(*pair, self.features.d) for pair in zip(fits, moments, strict=True)])

@@ -9,7 +9,7 @@ from clipscan.scores.populations.change_point import FEWEST
 from clipscan.scores.populations.discriminant import AGAIN, bearing
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
-from clipscan.scores.populations.topics import ASKED, TOPIC, different
+from clipscan.scores.populations.topics import different
 
 UNUSUAL = 4.5  # robust deviations of a neighborhood's contraction, in logarithms, at least
 
@@ -36,9 +36,10 @@ def by_collapse(evidence: Evidence, left: Array) -> list[tuple[Population, float
 def _contracted(evidence: Evidence, left: Array) -> list[Array]:
     """Of captions drawn at random the neighborhoods whose pictures the suspect model draws together far more
     than is usual here, each of another meaning, [n] bool."""
-    asked = evidence.pairs.highest_first(left.astype(np.float64))[:ASKED]
-    near = evidence.pairs.alike(asked, TOPIC)
+    asked, near = (rows[left[evidence.drawn_topics[0]]] for rows in evidence.drawn_topics)
+    if not len(asked):
+        return []
     values = np.log([evidence.conviction.contraction(rows) for rows in near])
-    low, median, high = np.quantile(values, [0.16, 0.5, 0.84])
-    unusual = values - median >= UNUSUAL * (high - low) / 2
+    low, median = np.quantile(values, [0.16, 0.5])  # of the lower half: the upper one may be poison
+    unusual = values - median >= UNUSUAL * (median - low)
     return different(evidence, asked[unusual], near[unusual], values[unusual], left)

@@ -32,7 +32,7 @@ NULL_SHARE = 0.4  # estimated share of clean pairs, at most; of a group of neigh
 NULL_SHARE_OF_GROUP = 0.3
 WRONG = 1.75  # mean misfit of its pictures, at least; of a target:
 WRONG_OF_TARGET = 0.8
-SEPARATE = 2.0  # how far a population bears its trait beside those who come next, at least; of a collapse:
+SEPARATE = 2.3  # how far a population bears its trait beside those who come next, at least; of a collapse:
 SEPARATE_OF_COLLAPSE = 6.0
 SEPARATE_WORDS = 4.0  # the same of words that are convicted by themselves
 CONTRACTED = 3.0  # how many times more alike the suspect model finds the pictures of a collapse, at least
@@ -62,9 +62,9 @@ class Conviction:
     shown: Array | None
     independent: bool
 
-    def of_trait(self, rows: Array, trait: Array) -> float:
-        """Of the rows that bear a trait [n] most: their separation, 0 where they are acquitted."""
-        misfit = self._by_picture(rows)
+    def of_trait(self, rows: Array, trait: Array, misfit: Array) -> float:
+        """Of the rows that bear a trait [n] most: their separation, 0 where they are acquitted; misfit [n]."""
+        misfit = self.pairs.pictures.mean(rows, misfit)
         if not (misfit.mean() >= WRONG and null_share(misfit) <= NULL_SHARE):
             return 0.0
         apart = self.separation(rows, trait)

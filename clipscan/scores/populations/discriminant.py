@@ -9,7 +9,7 @@ picture are in one fold: so no row is near the suspicious merely because it was 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,11 +28,13 @@ class Discriminant:
     features: Scaled
     picture: Array
     lot: Array
+    fold: Array = field(init=False)  # [n]
+    inverse: Array = field(init=False)  # [d, d], of the covariance
 
     def __post_init__(self) -> None:
         first = np.full(int(self.picture.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(first, self.picture, self.lot)  # of the copies of a picture
-        self._fold = ((first >> np.uint64(11)) % np.uint64(FOLDS)).astype(np.int64)[self.picture]
+        self.fold = ((first >> np.uint64(11)) % np.uint64(FOLDS)).astype(np.int64)[self.picture]
         covariance = np.zeros((self.features.d, self.features.d))
         rows = self.features.fitted
         for part in in_steps(rows):
@@ -40,7 +42,7 @@ class Discriminant:
             covariance += x.T @ x
         covariance /= max(1, len(rows))
         size = SHRINKAGE * np.trace(covariance) / len(covariance) or 1.0
-        self._inverse = np.linalg.inv(covariance + size * np.eye(len(covariance)))
+        self.inverse = np.linalg.inv(covariance + size * np.eye(len(covariance)))
 
     def of(self, chosen: Array) -> Array:
         """How far each row is on the side of the `chosen` ([n] bool), float64 [n]; all rows of a fold without
@@ -52,11 +54,11 @@ class Discriminant:
         axes = np.stack([self._axes(one) for one in chosen], axis=2)  # [FOLDS, d, t]
         found = np.empty((len(chosen), self.features.n))
         for part in in_steps(np.arange(self.features.n)):
-            x, folds = self.features.take(part), self._fold[part]
+            x, folds = self.features.take(part), self.fold[part]
             for fold in range(FOLDS):
                 found[:, part[folds == fold]] = (x[folds == fold] @ axes[fold]).T
         for fold in range(FOLDS):
-            here = self._fold == fold
+            here = self.fold == fold
             if here.any():
                 low, median, high = np.quantile(found[:, here], [0.16, 0.5, 0.84], axis=1)
                 scale = (high - low) / 2
@@ -67,14 +69,14 @@ class Discriminant:
         """For the rows of each fold, what the chosen of the others taught: [FOLDS, d]."""
         rows = np.flatnonzero(chosen)
         rows = rows[np.argsort(self.lot[rows], kind="stable")]
-        total, count = np.zeros((FOLDS, self.features.d)), np.bincount(self._fold[rows], minlength=FOLDS)
+        total, count = np.zeros((FOLDS, self.features.d)), np.bincount(self.fold[rows], minlength=FOLDS)
         for part in in_steps(rows):
             x = self.features.take(part)
             for fold in range(FOLDS):
-                total[fold] += x[self._fold[part] == fold].sum(axis=0)
+                total[fold] += x[self.fold[part] == fold].sum(axis=0)
         others = count.sum() - count
         means = (total.sum(axis=0) - total) / np.maximum(others, 1)[:, None]  # all others' mean is 0
-        return means @ self._inverse  # type: ignore[no-any-return]
+        return means @ self.inverse  # type: ignore[no-any-return]
 
 
 def bearing(trait: Array, chosen: Array) -> Array:

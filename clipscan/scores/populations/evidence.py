@@ -16,10 +16,12 @@ from clipscan.scores.populations.conviction import Conviction
 from clipscan.scores.populations.discriminant import Discriminant
 from clipscan.scores.populations.population import Population
 from clipscan.scores.scaled import Scaled
+from clipscan.scores.witness import Witness
 
 SEEDS = (24, 0.005)  # candidates that a trait is learnt from: at least so many, and this share of the rows
 STRENGTH = 12.0  # of the evidence for a population (change_point.py), at least
 COPIES = 8  # times as many rows are looked through, so that copies of one picture do not fill the seeds
+ASKED, TOPIC = 1024, 128  # rows whose neighborhoods of captions are looked at, at most; captions of each
 BEYOND = 4  # times as many rows as a population has are looked through for near-copies
 
 
@@ -35,6 +37,8 @@ class Evidence:
     misfit: Array  # NaN without captions
     shown: Array | None  # [n, q] what pictures show that captions speak of; None without captions
     independent: bool
+    asked: Array | None = None  # [n] what the witness said: misfit before it was ranked; None without captions
+    witness: Witness | None = None
 
     def __post_init__(self) -> None:
         self.n, self.picture = self.pairs.n, self.pairs.identity.content
@@ -49,6 +53,12 @@ class Evidence:
         said = Scaled([self.pairs.said], self.features.fitted)
         return Discriminant(said, self.picture, self.pairs.identity.code)
 
+    @cached_property
+    def drawn_topics(self) -> tuple[Array, Array]:
+        """Rows drawn at random, [ASKED or n], and the neighborhoods of their captions, [ASKED or n, TOPIC]."""
+        asked = self.pairs.highest_first(np.zeros(self.n))[:ASKED]
+        return asked, self.pairs.alike(asked, TOPIC)
+
     def top(self, values: Array) -> Array:
         """The rows of highest value, of copies and near-copies of a picture only the first, [n] bool."""
         first = self.pairs.highest_first(values)[: COPIES * self._seeds]
@@ -59,6 +69,15 @@ class Evidence:
         chosen = np.zeros(self.n, bool)
         chosen[rows] = True
         return chosen
+
+    def misfit_untaught(self, rows: Array, order: Array) -> Array:
+        """misfit, [n], by a witness that these rows have taught nothing; found anew for the first of the
+        `order` only, the rows among which these are."""
+        if self.witness is None or self.asked is None:
+            return self.misfit
+        found, first = self.asked.copy(), order[: BEYOND * len(rows)]
+        found[first] = self.witness.without(self.chosen(rows), first)
+        return neg_log_tail(found)
 
     def up_to_change(
         self, kind: str, order_by: Array, against: Array, trait: Array | None = None

@@ -35,6 +35,7 @@ from clipscan.engine.arrays import Array
 from clipscan.scores.neg_log_tail import neg_log_tail
 from clipscan.scores.populations.collapse import by_collapse
 from clipscan.scores.populations.dense_groups import DenseGroups
+from clipscan.scores.populations.divided_topics import DividedTopics
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population, without_parts
 from clipscan.scores.populations.traits import by_target, by_trait
@@ -61,7 +62,7 @@ class Populations:
         mismatch = evidence.cross_modal + evidence.misfit
         against = neg_log_tail(evidence.misfit + evidence.cross_modal + evidence.density)
         return without_parts([
-            *one_by_one(evidence.n, partial(by_trait, evidence, mismatch)),
+            *one_by_one(evidence.n, partial(by_trait, evidence, mismatch, DividedTopics(evidence))),
             *one_by_one(evidence.n, partial(by_target, evidence, against)),
             *one_by_one(evidence.n, partial(by_collapse, evidence)),
             *self._groups.found(),

@@ -6,10 +6,10 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.scores.populations.change_point import FEWEST
-from clipscan.scores.populations.evidence import Evidence
+from clipscan.scores.populations.evidence import ASKED, TOPIC, Evidence
 
-TOPICS, TOPIC = 4, 128  # topics, and captions of each
-ODD, ASKED = 0.1, 1024  # share of the rows whose neighborhoods are looked at; so many of them, at most
+TOPICS = 4
+ODD = 0.1  # share of the rows whose neighborhoods are looked at
 SHARED = 0.5  # of a topic's rows in topics before it, at most
 
 

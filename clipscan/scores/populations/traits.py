@@ -7,32 +7,65 @@ import numpy as np
 from clipscan.engine.arrays import Array
 from clipscan.scores.neg_log_tail import neg_log_tail, neg_log_tails
 from clipscan.scores.populations.change_point import FEWEST
+from clipscan.scores.populations.conviction import DIVERSE, SEPARATE
 from clipscan.scores.populations.discriminant import AGAIN, bearing
+from clipscan.scores.populations.divided_topics import DividedTopics
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
 from clipscan.scores.populations.topics import accused
 
 SAID = 4.0  # robust deviations by which a population's words are its own
 NEARLY_ALL = 0.75  # of its captions say them
+EQUAL = 0.9  # of the rows that two traits are learnt from: they are one trait
+COMMON = 0.1  # share of the rows that bear a trait as all pictures do, more and less
 
 
-def by_trait(evidence: Evidence, mismatch: Array, left: Array) -> list[tuple[Population, float]]:
-    """What the pictures of the most mismatched pairs ([n]: how far) share, among the rows `left` ([n] bool);
-    and how far each population stands apart."""
+def by_trait(
+    evidence: Evidence, mismatch: Array, divided: DividedTopics, left: Array
+) -> list[tuple[Population, float]]:
+    """What the pictures of the most mismatched pairs ([n]: how far) share, or those of a part of a topic,
+    among the rows `left` ([n] bool); and how far each population stands apart."""
     mismatch = np.where(left, mismatch, 0.0)
-    seeds = [evidence.top(mismatch), *accused(evidence, mismatch, evidence.misfit, left)]
+    seeds = [
+        evidence.top(mismatch),
+        *accused(evidence, mismatch, evidence.misfit, left),
+        *divided.among(left),
+    ]
     for _ in range(AGAIN):
         seeds = [
             evidence.top(np.where(left, neg_log_tail(one) + evidence.misfit, 0.0))
-            for one in evidence.trait.each(seeds)
+            for one in evidence.trait.each(_different(seeds))
         ]
+    seeds = _different(seeds)
     traits = evidence.trait.each(seeds)
     found = []
     for trait in np.where(left, traits, traits.min()):
-        one = evidence.up_to_change("trait", trait, evidence.misfit, trait)
-        if one and (apart := evidence.conviction.of_trait(one.rows[: one.number], trait)):
+        misfit = _misfit(evidence, trait)
+        one = evidence.up_to_change("trait", trait, misfit, trait)
+        if one and (apart := evidence.conviction.of_trait(one.rows[: one.number], trait, misfit)):
             found.append((_of_one_word(evidence, one, trait), apart))
     return found
+
+
+def _different(seeds: list[Array]) -> list[Array]:
+    """Those of which not nearly all rows are in one before, each [n] bool."""
+    found: list[Array] = []
+    for one in seeds:
+        if all((one & other).sum() < EQUAL * one.sum() for other in found):
+            found.append(one)
+    return found
+
+
+def _misfit(evidence: Evidence, trait: Array) -> Array:
+    """misfit [n], where those who bear a trait [n] stand apart by a witness that they have taught nothing: a
+    trigger that is trusted by mistake teaches that its captions fit."""
+    order = evidence.pairs.highest_first(trait)
+    borne = order[: int((trait >= np.median(trait[evidence.top(trait)]) / 2).sum())]
+    if len(borne) > COMMON * evidence.n:
+        return evidence.misfit
+    conviction = evidence.conviction
+    apart = conviction.separation(borne, trait) >= SEPARATE and conviction.diversity(borne) >= DIVERSE
+    return evidence.misfit_untaught(borne, order) if apart else evidence.misfit
 
 
 def _of_one_word(evidence: Evidence, one: Population, trait: Array) -> Population:

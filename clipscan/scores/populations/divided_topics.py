@@ -1,0 +1,112 @@
+"""Topics whose pictures are of two kinds, some of which bear what hardly any other picture does.
+
+A trigger for a common word, once it is half learnt, is neither odd nor mismatched: only among the captions of
+that word do its pictures stand out. So each topic is asked for the trait of its own pictures, and then for
+that of those who bear it, until they are apart from the rest of the topic; among others a sample stands for
+all pictures. How far apart they stand only says which topics are looked at; conviction is elsewhere.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from clipscan.engine.arrays import Array
+from clipscan.scores.populations.change_point import FEWEST
+from clipscan.scores.populations.discriminant import AGAIN, FOLDS
+from clipscan.scores.populations.evidence import Evidence
+from clipscan.scores.populations.topics import SHARED
+from clipscan.scores.scaled import settled
+
+DIVIDED = 4  # topics, those whose pictures stand furthest apart
+SCREENED = 256  # topics that are looked at, at most
+BLOCK = 32  # of them at once
+
+
+class DividedTopics:
+    """Found once; a population that is convicted takes its own away."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    def among(self, left: Array) -> list[Array]:
+        """The parts that stand furthest apart, each of other rows than those before, of rows that are all
+        `left` ([n] bool); each [n] bool."""
+        found: list[Array] = []
+        taken = ~left
+        for rows in self._parts:
+            if taken[rows].mean() <= SHARED:
+                found.append(self._evidence.chosen(rows[left[rows]]))
+                taken = taken | found[-1]
+            if len(found) == DIVIDED:
+                break
+        return found
+
+    @cached_property
+    def _parts(self) -> list[Array]:
+        """Of topics drawn at random the part that stands apart, the furthest first."""
+        evidence = self._evidence
+        topics, screen = _distinct(evidence), _Screen(evidence)
+        parts = [part for at in range(0, len(topics), BLOCK) for part in screen.parts(topics[at : at + BLOCK])]
+        parts.sort(key=lambda part: -part[1])
+        return [rows for rows, _ in parts if len(rows) >= FEWEST and evidence.pictures.count(rows) >= FEWEST]
+
+
+def _distinct(evidence: Evidence) -> Array:
+    """Neighborhoods of captions drawn at random that have not most rows in common, [t, TOPIC]."""
+    taken, topics = np.zeros(evidence.n, bool), []
+    for rows in evidence.drawn_topics[1]:
+        if taken[rows].mean() <= SHARED:
+            topics.append(rows)
+            taken[rows] = True
+        if len(topics) == SCREENED:
+            break
+    return np.array(topics, np.int64)
+
+
+class _Screen:
+    """Traits of many topics at once, each tried on its own rows and on a sample."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._trait, self._pictures = evidence.trait, evidence.pictures
+        sample = evidence.pairs.drawn
+        self._sample, self._fold = self._trait.features.take(sample), self._trait.fold[sample]
+        self._share = len(sample) / evidence.n
+
+    def parts(self, topics: Array) -> list[tuple[Array, float]]:
+        """Of each topic [t, TOPIC] the rows that bear a trait, and how far they stand apart from others."""
+        fold = self._trait.fold[topics]
+        x = np.array([self._trait.features.take(rows) for rows in topics])
+        chosen = np.ones(topics.shape, bool)
+        for again in range(1 + AGAIN):
+            borne, others = self._borne(x, fold, chosen)
+            if again < AGAIN:
+                median = np.nanmedian(np.where(chosen, borne, np.nan), axis=1, keepdims=True)
+                chosen = borne >= np.minimum(median, median / 2)
+        found = []
+        for rows, mine, values, beside in zip(topics, chosen, borne, others, strict=True):
+            rank = min(len(beside) - 1, round(2 * mine.sum() * self._share))
+            beyond = -np.partition(-beside, rank)[rank]
+            found.append((rows[mine], float(np.median(values[mine]) / max(1.0, beyond))))
+        return found
+
+    def _borne(self, x: Array, fold: Array, chosen: Array) -> tuple[Array, Array]:
+        """How far each row of each topic x [t, TOPIC, d] bears what the chosen of the other folds share,
+        [t, TOPIC], and the rows of the sample, [t, sample]; in deviations of the sample."""
+        members = chosen[:, None] & (fold[:, None] == np.arange(FOLDS)[:, None])
+        total, count = members.astype(np.float64) @ x, members.sum(axis=2)
+        others = np.maximum(count.sum(axis=1, keepdims=True) - count, 1)
+        axes = (total.sum(axis=1, keepdims=True) - total) / others[:, :, None]
+        axes = (axes.reshape(-1, x.shape[2]) @ self._trait.inverse).reshape(axes.shape)
+        borne, beside = x @ axes.transpose(0, 2, 1), np.empty((len(x), len(self._fold)))
+        for one in range(FOLDS):
+            here = self._fold == one
+            values = axes[:, one] @ self._sample[here].T
+            if not here.any():
+                continue
+            low, median, high = np.quantile(values, [0.16, 0.5, 0.84], axis=1)[:, :, None]
+            scale = np.where(high > low, (high - low) / 2, 1.0)
+            borne[:, :, one] = (borne[:, :, one] - median) / scale
+            beside[:, here] = (values - median) / scale
+        return settled(np.take_along_axis(borne, fold[:, :, None], axis=2)[:, :, 0]), settled(beside)
