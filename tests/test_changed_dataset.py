@@ -15,16 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from data_helpers import (
-    CAPTIONS,
-    PICTURES,
-    VECTORS,
-    make_tar,
-    put,
-    sample_members,
-    ten_samples,
-    tree,
-)
+from data_helpers import CAPTIONS, make_tar, put, ten_samples, tree
+from layouts import ALL, VECTORS, sample_members
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -36,7 +28,6 @@ from clipscan.run import Compute, Ranking, Run, digests
 
 torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
 
-ALL = PICTURES | VECTORS
 SMALL = {"k": 2, "reference": "6x2", "workers": 1}
 
 
