@@ -12,14 +12,14 @@ def pytest_addoption(parser):
         "--disturb",
         type=int,
         metavar="SEED",
-        help="draw anew, and move every weight by a thousandth: does a test stand on luck? (planted.py)",
+        help="draw anew, and move every weight by a thousandth: does a test stand on luck? (disturbance.py)",
     )
 
 
 def pytest_configure(config):
     if (seed := config.getoption("--disturb")) is not None:
         os.environ["CLIPSCAN_DISTURB"] = str(seed)  # for the processes that tests start, too
-        import planted  # noqa: F401
+        import disturbance  # noqa: F401
 
 
 @pytest.fixture(scope="module")
