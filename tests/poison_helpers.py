@@ -1,4 +1,4 @@
-"""What a poisoning has planted: its pairs, their pixels, and who is said to be poisoned."""
+"""The pairs of a dataset and their pixels, and what a campaign has planted in it."""
 
 import io
 

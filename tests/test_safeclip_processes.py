@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from disturbance import SEED
-from safeclip_helpers import Two
-from train_helpers import Squares, weights
+from train_helpers import Squares, Two, weights
 
 from clipscan.errors import InputError, RunError
 from clipscan.train import SafeClip, train_clip

@@ -1,7 +1,7 @@
 """Training without the pairs of a drop list."""
 
 import pytest
-from safeclip_helpers import Two
+from train_helpers import Two
 
 from clipscan.data import Without
 from clipscan.errors import DataError

@@ -1,4 +1,4 @@
-"""Squares of three colours to train on, and what two trainings have in common."""
+"""Small datasets to train on, and what two trainings have in common."""
 
 import io
 
@@ -7,7 +7,7 @@ import pytest
 from disturbance import SEED
 from PIL import Image
 
-from clipscan.data.dataset import Shard
+from clipscan.data.dataset import Dataset, Record, Shard
 from clipscan.data.sample import Bad, Sample
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
@@ -52,3 +52,16 @@ def same(ours, theirs):
 
 class Stop(Exception):
     pass
+
+
+class Two(Dataset):
+    """Three pairs in each of two shards."""
+
+    format = "two"
+
+    def __init__(self):
+        super().__init__("two", [Shard(f"{i}.tar", "", 1, "then") for i in range(2)])
+
+    def records(self, shard, rows=None):
+        for at in range(3):
+            yield Record(at, str(at), Sample(shard.name, str(at), b"", f"pair {at}", at=at))
