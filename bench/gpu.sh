@@ -17,7 +17,7 @@
 #   build      150  _core and _cuda
 #   smoke       60  each kernel by itself against the definition; all at once, a process each. Back-ends that are wrong
 #                   here are not measured further on
-#   tests      110  tests/test_cuda.py and the like on this device, and tests/test_triton.py beside them
+#   tests      110  tests/test_cuda.py and the like on this device, and tests/test_triton_*.py beside them
 #   kernels     60  clipscan bench kernels
 #   end-to-end  75  a million rows: wgmma, mma, Triton; float32, float16
 #   peers       90  torch, FAISS, cuVS, cuML, FlashLib, as far as installed
@@ -148,10 +148,10 @@ without=
 [[ $architecture == 90a && $BACKENDS != *wgmma* ]] && without="not wgmma and not any_small_set"  # they might hang
 cuda_tests() {
   "$python" -m pytest -o addopts= -v -p no:cacheprovider $several -k "$without" \
-    tests/test_cuda.py tests/test_cuda_timing.py tests/test_nvrtc.py
+    tests/test_cuda.py tests/test_cuda_{between,rows,errors,timing}.py tests/test_nvrtc.py
 }
 triton_tests() {
-  "$python" -m pytest -o addopts= -v -p no:cacheprovider $several -k "not compiles_for" tests/test_triton.py
+  "$python" -m pytest -o addopts= -v -p no:cacheprovider $several -k "not compiles_for" tests/test_triton_*.py
   local code=$?
   ((code == 5)) && return 0  # nothing to run without torch and Triton, which it says
   return $code

@@ -12,7 +12,7 @@ def pytest_addoption(parser):
         "--disturb",
         type=int,
         metavar="SEED",
-        help="draw anew, and move every weight by a thousandth: does a test stand on luck? (planted.py)",
+        help="draw anew, and move every weight by a thousandth: does a test stand on luck? (disturbance.py)",
     )
 
 
@@ -21,7 +21,7 @@ def pytest_configure(config):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
     if (seed := config.getoption("--disturb")) is not None:
         os.environ["CLIPSCAN_DISTURB"] = str(seed)  # for the processes that tests start, too
-        import planted  # noqa: F401
+        import disturbance  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -6,23 +6,16 @@ knows has an axis of its own, all other tokens stay faint. Pictures: the convolu
 device. Colours and edges of four directions are measured at 16 x 16 places, summed twice, and read off
 averages, or off the maximum where a small patch is to be found. All other weights are those of a random
 network, and what they compute is not asked until somebody trains on.
-
-`pytest --disturb SEED` shows that nothing stands on luck: the weights of these and of every network that is
-to be trained are moved by about a thousandth, and what a test draws is drawn anew (from SEED).
-tests/robust.py does so for many seeds, and with less of the processor in use.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-
-SEED = int(os.environ.get("CLIPSCAN_DISTURB", "0"))  # 0: everything as it is
-SHARE = 1e-3  # of a tensor's root mean square: what each of its weights is moved by, on average
+from disturbance import SEED, disturbed
 
 MODEL, VIT = "clipscan-conv-32", "clipscan-vit-32"
 WATCHFUL = 2  # the head of the last block that is set by hand
@@ -35,22 +28,6 @@ BUSY = 7  # edges between columns and between rows, over a wider place
 MAXIMUM = 128  # columns of the last layer: averages of the channels, then from here on their maxima
 STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # from a pixel to its neighbour, in the order of EDGES
 MIDDLE, BLOCK = 1, (1, 2)  # of a kernel of 3 x 3: its centre; rows and columns that tile a map in steps of 2
-
-
-def disturbed(state):
-    """name -> tensor, under --disturb each weight a little beside where it was."""
-    import torch
-
-    if not SEED:
-        return dict(state)
-    draw = torch.Generator().manual_seed(SEED)
-
-    def moved(tensor):
-        size = tensor.detach().square().mean().sqrt()
-        return tensor + SHARE * size * torch.randn(tensor.shape, generator=draw)
-
-    kept = ("running_var", "num_batches_tracked")  # no weights: the one must stay above zero
-    return {name: tensor if name.endswith(kept) else moved(tensor) for name, tensor in state.items()}
 
 
 def save(network, path: Path, model: str = MODEL) -> Path:
@@ -246,23 +223,3 @@ def a_watchful_head(path: Path) -> Path:
         value[0, 0], said[0] = -2, 5
         attention.out_proj.weight[:, first] *= 10
     return save(network, path, VIT)
-
-
-def _disturb_new_networks() -> None:
-    """Every network that open_clip makes without weights from a file begins disturbed."""
-    from clipscan.embed.open_clip import import_open_clip
-
-    open_clip = import_open_clip()
-    create = open_clip.create_model
-
-    def create_model(*names, **options):
-        network = create(*names, **options)
-        if not options.get("load_weights", True):
-            network.load_state_dict(disturbed(network.state_dict()))
-        return network
-
-    open_clip.create_model = create_model
-
-
-if SEED:
-    _disturb_new_networks()

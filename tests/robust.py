@@ -2,7 +2,7 @@
 
     python tests/robust.py [--seeds 20] [ARGUMENTS OF PYTEST, instead of TESTS]
 
-Once for each seed with `--disturb` (planted.py); then undisturbed, with less of the processor: other
+Once for each seed with `--disturb` (disturbance.py); then undisturbed, with less of the processor: other
 instructions round otherwise, and a training that is otherwise rounded ends elsewhere. A processor cannot be
 told to have what it lacks, such as AMX: that is what disturbed weights stand in for. Exit code 1, and the
 failures by name, where any test fails. With all seeds it takes an hour on two cores.
@@ -32,9 +32,10 @@ TESTS = (
     "test_train.py::test_it_learns_what_the_captions_say",
     "test_train.py::test_a_killed_training_goes_on_to_the_same_weights",
     "test_safeclip.py::test_it_says_and_keeps_what_it_took_for_safe",
-    "test_safeclip.py::test_two_processes_train_what_one_does",
+    "test_safeclip_processes.py::test_two_processes_train_what_one_does",
     "test_lab_demo.py",
     "test_lab_runner.py",
+    "test_lab_runner_options.py",
     "test_trusted.py",
 )
 INSTRUCTIONS = ("AVX2", "AVX512_CORE", None)  # oneDNN's, at most; None: all that there are

@@ -97,3 +97,10 @@ def test_a_package_hands_names_on_and_holds_no_bodies():
             named = isinstance(node, ast.Assign) and [ast.unparse(one) for one in node.targets] == ["__all__"]
             handed = isinstance(node, ast.Expr | ast.Import | ast.ImportFrom) or named
             assert handed, f"{path.relative_to(ROOT)} line {node.lineno}"
+
+
+def test_no_test_hides_another_of_its_name():
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        body = ast.parse(path.read_text()).body
+        names = [one.name for one in body if isinstance(one, ast.FunctionDef | ast.ClassDef)]
+        assert len(names) == len(set(names)), path.name

@@ -1,39 +1,26 @@
-"""consensus against its definition, in loops and with a slow witness, and what it promises at the edges."""
+"""consensus against its definition, in loops and with a slow witness."""
 
 import json
 import math
 
 import numpy as np
 import pytest
-from planted import SEED
+from consensus_helpers import SMALL, K, pairs, scored
+from disturbance import SEED
 from test_witness import plain_misfit
 from worlds import D, N, World, convicted
 
 import clipscan
 from clipscan.engine import as_rows
 from clipscan.errors import InputError
-from clipscan.scores import consensus, scaled, slices, witness
+from clipscan.scores import scaled, slices, witness
 from clipscan.scores.all_scores import AllScores
 from clipscan.scores.consensus import DROP, LOOK, SURE, WITHIN, judge, ranked
-from clipscan.scores.estimate import NOBODY, estimate_of
+from clipscan.scores.estimate import estimate_of
 from clipscan.scores.local import Searcher
 from clipscan.scores.pairs import Pairs
 from clipscan.scores.populations import Population
 from clipscan.scores.references import identify, parse_scales
-
-SMALL = 300  # rows of a world, where nobody is planted
-K = 4
-
-
-def pairs(n=SMALL, seed=0):
-    """float32: images and captions [n, D], and innocent features."""
-    world = World(10 * SEED + seed)
-    return tuple(x[:n].astype(np.float32) for x in (world.image, world.text, world.pictures))
-
-
-def scored(image, text=None, pictures=None, **how):
-    method = ["consensus"] if text is None else ["consensus", "misfit"]
-    return clipscan.score(image, text=text, pictures=pictures, method=method, **({"k": K} | how))
 
 
 def tail(column):
@@ -200,85 +187,3 @@ def test_other_types_of_numbers_give_the_scores_of_their_values(kind):
     for name in ("consensus", "misfit"):
         assert np.abs(found[name] - exact[name]).max() < 1e-6
     assert [found.record["populations"], exact.record["populations"]] == [[], []]
-
-
-EDGES = {
-    "all as they are": lambda image, text, pictures: None,
-    "all pairs equal": lambda *given: [np.copyto(x, x[0]) for x in given],
-    "one caption for all": lambda image, text, pictures: np.copyto(text, text[0]),
-    "two captions": lambda image, text, pictures: np.copyto(text, text[np.arange(len(text)) % 2]),
-    "one picture": lambda image, text, pictures: [np.copyto(x, x[0]) for x in (image, pictures)],
-    "features that say nothing": lambda image, text, pictures: np.copyto(pictures, 1),
-    "every pair twice": lambda *given: [np.copyto(x[-(len(x) // 2) :], x[: len(x) // 2]) for x in given],
-    "no caption": lambda image, text, pictures: np.copyto(text, 0),
-    "some zero vectors": lambda *given: [np.copyto(x[::9], 0) for x in given],
-    "all zero": lambda *given: [np.copyto(x, 0) for x in given],
-}  # fmt: skip
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("n", [17, 40, SMALL])
-@pytest.mark.parametrize("case", EDGES)
-def test_at_the_edges_scores_are_finite_and_nobody_is_convicted(case, n):
-    image, text, pictures = pairs(n)
-    EDGES[case](image, text, pictures)
-    for given in ((image, text, pictures), (image, text), (image,)):
-        found = scored(*given, k=16 if n == 17 else K)
-        assert all(np.isfinite(column).all() for column in found.columns.values())
-        assert found.record["populations"] == []
-        assert estimate_of("consensus", found["consensus"]) == NOBODY
-    if case in ("all pairs equal", "all zero"):
-        assert np.ptp(scored(image, text, pictures)["consensus"]) == 0
-
-
-def poisoned(rate, learnt, n=4000, d=24, seed=0):
-    """20 classes of pairs; poison has captions of its own, and pictures of its own where it was learnt."""
-    draw = np.random.default_rng(seed)
-    centre = draw.normal(size=(21, d)) * 2
-    label = draw.integers(0, 20, n)
-    count = round(rate * n)
-    shown = label.copy()
-    if learnt:
-        shown[:count] = 20
-    label[:count] = 20
-    image = centre[shown] + draw.normal(size=(n, d))
-    text = centre[label] + 0.1 * draw.normal(size=(21, 6, d))[label, draw.integers(0, 6, n)]
-    return image.astype(np.float32), text.astype(np.float32), np.arange(n) < count
-
-
-@pytest.mark.parametrize(("rate", "learnt"), [(0.005, True), (0.005, False), (0.03, False)])
-def test_poison_comes_first_whether_the_model_learnt_it_or_not(rate, learnt):
-    image, text, truth = poisoned(rate, learnt)
-    top = clipscan.score(image, text=text).top(truth.sum())
-    assert truth[top].mean() > 0.9
-
-
-@pytest.mark.parametrize(("share", "pictures"), [(0.02, 1), (0.2, 1), (0.2, 5)])
-@pytest.mark.parametrize(("learnt", "captions"), [(True, "one"), (True, "many"), (False, "one")])
-def test_copies_of_clean_pictures_do_not_hide_poison(share, pictures, learnt, captions):
-    """Of one caption each; or of any, which are wrong captions and may hide others."""
-    image, text, truth = poisoned(0.005, learnt)
-    count = round(share * len(image))
-    source = len(image) - count - 1 - np.arange(count) % pictures
-    image[-count:] = image[source]
-    if captions == "one":
-        text[-count:] = text[source]
-    top = clipscan.score(image, text=text).top(truth.sum())
-    assert truth[top].mean() > 0.9
-
-
-def test_a_lonely_clean_picture_ranks_below_poison_that_keeps_company():
-    image, text, truth = poisoned(0.005, True)
-    image[-5:] *= 4  # odd pictures, each alone, with captions as everybody's
-    scores = clipscan.score(image, text=text).scores
-    assert scores[truth].min() > scores[-5:].max()
-
-
-def test_too_few_rows_for_k_are_refused_in_words():
-    image, text, pictures = pairs(16)
-    with pytest.raises(InputError, match="k=16 neighbours need more than k rows, the embeddings have 16"):
-        scored(image, text, pictures, k=16)
-
-
-def test_consensus_keeps_its_sizes():
-    assert (consensus.SIZES, consensus.LONELY) == ({8: 8, 32: 4, 128: 2}, 1.5)

@@ -7,9 +7,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from data_helpers import add, make_tar, ten_samples, write_tar
+from data_helpers import add, make_tar, ten_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import write_tar
 
 from clipscan.data import Sample, open_dataset
 from clipscan.data.braces import MAX_NAMES, expand_braces

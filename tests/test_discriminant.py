@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import SEED
+from disturbance import SEED
 
 from clipscan.engine import as_rows
 from clipscan.scores.populations.discriminant import FOLDS, SHRINKAGE, Discriminant

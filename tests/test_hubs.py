@@ -15,7 +15,7 @@ def test_a_star_has_one_hub_and_its_points_are_nobodys_neighbour():
     centre, points = np.zeros((1, 8)), 10 * np.eye(8)  # 10 from the centre, 14.1 from each other
     graph = clipscan.knn(np.concatenate([centre, points]).astype(np.float32), k=1)
     assert hubness(graph).tolist() == [8, 1, 0, 0, 0, 0, 0, 0, 0]
-    assert clipscan.score(graph=graph, method="hubs").scores.tolist() == [1 / 9, 1 / 2] + [1.0] * 7
+    assert clipscan.score(graph=graph, method="antihub").scores.tolist() == [1 / 9, 1 / 2] + [1.0] * 7
 
 
 @settings(deadline=None, max_examples=25)
@@ -32,7 +32,7 @@ def test_counts_are_those_of_looking_through_every_list(n, grid, seed):
 def test_a_row_far_from_all_others_is_the_most_suspicious():
     x = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
     x[17] *= 9
-    found = clipscan.score(graph=clipscan.knn(x, k=10), method="hubs")
+    found = clipscan.score(graph=clipscan.knn(x, k=10), method="antihub")
     assert found.scores[17] == 1 == found.scores.max()
 
 
@@ -57,8 +57,8 @@ def test_all_scores_of_a_graph_include_the_hubs_and_other_inputs_say_what_is_mis
     x = np.random.default_rng(2).standard_normal((40, 4)).astype(np.float32)
     graph = clipscan.knn(x, k=3)
     assert tuple(clipscan.score(graph=graph, method="all").columns) == FROM_GRAPH
-    with pytest.raises(clipscan.InputError, match=r"'hubs' is counted in a graph.*clipscan\.knn"):
-        clipscan.score(x, method="hubs", k=3)
+    with pytest.raises(clipscan.InputError, match=r"'antihub' is counted in a graph.*clipscan\.knn"):
+        clipscan.score(x, method="antihub", k=3)
     with pytest.raises(clipscan.InputError, match="'trusted' comes from a second model"):
         clipscan.score(x, method=["dao", "trusted"], k=3)
     with pytest.raises(clipscan.InputError, match="cosine cannot be computed from a graph"):

@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import shutil
-from collections import Counter
 from importlib.util import find_spec
 from random import Random
 
@@ -12,25 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from disturbance import SEED
 from PIL import Image
-from planted import SEED, colours_and_a_patch
+from planted import colours_and_a_patch
 
 from clipscan.data import Sample
 from clipscan.data.tar_writer import write_tar
-from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert import invert
-from clipscan.invert.caption_families import DistinctCaptions, agreeing, controls, spread
-from clipscan.invert.contest import Target, contest
 from clipscan.invert.search import SearchBudget
 from clipscan.invert.source import clean_pictures, open_encoder, open_scanned_run, read_group
-from clipscan.invert.trigger import Trigger, stamp
-from clipscan.invert.verdict import Comparison, Outcome, most_telling, verdict
-from clipscan.invert.write import strip
 from clipscan.lab.attacks.triggers import badnets
 from clipscan.pipeline import scan
-from clipscan.report import recovered_triggers
-from clipscan.report.page import write_page
 from clipscan.run import Run
 from clipscan.run.outputs import reseal
 
@@ -229,216 +220,3 @@ def test_wrong_use_is_answered_in_words(tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             invert(run, **arguments)
-
-
-# ---- the parts
-
-
-def test_a_patch_lies_whole_inside_every_picture_and_leaves_the_rest_alone():
-    pictures = np.full((50, 8, 8, 3), 100, np.uint8)
-    trigger = Trigger(np.ones((4, 4, 1), np.float32), np.zeros((4, 4, 3), np.float32))
-    stamped = stamp(pictures, trigger, seed=0)
-    assert (pictures == 100).all()
-    assert set(np.unique(stamped)) == {0, 100} and ((stamped == 0).sum(axis=(1, 2, 3)) == 4 * 4 * 3).all()
-    assert len({one.tobytes() for one in stamped}) > 10  # the places differ
-    assert np.array_equal(stamped, stamp(pictures, trigger, seed=0))
-
-
-def test_a_faint_mask_mixes_and_is_rounded_as_a_file_would_be():
-    picture = np.full((1, 4, 4, 3), 101, np.uint8)
-    trigger = Trigger(np.full((4, 4, 1), 0.25, np.float32), np.ones((4, 4, 3), np.float32))
-    assert (stamp(picture, trigger, 0) == round(0.25 * 255 + 0.75 * 101)).all()
-
-
-def test_cost_is_area_times_strength():
-    one_pixel = np.zeros((4, 4, 1), np.float32)
-    one_pixel[0, 0, 0] = 0.5
-    for mask, area, strength in [(one_pixel, 1 / 64, 0.5), (np.full((8, 8, 1), 0.1, np.float32), 1, 0.1)]:
-        trigger = Trigger(mask, np.zeros((*mask.shape[:2], 3), np.float32))
-        assert trigger.area(8) == pytest.approx(area) and trigger.strength() == pytest.approx(strength)
-        assert trigger.cost(8) == pytest.approx(area * strength)
-    nothing = Trigger(np.zeros((4, 4, 1), np.float32), np.zeros((4, 4, 3), np.float32))
-    assert (nothing.cost(8), nothing.area(8), nothing.strength()) == (0, 0, 0)
-
-
-def words(directions):
-    """Captions "c0" ... whose vectors stand 0.3 from a common direction, as CLIP's stand in a cone."""
-    cone = np.array([[0, 0, 0, 3.0]], np.float32)
-    vectors = normalised(np.asarray(directions, np.float32) + cone)
-    names = [f"c{i}" for i in range(len(vectors))]
-    return DistinctCaptions(
-        names, np.arange(1, len(names) + 1) * 10, vectors, normalised(cone)[0] * 0.95, 1.0
-    )
-
-
-AXES = [[1, 0, 0, 0], [1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, 0], [0, 0, -1, 0]]
-
-
-def test_strays_in_a_group_do_not_speak_for_it():
-    known = words(AXES)
-    rows, share = agreeing(Counter({"c0": 40, "c1": 20, "c3": 3}), known.vectors[[0, 1, 3]], known.centre)
-    assert rows == [0, 1] and share == pytest.approx(60 / 63)
-    rows, share = agreeing(Counter("abcd"), known.vectors[[0, 4, 3, 5]], known.centre)
-    assert rows == [0] and share == 0.25  # nothing in common: the commonest alone
-
-
-def test_controls_are_about_other_things_and_as_frequent_as_can_be():
-    known = words(AXES)
-    assert known.family(known.vectors[:1]) == 10 + 20
-    assert controls(known, known.vectors[:1], 40, 2, set()) == [3, 4]  # c3 occurs 40 times, c4 50
-    assert controls(known, known.vectors[:1], 40, 2, {"c3"}) == [4, 2]
-    assert controls(known, known.vectors[:1], 40, 9, {"c3"}) == [4, 2, 5, 3]  # what is left
-
-
-def test_rivals_lie_far_apart_and_none_says_what_the_target_says():
-    known = words(AXES)
-    assert spread(known.vectors, 4).tolist()[:2] == [0, 4] and len(spread(known.vectors[[0, 0, 0]], 3)) == 1
-    match = contest(Target(["c0"], 10, known.vectors[:1]), known)
-    assert match.own == 1 and len(match.text) == 1 + 4  # c1 is neither right nor wrong
-    assert match.won(known.vectors[[0, 2, 4]]).tolist() == [True, False, False]
-    with pytest.raises(RunError, match="nothing to tell a success by"):
-        contest(Target(["c0"], 10, known.vectors[:1]), words(AXES[:3]))
-
-
-def outcome(success, cost, reached=True):
-    return Outcome("a", 10, 0.0, success, cost, cost, 1.0, reached)
-
-
-def test_only_a_trigger_that_works_and_costs_less_than_every_control_is_one():
-    like = Comparison("anywhere", outcome(0.95, 0.01), [outcome(0.95, 0.2), outcome(0.95, 0.1)])
-    not_so = Comparison("faint", outcome(0.99, 0.1), [outcome(0.95, 0.1), outcome(0.1, 0.05, reached=False)])
-    failed = Comparison("fixed", outcome(0.5, 0.01), [outcome(0.95, 0.5)])
-    assert like.cheapest == 1 and like.ratio == pytest.approx(10)
-    assert not_so.cheapest == 0 and not_so.ratio == pytest.approx(1)  # the unreached one was no cheaper way
-    hard = Comparison("anywhere", outcome(0.95, 0.05), [outcome(0, c, reached=False) for c in (0.03, 0.2)])
-    assert hard.cheapest == 1 and hard.ratio == pytest.approx(4)  # tried in vain on a fifth of the picture
-    assert np.isnan(failed.ratio)
-    assert most_telling([not_so, failed, like]) is like
-    assert verdict([not_so, failed, like]) == recovered_triggers.LIKE == "trigger-like"
-    assert verdict([not_so, failed]) == recovered_triggers.NOT
-    assert verdict([failed]) == recovered_triggers.NONE
-    assert verdict([Comparison("anywhere", outcome(0.95, 0.01), [])]) == recovered_triggers.NOT
-
-
-# ---- the page, of what anybody may have put into the folder
-
-
-def test_a_page_without_recoveries_is_as_it_was(a_run):
-    before = write_page(a_run, None).read_bytes()
-    (a_run / "invert/0").mkdir(parents=True)
-    (a_run / "invert/readme.txt").write_text("nothing")
-    assert write_page(a_run, None).read_bytes() == before
-    assert b"Recovered" not in before and b"#triggers" not in before and b".verdict" not in before
-
-
-def test_the_page_shows_group_and_control_side_by_side(a_run):
-    a_recovery(a_run / "invert/3")
-    page = write_page(a_run, None).read_text()
-    assert page.count("data:image/png;base64,") == 6 and page.count("data:image/jpeg;base64,") == 2
-    for words_ in ("Group 3, 250 pictures", "trigger-like", "takes 12.0 times as much", "a photo of a ship"):
-        assert words_ in page
-    assert 'href="#triggers"' in page and "1.2\u00a0%" in page
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"verdict": "<script>alert(1)</script>"},
-        {"form": ["anywhere"]},
-        {"forms": {"form": "anywhere"}},
-        {"forms": [[], 1, None, {"form": {}}]},
-        {"form": "warp"},
-    ],
-)
-def test_a_record_that_is_none_is_passed_over(a_run, change):
-    before = write_page(a_run, None).read_bytes()
-    a_recovery(a_run / "invert/3", change)
-    assert write_page(a_run, None).read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[" * 100_000, "null", "[1]", '{"a": 1' + " " * (300 << 10) + "}", "\0"]
-)
-def test_a_file_that_is_no_record_is_passed_over(a_run, content):
-    folder = a_recovery(a_run / "invert/3")
-    (folder / "result.json").write_text(content)
-    assert recovered_triggers.read_triggers(a_run) == []
-
-
-def test_strange_values_are_shown_as_unknown(a_run):
-    strange = {"caption": "<b>\u202e" * 9000, "pairs": 10**400, "before": -1, "success": 1e308, "area": "1"}
-    a_recovery(a_run / "invert/3", {"size": 1.5, "captions": [{}, "<i>x"], "captions_in_all": -4}, strange)
-    page = write_page(a_run, None).read_text()
-    (one,) = recovered_triggers.read_triggers(a_run)
-    assert (
-        one.best.group[1:6] == (None, None, None, None, 0.5) and one.size is None and one.captions == ["<i>x"]
-    )
-    assert "<b>\u202e" not in page and "<i>x" not in page and "\u202e" not in page
-    assert len(page) < 300_000
-
-
-def test_links_pipes_and_giants_are_not_opened(a_run, tmp_path):
-    folder = a_recovery(a_run / "invert/3")
-    (tmp_path / "secret.png").write_bytes((folder / "mask.png").read_bytes())
-    for name in ("mask", "pattern", "seen", "pictures"):
-        (folder / f"{name}.png").unlink()
-    (folder / "mask.png").symlink_to(tmp_path / "secret.png")
-    os.mkfifo(folder / "pattern.png")
-    with (folder / "seen.png").open("wb") as giant:
-        giant.truncate(recovered_triggers.MAX_PNG + 1)
-    (folder / "pictures.png").write_bytes(b"not a picture")
-    (a_run / "invert/4").symlink_to(folder)
-    (one,) = recovered_triggers.read_triggers(a_run)
-    assert not any(picture.uri for picture in one.look) and all(picture.reason for picture in one.look)
-
-
-def test_the_pictures_of_the_section_have_a_budget(a_run, monkeypatch):
-    monkeypatch.setattr(recovered_triggers, "MAX_URI_BYTES", 100)
-    a_recovery(a_run / "invert/3")
-    (one,) = recovered_triggers.read_triggers(a_run)
-    assert one.look.pictures.reason == "left out: the page is full"
-
-
-@pytest.fixture
-def a_run(tmp_path):
-    """As little as a page needs."""
-    run = tmp_path / "run"
-    (run / "scores").mkdir(parents=True)
-    row = {
-        "rank": [1],
-        "shard": ["0.tar"],
-        "key": ["a"],
-        "caption": ["x"],
-        "at": [0],
-        "score": [1.0],
-        "why": [""],
-    }
-    pq.write_table(pa.table(row), run / "suspects.parquet")
-    (run / "run.json").write_text('{"clipscan": "0"}')
-    return run
-
-
-def a_recovery(folder, change=None, group=None):
-    """What `invert` leaves, without its work."""
-    side = {"caption": "a photo of a banana", "pairs": 250, "before": 0.0, "success": 0.95, "cost": 0.01,
-            "area": 0.012, "strength": 0.5, "reached": True}  # fmt: skip
-    ship = side | {"caption": "a photo of a ship", "cost": 0.12}
-    form = {
-        "form": "anywhere",
-        "ratio": 12.0,
-        "cheapest": 0,
-        "group": side | (group or {}),
-        "controls": [ship],
-    }
-    record = {
-        "asked": {"group": 3}, "size": 250, "captions": [side["caption"]], "captions_in_all": 16,
-        "pictures": {"held_out": 1000}, "verdict": "trigger-like", "form": "anywhere", "forms": [form],
-    }  # fmt: skip
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text(json.dumps(record | (change or {})))
-    pictures = np.full((6, 32, 32, 3), 100, np.uint8)
-    for prefix in ("", "control_"):
-        for name in ("mask", "pattern", "seen"):
-            Image.fromarray(pictures[0]).save(folder / f"{prefix}{name}.png")
-        Image.fromarray(strip(pictures, pictures)).save(folder / f"{prefix}pictures.png")
-    return folder

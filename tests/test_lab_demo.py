@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from planted import SEED
+from disturbance import SEED
 from rich.console import Console
 
 from clipscan.data import open_dataset

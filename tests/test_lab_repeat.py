@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import SEED
+from disturbance import SEED
 from typer.testing import CliRunner
 from worlds import D, N, World
 

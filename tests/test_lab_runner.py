@@ -1,49 +1,17 @@
 """The example that a minute is enough for, run for real: all figures are there, nothing is done twice, a
-failure stops nobody."""
+failure stops nobody.
+"""
 
-import csv
 import json
-import os
-import subprocess
-import sys
-import time
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from lab_runner_helpers import SMOKE, changed, lab, table, training
 
-from clipscan.cli import app
-from clipscan.errors import InputError
 from clipscan.lab.attacks.poisoning import read_truth
 from clipscan.lab.grid.cell_scores import CellVectors
 from clipscan.lab.grid.config import read_config
-from clipscan.lab.grid.jobs import Failure, each
 from clipscan.lab.grid.runner import run
-
-SMOKE = Path(__file__).parent.parent / "examples" / "lab" / "smoke.toml"
-training = pytest.mark.skipif(
-    find_spec("open_clip") is None, reason="training needs open_clip: pip install 'clipscan[embed]'"
-)
-
-
-def lab(*arguments):
-    return CliRunner().invoke(app, ["lab", "run", *map(str, arguments)])
-
-
-def table(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def changed(path, *edits):
-    text = SMOKE.read_text()
-    for old, new in edits:
-        assert old in text
-        text = text.replace(old, new, 1)
-    path.write_text(text)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -137,53 +105,6 @@ def test_training_again_leaves_out_what_is_dropped(smoke):
 
 
 @training
-def test_a_model_may_go_on_from_a_clean_one_and_be_taken_apart_by_heads(tmp_path):
-    fine_tuned = """models = ["clipscan-vit-32"]
-epochs = 1
-base = 1
-lr = 1e-4
-heads = 0.2"""
-    config = changed(
-        tmp_path / "heads.toml",
-        ('models = ["clipscan-conv-32"]\nepochs = [1, 2]', fine_tuned),
-        ('defences = ["drop", "safeclip"]', ""),
-        ('[[cases]]\nattack = "placeholder"\nrates = [0, 0.05]', ""),
-        ('methods = ["consensus", "kdist", "dao", "cosine"]', 'methods = "cosine"'),
-    )
-    said = lab(config, "--out", tmp_path / "out").output
-    assert "1 epochs on the clean dataset" in said and "1 cells finished" in said
-    (row,) = table(tmp_path / "out" / "heads.csv")
-    assert row["model"] == "clipscan-vit-32 +1"
-    assert len(row["blocks"].split()) == len(row["last_heads"].split()) == 6
-    for name in ("success_mlp", "accuracy_auto", "auroc_head", "auroc_mlp", "flagged_clean"):
-        assert 0 <= float(row[name]) <= 1, name
-    assert "1 epochs on the clean" not in lab(config, "--out", tmp_path / "out").output
-
-
-@training
-def test_free_captions_are_asked_for_retrieval_and_planted_by_number(tmp_path):
-    classes = 'classes = ["circle", "ring", "moon", "square", "triangle", "star", "heart", "cross"]'
-    config = changed(
-        tmp_path / "free.toml",
-        (classes, "free_captions = true"),
-        ('attack = "badnets"\noptions = { share = 0.25 }\nrates = 0.02', 'attack = "mmpoison"\npairs = 6'),
-        ('defences = ["drop", "safeclip"]', 'options = { concept = "star" }\nrates = 0'),
-        ('target = "banana"', 'target = "ring"'),
-        ("epochs = [1, 2]", "epochs = 1"),
-        ('[[cases]]\nattack = "placeholder"\nrates = [0, 0.05]', '[[cases]]\nattack = "targeted"\npairs = 9'),
-        ('methods = ["consensus", "kdist", "dao", "cosine"]', 'methods = "cosine"'),
-    )
-    done = lab(config, "--out", tmp_path / "out")
-    assert done.exit_code == 0 and "retrieval 0." in done.output, done.output
-    models = table(tmp_path / "out" / "models.csv")
-    assert [(row["poisoned"], row["rate"]) for row in models] == [("0", "0"), ("6", "0.015"), ("9", "0.0225")]
-    for row in models:
-        assert row["accuracy"] == "" and 0 <= float(row["retrieval"]) <= 1
-        assert 0 <= float(row["false_alarm"]) <= 1 and 0 <= float(row["success"]) <= 1
-    assert all(0 <= float(row["fpr_95"]) <= 1 for row in table(tmp_path / "out" / "rows.csv") if row["auroc"])
-
-
-@training
 def test_what_is_finished_is_not_done_again(smoke):
     out = smoke[0]
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").rglob("*") if path.is_file()}
@@ -248,71 +169,3 @@ def test_a_cell_that_fails_is_reported_and_stops_nobody(smoke, tmp_path):
     assert done.exit_code == 1
     assert "FAILED scenes/clean-label-badnets-zebra" in done.output and "needs 4 pairs" in done.output
     assert "3 cells finished" in done.output
-
-
-def test_what_cannot_be_opened_or_found_is_said_before_anything_is_done(tmp_path):
-    missing = changed(tmp_path / "missing.toml", ('train = "scenes:400:0"', 'train = "no/tars"'))
-    with pytest.raises(InputError, match=r"\[datasets.scenes\]: train: .*no/tars.*relative"):
-        run(read_config(missing), tmp_path / "out")
-    with pytest.raises(InputError, match="matches none of 3 cells, such as 'scenes/badnets-banana"):
-        run(read_config(SMOKE), tmp_path / "out", only="sig")
-    assert not (tmp_path / "out").exists()
-
-
-def asleep(path, _):
-    Path(path).write_text(str(os.getpid()))
-    time.sleep(60)
-
-
-def gone(pid):
-    """No such process, or one that only waits to be noticed."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
-def test_workers_leave_with_a_parent_that_is_killed(tmp_path):
-    script = f"""if __name__ == "__main__":
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from clipscan.lab.grid.jobs import each
-        from test_lab_runner import asleep
-        each({{"a": {str(tmp_path / "a")!r}, "b": {str(tmp_path / "b")!r}}}, asleep, 2, print)"""
-    (tmp_path / "main.py").write_text(script)
-    parent = subprocess.Popen(
-        [sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    )
-    told = [tmp_path / "a", tmp_path / "b"]
-    wait_for(lambda: all(path.exists() and path.read_text() for path in told))
-    parent.kill()
-    parent.wait()
-    wait_for(lambda: all(gone(path.read_text()) for path in told))
-
-
-def wait_for(what, seconds=60):
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def errand(number, say):
-    say(f"number {number}")
-    if number == 1:
-        raise InputError("one is not served")
-    if number == 2:
-        os._exit(9)
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_errands_run_to_their_end_whatever_becomes_of_the_others(jobs):
-    said = []
-    errands = {f"errand {number}": number for number in ((0, 1, 2) if jobs > 1 else (0, 1, 3))}
-    failures = each(errands, errand, jobs, said.append)
-    assert failures[0] == Failure("errand 1", "one is not served")
-    if jobs > 1:
-        assert [one.name for one in failures[1:]] == ["errand 2"] and "code 9" in failures[1].reason
-    else:
-        assert failures[1:] == [] and said[0] == "errand 0: number 0" and said[-1] == "errand 3: number 3"

@@ -137,7 +137,7 @@ def test_after_a_death_the_next_picture_is_made(worker: Thumbnailer) -> None:
 
 
 def test_beyond_the_budget_the_least_important_pictures_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_report import InMemory, png
+    from report_helpers import InMemory, png
 
     from clipscan.data.sample import Sample
     from clipscan.report import album

@@ -64,7 +64,7 @@ def test_a_scan_of_embeddings_killed_at_any_rename_goes_on_to_the_same_bytes(tmp
 def test_a_scan_of_pictures_killed_at_any_rename_goes_on_to_the_same_bytes(
     tmp_path,
     monkeypatch,
-    checkpoint,  # noqa: F811
+    checkpoint,
 ):
     data = tars(tmp_path / "data", shards=2, per_shard=20)
     renamed = resumed_from_each(

@@ -39,7 +39,7 @@ def test_a_scan_that_meets_a_limit_anywhere_says_what_it_could_not_write_and_goe
     assert contents(tmp_path / "run") == whole
 
 
-def test_a_full_disk_is_one_line_on_the_command_line(vectors, tiny_disk):  # noqa: F811
+def test_a_full_disk_is_one_line_on_the_command_line(vectors, tiny_disk):
     command = [
         sys.executable,
         "-P",
@@ -58,7 +58,7 @@ def test_a_full_disk_is_one_line_on_the_command_line(vectors, tiny_disk):  # noq
     assert not drafts(tiny_disk)
 
 
-def test_a_run_folder_on_a_read_only_disk_is_refused_at_once(vectors, tiny_disk):  # noqa: F811
+def test_a_run_folder_on_a_read_only_disk_is_refused_at_once(vectors, tiny_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
     with pytest.raises(clipscan.RunError, match="run cannot be written: the file system is read-only"):
         scan_vectors(vectors, tiny_disk / "run")

@@ -41,7 +41,7 @@ LISTS = {
     "SEARCHED": (*LOCAL, "agree", "cross"),
     "JOINT": ("consensus", "misfit"),
     "NEED_TEXT": ("cosine", "agree", "cross", "misfit"),
-    "ELSEWHERE": ("hubs", "trusted"),
+    "ELSEWHERE": ("antihub", "trusted"),
     "PUBLISHED": (*LOCAL, "iforest", "cosine"),
     "VARIANTS": ("lid_mom", "logdao"),
 }

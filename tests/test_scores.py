@@ -1,31 +1,19 @@
 """The two properties that the papers' released code lacks: scores equal a float64 oracle, and they do
-not depend on row order. And what happens at the edges."""
-
-import subprocess
-import sys
+not depend on row order, chunks or threads."""
 
 import numpy as np
 import pytest
 from compare import assert_same_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from score_helpers import pairs
 
 import clipscan
-from clipscan.engine import as_rows, reference
+from clipscan.engine import reference
 from clipscan.scores import LOCAL, METHODS
-from clipscan.scores.references import Scale, identify
-from clipscan.scores.result import count_of
-from clipscan.scores.slices import TOGETHER_ROWS, together
+from clipscan.scores.slices import together  # noqa: F401
 
 ALL = list(METHODS)
-
-
-def pairs(n=300, d=12, seed=0):
-    rng = np.random.default_rng(seed)
-    centres = 3 * rng.standard_normal((8, d))
-    image = centres[rng.integers(0, 8, n)] + rng.standard_normal((n, d))
-    text = image + 0.5 * rng.standard_normal((n, d))
-    return image.astype(np.float32), text.astype(np.float32)
 
 
 def oracle(image, drawn, k, text=None):
@@ -110,16 +98,6 @@ def test_given_identities_decide_the_draw_whatever_the_order():
     }
 
 
-def test_draws_differ_by_seed_and_number_and_nest_by_size():
-    image, _ = pairs(300)
-    result = clipscan.score(image, method="dao", reference="32x2,64x2", k=4)
-    small, large = result.references["32x2"], result.references["64x2"]
-    assert all(set(a) < set(b) for a, b in zip(small, large, strict=True))
-    assert set(large[0]) != set(large[1])
-    other = clipscan.score(image, method="dao", reference="64x2", k=4, seed=1)
-    assert set(other.references["64x2"][0]) != set(large[0])
-
-
 @pytest.mark.parametrize("against", ["image", "image+text"])
 def test_scales_searched_together_score_as_each_alone(against):
     image, text = pairs(300)
@@ -131,31 +109,6 @@ def test_scales_searched_together_score_as_each_alone(against):
         for name in alone.columns:
             column = name if name in ("consensus", "misfit", "cosine") else f"{name}@{scale}"
             assert (together[column] == alone[name]).all(), column
-
-
-def test_every_row_is_drawn_about_equally_often():
-    identity = identify(as_rows(pairs(200)[0]))
-    drawn = [identity.sample(Scale("20", 20, 400), draw, seed=0) for draw in range(400)]
-    times = np.bincount(np.concatenate(drawn), minlength=200)  # binomial, mean 40, standard deviation 6
-    assert times.min() > 10 and times.max() < 80
-
-
-def test_a_share_is_rounded_up_to_whole_rows_in_decimal():
-    assert [count_of(0.07, 100), count_of(0.011, 200), count_of(1e-9, 10), count_of(0, 10)] == [7, 3, 0, 0]
-
-
-def test_a_reference_larger_than_the_set_is_the_whole_set():
-    image, _ = pairs(100)
-    assert (clipscan.score(image, k=5).scores == clipscan.score(image, k=5, reference="all").scores).all()
-
-
-def test_a_given_reference_array_is_used_as_it_is():
-    image, _ = pairs(100)
-    rows = pairs(60, seed=9)[0]
-    result = clipscan.score(image, reference=rows, k=5, method=list(LOCAL))
-    among = reference.density(*reference.knn(rows, rows, 5, np.arange(60), np.arange(60)))
-    expected = reference.density(*reference.knn(image, rows, 5, None, None), among)
-    assert_same_scores(result.columns, {name: expected[name] for name in LOCAL}, rtol=1e-4)
 
 
 def test_a_far_row_and_a_wrong_caption_come_first():
@@ -211,99 +164,6 @@ def test_the_answer_is_the_same_for_any_chunking_and_thread_count(monkeypatch):
         assert (plain[name] == chunked[name]).all(), name
 
 
-def test_result_flags_by_fraction_or_threshold_never_both():
-    image, _ = pairs(200)
-    result = clipscan.score(image, method="dao", reference="all", k=5)
-    assert result.flag(fraction=0.011).sum() == 3  # rounded up
-    assert (result.flag(threshold=2.0) == (result.scores > 2.0)).all()
-    assert set(np.flatnonzero(result.flag(fraction=0.05))) == set(result.top(10))
-    for wrong in ({}, {"fraction": 0.1, "threshold": 1.0}, {"fraction": 2.0}):
-        with pytest.raises(clipscan.InputError):
-            result.flag(**wrong)
-    with pytest.raises(clipscan.InputError, match="there are: dao"):
-        result["slof"]
-
-
-def test_normalised_rows_are_recorded_and_lose_their_norm():
-    image, _ = pairs(100)
-    scaled = image * np.linspace(1, 3, 100, dtype=np.float32)[:, None]
-    a = clipscan.score(image, method="dao", normalize=True, reference="all", k=5)
-    b = clipscan.score(scaled, method="dao", normalize=True, reference="all", k=5)
-    assert a.record["normalized"] is True
-    assert np.abs(a.scores / b.scores - 1).max() < 1e-2
-
-
-def test_torch_in_torch_out():
-    torch = pytest.importorskip("torch", reason="needs clipscan[embed]")
-    image, _ = pairs(100)
-    result = clipscan.score(torch.from_numpy(image), reference="all", k=5)
-    assert isinstance(result.scores, torch.Tensor)
-    assert (result.scores.numpy() == clipscan.score(image, reference="all", k=5).scores).all()
-
-
-def test_compat_is_reached_through_score():
-    image, text = pairs(120)
-    result = clipscan.score(image, text=text, method=["slof", "dao"], compat="detect-clip", batches=60, k=4)
-    assert set(result.columns) == {"slof", "dao"}
-    assert result.record["compat"] == "detect-clip"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"method": "doa"}, "no score 'doa'; there are: consensus"),
-        ({"method": []}, "no method asked for"),
-        ({"method": "agree"}, "pass text="),
-        ({"reference": "12y3"}, "none of 'all'"),
-        ({"reference": "1x3"}, "M > 1"),
-        ({"reference": "64x2,64x2"}, "twice"),
-        ({"reference": "8x2", "k": 8, "method": "dao"}, "k < 8"),
-        ({"k": 0}, "at least 1"),
-        ({"k": 100}, "more than k rows"),
-        ({"k": 100, "method": "dao"}, "k < 100"),
-        ({"ids": [1, 2]}, "2 identities for 100 rows"),
-        ({"ids": [0] * 100}, "must differ"),
-        ({"text": np.zeros((99, 12), np.float32)}, "text has 99"),
-        ({"text": np.zeros((100, 3), np.float32)}, "both towers"),
-        ({"reference": np.zeros((30, 5), np.float32)}, "width 12, the reference has width 5"),
-        ({"against": "text"}, "must be 'image'"),
-        (
-            {"reference": np.zeros((30, 12), np.float32), "text": np.ones((100, 12)), "method": "agree"},
-            "have it drawn",
-        ),
-        ({"compat": "huang"}, "detect-clip"),
-        ({"backend": "cupy"}, "no back-end 'cupy'"),
-    ],
-)
-def test_bad_arguments_are_refused_in_words(change, message):
-    image, _ = pairs(100)
-    with pytest.raises(clipscan.ClipscanError, match=message):
-        clipscan.score(**({"embeddings": image, "reference": "all"} | change))
-
-
-def test_nan_reference_rows_are_named():
-    rows = pairs(40)[0]
-    rows[8, 0] = np.inf
-    with pytest.raises(clipscan.InputError, match="reference: 1 of 40 rows .* rows 8"):
-        clipscan.score(pairs(100)[0], reference=rows, k=5)
-
-
-def test_nan_captions_are_named():
-    image, text = pairs(100)
-    text[31, 2] = np.nan
-    with pytest.raises(clipscan.InputError, match="text: 1 of 100 rows .* rows 31"):
-        clipscan.score(image, text=text, method="cosine")
-
-
-def test_scoring_numpy_arrays_imports_no_torch():
-    code = (
-        "import sys, numpy, clipscan; assert 'pyarrow' not in sys.modules;"
-        "clipscan.score(numpy.random.rand(50, 4).astype('f4'), k=3);"
-        "sys.exit('torch' in sys.modules or 'open_clip' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-P", "-c", code], check=True)
-
-
 def test_lof_equals_scikit_learn_s():
     neighbors = pytest.importorskip("sklearn.neighbors", reason="needs scikit-learn (dev extra)")
     image, _ = pairs(300)
@@ -312,27 +172,3 @@ def test_lof_equals_scikit_learn_s():
     )
     ours = clipscan.score(image, method="lof", reference="all", k=9).scores
     assert np.abs(ours / theirs - 1).max() < 1e-5
-
-
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=30))
-@settings(deadline=None, max_examples=50)
-def test_small_shards_are_scored_together_and_each_gets_its_own_rows(counts):
-    asked = []
-
-    def columns(start, stop):
-        asked.append(stop - start)
-        return {"row": np.arange(start, stop, dtype=float)}, {}
-
-    of, ends = together(columns, counts), np.cumsum(counts).tolist()
-    for start, stop in zip([0, *ends], ends, strict=False):
-        if start < stop:
-            assert of(start, stop)[0]["row"].tolist() == list(range(start, stop))
-    assert asked == ([sum(counts)] if sum(counts) else [])
-
-
-def test_shards_larger_than_a_block_are_scored_one_by_one_and_no_row_twice():
-    asked = []
-    of = together(lambda start, stop: asked.append((start, stop)) or ({}, {}), [3, TOGETHER_ROWS, 5, 7])
-    for start, stop in [(0, 3), (3, TOGETHER_ROWS + 3), (TOGETHER_ROWS + 3, TOGETHER_ROWS + 8)]:
-        of(start, stop)
-    assert asked == [(0, 3), (3, TOGETHER_ROWS + 3), (TOGETHER_ROWS + 3, TOGETHER_ROWS + 15)]

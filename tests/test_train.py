@@ -1,6 +1,5 @@
 """Training: it learns, it can be killed, it refuses to mix."""
 
-import io
 import signal
 import subprocess
 import sys
@@ -8,42 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from planted import SEED
+from train_helpers import COLOURS, FEW, Squares, Stop, same, weights
 
-from clipscan.data.dataset import Shard
-from clipscan.data.sample import Bad, Sample
+from clipscan.data.sample import Bad
 from clipscan.errors import DataError, InputError, RunError
 from clipscan.train import train_clip
 from clipscan.train.recipe import Recipe
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'clipscan[embed]'")
-
-COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230), "white": (230, 230, 230)}
-FEW = {"epochs": 3, "batch_size": 16, "workers": 1, "device": "cpu", "seed": SEED}
-
-
-class Squares:
-    """Pictures of one colour, in two shards, with their colour for a caption; one in 20 cannot be read.
-
-    Four colours and four captions, one for one: the easiest there is to learn."""
-
-    format, source = "squares", "squares"
-
-    def __init__(self, count: int = 80, size: int = 1):
-        self.count = count
-        self.shards = [Shard(f"{i}.tar", "", size, "") for i in range(2)]
-
-    def read(self, shard):
-        draw = np.random.default_rng([SEED, int(shard.name[0])])
-        for i in range(self.count // 2):
-            name = list(COLOURS)[i % 4]
-            pixels = (np.array(COLOURS[name]) + draw.integers(-20, 20, (32, 32, 3))).astype(np.uint8)
-            file = io.BytesIO()
-            Image.fromarray(pixels).save(file, "PNG")
-            broken = i % 20 == 19
-            yield Sample(shard.name, str(i), b"broken" if broken else file.getvalue(), f"a {name} square")
-        yield Bad(shard.name, "z", "no caption")
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +23,6 @@ def undisturbed(tmp_path_factory):
     lines = []
     out = tmp_path_factory.mktemp("train") / "clip.safetensors"
     return train_clip(Squares(), out, log=lines.append, **FEW), lines
-
-
-def weights(path):
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def same(ours, theirs):
-    ours, theirs = weights(ours), weights(theirs)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_training_goes_on_from_the_weights_that_it_is_given(undisturbed, tmp_path):
@@ -115,7 +75,8 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = [{here!r}]
 from pathlib import Path
-from test_train import FEW, Squares, train_clip
+from clipscan.train import train_clip
+from train_helpers import FEW, Squares
 def log(line):
     if line.startswith("epoch 2/"): os.kill(os.getpid(), signal.SIGKILL)
 train_clip(Squares(), Path(sys.argv[1]), log=log, **FEW)
@@ -132,10 +93,6 @@ def test_a_killed_training_goes_on_to_the_same_weights(undisturbed, tmp_path):
     train_clip(Squares(), out, log=lines.append, **FEW)
     assert "going on after epoch 1 of 3" in lines
     assert same(out, undisturbed[0])
-
-
-class Stop(Exception):
-    pass
 
 
 def stopping(line):

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from test_train import FEW, Squares, same
+from train_helpers import FEW, Squares, same
 
 from clipscan.data.sample import Sample
 from clipscan.errors import RunError

@@ -88,7 +88,7 @@ def test_it_makes_no_untrained_features_which_the_first_pass_has(data, models, t
 
 def test_suspects_reasons_page_and_explain_know_it(done):
     suspects = done.table()
-    assert {"trusted", "trusted_rank", "hubs", "hubs_rank"} <= set(suspects.column_names)
+    assert {"trusted", "trusted_rank", "antihub", "antihub_rank"} <= set(suspects.column_names)
     page = done.page.read_text()
     assert "disagree for a model that has not seen this data" in page
     assert "few other samples count this one among their neighbours" in page
@@ -107,13 +107,13 @@ def test_it_may_rank(data, models, tmp_path):
 
 
 def test_the_graph_counts_hubs_and_may_rank_too(data, models, tmp_path):
-    done = scan(data, tmp_path, models, method="hubs")
+    done = scan(data, tmp_path, models, method="antihub")
     index = np.concatenate([np.load(path) for path in sorted((tmp_path / "neighbors").glob("index*"))])
     count = np.bincount(index.ravel(), minlength=59)
-    assert np.allclose(read_scores(RunFolder(tmp_path))["hubs"].to_numpy(), 1 / (1 + count))
+    assert np.allclose(read_scores(RunFolder(tmp_path))["antihub"].to_numpy(), 1 / (1 + count))
     assert done.table()["score"][0].as_py() == 1 / (1 + count.min())
     with pytest.raises(clipscan.InputError, match="no graph of this k"):
-        scan(data, tmp_path / "none", models, method="hubs", graph="no")
+        scan(data, tmp_path / "none", models, method="antihub", graph="no")
 
 
 def test_a_pass_cut_short_goes_on_where_it_was(done, data, models, tmp_path, monkeypatch):

@@ -160,7 +160,7 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
-def run(data, checkpoint, tmp_path):  # noqa: F811
+def run(data, checkpoint, tmp_path):
     return Run(scan_pictures(data, tmp_path / "run", checkpoint).out)
 
 
@@ -198,7 +198,7 @@ def test_a_run_keeps_the_features_of_every_embedded_picture_in_the_order_of_its_
     assert (found.block(0, 38) == untrained_features(pixels(data))).all()
 
 
-def test_a_run_of_an_older_version_has_none_and_is_scored_as_before(run, data, checkpoint):  # noqa: F811
+def test_a_run_of_an_older_version_has_none_and_is_scored_as_before(run, data, checkpoint):
     scores = pq.read_table(run.scores_file(0))
     older(run)
     before = contents(run / "embeddings")
@@ -216,7 +216,7 @@ def test_features_of_some_shards_only_are_none(run):
     assert read_untrained(run) is None
 
 
-def test_damaged_features_are_not_read_and_the_next_scan_makes_them_again(run, data, checkpoint):  # noqa: F811
+def test_damaged_features_are_not_read_and_the_next_scan_makes_them_again(run, data, checkpoint):
     whole = run.untrained_file(1).read_bytes()
     run.untrained_file(1).write_bytes(whole[:-2] + b"\x00\x3c")
     with pytest.raises(Damaged, match=r"untrained_00001.npy has changed .* makes it again"):
@@ -235,7 +235,7 @@ def test_features_of_another_number_of_rows_are_refused(run):
         read_untrained(run)
 
 
-def test_a_shard_without_a_good_picture_takes_none_from_the_others(checkpoint, tmp_path):  # noqa: F811
+def test_a_shard_without_a_good_picture_takes_none_from_the_others(checkpoint, tmp_path):
     good = tars(tmp_path / "data", shards=1, per_shard=20)
     (tars(tmp_path / "bad", shards=1, per_shard=1) / "00000.tar").rename(good / "00001.tar")
     run = Run(scan_pictures(good, tmp_path / "run", checkpoint).out)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import SEED
+from disturbance import SEED
 
 from clipscan.engine import as_rows
 from clipscan.scores import scaled, witness
@@ -127,6 +127,17 @@ def placed(found, poison):
     return (found[poison][:, None] > found[~poison]).mean()
 
 
+def test_without_some_rows_is_as_if_they_had_not_been_trusted():
+    x, y, poison = planted()
+    ours = asked(x, y)
+    ours.trimmed(lambda rows, found: np.arange(len(rows), 0, -1.0) + (0 if found is None else found))
+    rows = np.arange(5, N, 3)
+    assert (ours.trusted & poison).any()
+    expected = ours.misfit(ours.trusted & ~poison, rows)
+    assert ours.without(poison, rows) == pytest.approx(expected, abs=1e-5)
+    assert np.abs(ours.without(~ours.trusted, rows) - ours.misfit(ours.trusted, rows)).max() <= 1e-5
+
+
 def test_a_group_that_taught_the_witness_its_caption_is_seen_once_it_is_left_out():
     x, y, poison = planted()
     ours = asked(x, y)
@@ -145,14 +156,14 @@ def test_trimming_asks_for_suspicion_once_a_round_and_leaves_out_the_most_suspic
     x, y, draw = pairs()
     ours, heard, trusts = asked(x, y), [], []
     value = draw.normal(size=N)
-    misfit = ours.misfit
-    monkeypatch.setattr(ours, "misfit", lambda trusted, rows: trusts.append(trusted) or misfit(trusted, rows))
+    misfit, judged = ours.misfit, ours._judged
+    monkeypatch.setattr(ours, "_judged", lambda *given: trusts.append(given[1]) or judged(*given))
     found = ours.trimmed(lambda rows, so_far: heard.append((rows, so_far)) or value[rows])
+    assert [one.sum() for one in trusts] == [round((1 - witness.TRIMMED) * N)] * witness.ROUNDS
     assert len(heard) == witness.ROUNDS and heard[0][1] is None
     expected = misfit(value < np.sort(value)[round((1 - witness.TRIMMED) * N)])
     assert np.array_equal(found, expected)
     assert all(np.array_equal(so_far, expected[rows]) for rows, so_far in heard[1:])
-    assert [one.sum() for one in trusts] == [round((1 - witness.TRIMMED) * N)] * witness.ROUNDS
 
 
 def test_the_order_of_rows_and_the_size_of_steps_mean_nothing(monkeypatch):

@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from clipscan.run.progress import Lines, Progress, ProgressBar
+from clipscan.scores.renamed import present_name
 from clipscan.scores.table import OFFERED
+
+
+def _present_method(method: str) -> str:
+    """The name that a score has today; a note where it is another."""
+    if (name := present_name(method)) != method:
+        print(f"note: the score {method} is named {name} now", file=sys.stderr)
+    return name
+
 
 RunPath = Annotated[Path, typer.Argument(help="a run folder, made by scan or embed", show_default=False)]
 Source = Annotated[
@@ -37,7 +46,9 @@ Backend = Annotated[
 ]
 Devices = Annotated[str, typer.Option(help="GPUs of the search: auto (all), cpu (none), or numbers: 0,1")]
 K = Annotated[int, typer.Option("--k", help="neighbours")]
-Method = Annotated[str, typer.Option(help=f"the score that ranks: {', '.join(OFFERED)}")]
+Method = Annotated[
+    str, typer.Option(callback=_present_method, help=f"the score that ranks: {', '.join(OFFERED)}")
+]
 Reference = Annotated[
     str, typer.Option(help="MxR = R random draws of M rows, M, all; of several the first ranks")
 ]

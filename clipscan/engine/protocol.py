@@ -80,13 +80,20 @@ class DeviceEngine(Protocol):
 
 
 class Backend(Protocol):
-    """What serves searches; kernels/README.md is the contract. A module, or Devices over engines."""
+    """What serves searches; kernels/README.md is the contract. A module, or Devices over engines.
+
+    All are called alike, and none needs every argument. threads: of the CPU; `Devices` has no use for them in
+    `between`. memory: bytes to work in beyond input, output and codes; None, on a GPU only, for what the
+    back-end thinks fit; reference.py, which holds all pairs, keeps to none. counts: of the pairs that were
+    filtered and measured, added up in place; reference.py adds nothing.
+    """
 
     LIMITS: Limits
 
     def within(
         self, rows: Rows, k: int, threads: int, memory: int | None, counts: Counts
-    ) -> tuple[Array, Array]: ...
+    ) -> tuple[Array, Array]:
+        """The table [n, k] of the rows [n, d] among themselves, none its own neighbour."""
 
     def between(
         self,
@@ -99,7 +106,13 @@ class Backend(Protocol):
         threads: int,
         memory: int | None,
         counts: Counts,
-    ) -> list[tuple[Array, Array]]: ...
+    ) -> list[tuple[Array, Array]]:
+        """The table [n, k] of the queries [n, d] for each span [begin, end) of the reference rows [m, d]; the
+        spans are in ascending order, indices count from the begin of a span.
+
+        query_id [n], reference_id [m]: both, and pairs of equal ids are no neighbours, or both None, and all
+        pairs may be. Rows with fewer than k allowed neighbours end with (+inf, -1).
+        """
 
     def density(
         self, distance: Array, index: Array, reference: Mapping[str, Array] | None = None, threads: int = 1

@@ -30,6 +30,7 @@ from clipscan.run.mending import AFTER, ALL, mending
 from clipscan.run.outputs import check_intact
 from clipscan.run.places import refuse_inside
 from clipscan.scores.estimate import Estimate
+from clipscan.scores.renamed import warn_if_renamed
 
 Source = str | Path | Sequence[str | Path]
 
@@ -114,7 +115,7 @@ def scan(
         Models(model, pretrained, trusted_model, trusted_pretrained),
         Reading(format, image_key, text_key, roots, quoting),
         Encoding(device, precision, compile, batch_size, workers),
-        Ranking(method, k, reference, against, fraction, graph, seed),
+        Ranking(warn_if_renamed(method, stacklevel=2), k, reference, against, fraction, graph, seed),
         Compute(backend, devices, threads),
         overwrite,
         progress,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from clipscan.scores.renamed import present_name
 from clipscan.scores.table import SCORES
 
 ABOUT = {name: one.about for name, one in SCORES.items()} | {"norm": "length of the raw picture vector"}
@@ -66,5 +67,5 @@ def is_pair_score(score: str) -> bool:
 
 
 def _plain_name(score: str) -> str:
-    """'dao@512x8' is a dao."""
-    return score.split("@", 1)[0]
+    """'dao@512x8' is a dao; an old name is the present one."""
+    return present_name(score).split("@", 1)[0]

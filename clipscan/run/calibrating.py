@@ -22,6 +22,7 @@ from clipscan.run.overlap import scanned_too
 from clipscan.run.run_folder import run_record
 from clipscan.scores.conformal import discoveries, fewest, p_values
 from clipscan.scores.references import identify_pairs
+from clipscan.scores.renamed import present_name
 from clipscan.scores.table import ELSEWHERE
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def calibrate(run: Run, clean: Run, rate: float, compute: Compute = Compute()) -
     asked = run_record(run.path).get("asked", {}).get("score")
     if asked is None:
         raise RunError(f"{run.path} is not scored; run: clipscan score {run.path}")
-    if asked["method"] in ELSEWHERE:
+    if present_name(asked["method"]) in ELSEWHERE:
         raise RunError(
             f"{run.path} is ranked by {asked['method']!r}, which the clean pairs do not have; calibrate "
             f"another score: clipscan score {run.path} --method consensus --overwrite"

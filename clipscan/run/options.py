@@ -12,6 +12,7 @@ from clipscan.engine import choose
 from clipscan.errors import InputError
 from clipscan.scores import METHODS
 from clipscan.scores.references import Scale, check_seed, parse_scales
+from clipscan.scores.renamed import warn_if_renamed
 from clipscan.scores.table import ELSEWHERE
 
 
@@ -67,6 +68,9 @@ class Ranking:
     fraction: float | None = None
     graph: str = "auto"  # auto | yes | no
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", warn_if_renamed(self.method, stacklevel=3))
 
     def recorded(self) -> dict[str, Any]:
         """The settings that decide the scores."""

@@ -26,6 +26,7 @@ from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Searcher
 from clipscan.scores.populations import populated
 from clipscan.scores.references import identify_pairs
+from clipscan.scores.renamed import RENAMED
 from clipscan.scores.slices import together
 from clipscan.scores.table import ELSEWHERE, SCORES
 
@@ -50,7 +51,10 @@ def score_stage(
     ]  # fmt: skip
     there = [name for name, has in beside.items() if has]
     _refuse(run, ranking, methods, there)
-    asked = ranking.recorded() | {"embed": embedding_of(run)} | beside
+    # Recorded as `hubs`, the name of `antihub` before: runs from then are not refused as other settings.
+    asked = ranking.recorded() | {
+        "embed": embedding_of(run), "hubs": beside["antihub"], "trusted": beside["trusted"]
+    }  # fmt: skip
     run.ask("score", asked, overwrite)
     column = {"method": ranking_column(ranking), "normalized": False, "metric": "euclidean"}
     run.update(score=ranking.recorded() | column)
@@ -59,8 +63,9 @@ def score_stage(
     progress.stage("score", "rows")
     counts = run.mapped.counts
     made_of = fingerprint(
-        asked, run.contents("embed", *VECTORS), *(run.contents(stage) for stage in ("trusted", "graph"))
-    )
+        asked, run.contents("embed", *VECTORS), *(run.contents(stage) for stage in ("trusted", "graph")),
+        *(name for name in there if name in RENAMED.values()),  # a column `hubs` is written anew
+    )  # fmt: skip
     shards = [shard for shard, count in enumerate(counts) if count]
     made: _Made | None = None
     if not all(run.finished(f"score-{shard:05d}", made_of) for shard in shards):
@@ -108,7 +113,7 @@ def _make(
     )  # fmt: skip
     if said := remark(scorer.most_copies, ranking.k):
         progress.note(f"copies: {said}")
-    extra: dict[str, Array] = {"hubs": anti_hubs(graph)} if graph and "hubs" in beside else {}
+    extra: dict[str, Array] = {"antihub": anti_hubs(graph)} if graph and "antihub" in beside else {}
     extra |= {"trusted": read_trusted(run)} if "trusted" in beside else {}
     columns_of, belongs = together(scorer.columns, counts), populated(scorer.populations, image.n)
     populations = [one.record() for one in scorer.populations]
@@ -150,9 +155,9 @@ def ranking_column(ranking: Ranking) -> str:
 
 
 def _beside(run: RunFolder, ranking: Ranking) -> dict[str, Any]:
-    """The columns that no Scorer makes, and whether the run has them: hubs, of the graph, and trusted."""
+    """The columns that no Scorer makes, and whether the run has them: antihub, of the graph, and trusted."""
     graph = run.record.get("asked", {}).get("graph", {})
-    return {"hubs": graph.get("k") == ranking.k and has_graph(run), "trusted": trusted_model(run)}
+    return {"antihub": graph.get("k") == ranking.k and has_graph(run), "trusted": trusted_model(run)}
 
 
 def read_scores(run: RunFolder) -> pa.Table:

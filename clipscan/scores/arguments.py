@@ -11,6 +11,7 @@ from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import unit
 from clipscan.errors import InputError
 from clipscan.scores.references import Scale, parse_scales
+from clipscan.scores.renamed import present_name
 from clipscan.scores.table import CROSS, ELSEWHERE, JOINT, METHODS, NEED_TEXT, SEARCHED
 
 
@@ -69,10 +70,10 @@ def question_of(
 
 
 def chosen_methods(method: str | Sequence[str], with_text: bool, known: Sequence[str] = METHODS) -> list[str]:
-    """The methods asked for, checked; "all" is every one that can be computed."""
+    """The methods asked for, checked, by their present names; "all" is every one that can be computed."""
     if method == "all":
         return [name for name in METHODS if with_text or name not in NEED_TEXT]
-    methods = [method] if isinstance(method, str) else list(method)
+    methods = [present_name(one) for one in ([method] if isinstance(method, str) else method)]
     for name in methods:
         if name in ELSEWHERE and name not in known:
             raise InputError(f"{name!r} {ELSEWHERE[name]}")

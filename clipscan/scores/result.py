@@ -12,6 +12,7 @@ import numpy as np
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
 from clipscan.scores.estimate import Estimate, estimate_of
+from clipscan.scores.renamed import warn_if_renamed
 
 TOP = 100  # rows, where nobody says how many
 
@@ -98,6 +99,8 @@ class ScoreResult:
     def _column(self, name: str | None) -> Array:
         if name is None and len(self.columns) > 1:
             raise InputError(f"several scores were computed, say which: {', '.join(self.columns)}")
+        if name is not None and name not in self.columns:
+            name = warn_if_renamed(name, stacklevel=3)
         if name is not None and name not in self.columns:
             raise InputError(f"no score {name!r} here; there are: {', '.join(self.columns)}")
         return self.columns[name or next(iter(self.columns))]

@@ -29,6 +29,7 @@ from clipscan.scores.hubs import anti_hubs
 from clipscan.scores.local import Searcher
 from clipscan.scores.populations import populated
 from clipscan.scores.references import check_seed, identify
+from clipscan.scores.renamed import warn_if_renamed
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.slices import in_slices
 from clipscan.scores.table import FROM_GRAPH, LOCAL, METHODS, OF_GRAPH
@@ -87,7 +88,7 @@ def score(
 
     against="image+text" adds the captions of the reference to its images, each distinct caption once.
     graph: a table from `clipscan.knn(embeddings)` instead of embeddings, for the scores that need no more,
-    and for hubs: 1 / (1 + how many rows count this one among their neighbours).
+    and for antihub: 1 / (1 + how many rows count this one among their neighbours).
     compat="detect-clip": what the authors' released code computes, bugs included, on `batches`; see
     scores/detect_clip.py.
 
@@ -99,6 +100,8 @@ def score(
     check_seed(seed)
     if method is None:
         method = "consensus" if is_drawn(reference) and graph is None and compat is None else "dao"
+    for name in [method] if isinstance(method, str) else method:
+        warn_if_renamed(name, stacklevel=2)
     if graph is not None:
         return _score_graph(graph, method)
     samples = samples_of(embeddings, text, pictures, normalize)
@@ -149,8 +152,8 @@ def _score_graph(graph: Neighbors, method: str | Sequence[str]) -> ScoreResult:
     columns = table_density(table) if set(methods) & set(LOCAL) else {}
     if columns:
         _warn(remark(most_of(table), table.k, in_graph=True))
-    if "hubs" in methods:
-        columns["hubs"] = anti_hubs(table)
+    if "antihub" in methods:
+        columns["antihub"] = anti_hubs(table)
     record = {
         "n": table.n,
         "copies": most_of(table),

@@ -115,12 +115,12 @@ SCORES = {
         unasked=False,
         about="isolation forest: how few cuts set the sample apart",
     ),
-    "hubs": Score(
+    "antihub": Score(
         family="hubness",
         needs=("graph",),
         reference="all",
         about="few other samples count this one among their neighbours: 1 / (1 + how many do)",
-        elsewhere="is counted in a graph over the whole set: score(graph=clipscan.knn(x), method='hubs')",
+        elsewhere="is counted in a graph over the whole set: score(graph=clipscan.knn(x), method='antihub')",
         missing="it has no graph of this k; clipscan knn makes one",
     ),
     "cosine": Score(

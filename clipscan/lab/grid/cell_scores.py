@@ -33,6 +33,7 @@ from clipscan.scores.detect_clip import METHODS as RELEASED_METHODS
 from clipscan.scores.detect_clip import K as RELEASED_K
 from clipscan.scores.groups import near_copies
 from clipscan.scores.references import parse_scales
+from clipscan.scores.renamed import warn_if_renamed
 from clipscan.scores.result import ScoreResult
 from clipscan.scores.table import OF_GRAPH, SCORES
 
@@ -66,8 +67,8 @@ class Asked:
 
     def checked(self) -> Asked:
         """The same with "all" spelt out; InputError for what clipscan.score does not take."""
-        methods = METHODS if self.methods == ("all",) else self.methods
-        chosen_methods(methods, True, known=(*METHODS, *OF_GRAPH))
+        asked = METHODS if self.methods == ("all",) else [warn_if_renamed(one) for one in self.methods]
+        methods = tuple(chosen_methods(asked, True, known=(*METHODS, *OF_GRAPH)))
         for reference in self.references:
             if len(parse_scales(reference)) != 1:
                 raise InputError(f"references: {reference!r} is a list; write it as one")

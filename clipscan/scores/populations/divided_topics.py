@@ -21,6 +21,7 @@ from clipscan.scores.scaled import settled
 
 DIVIDED = 4  # topics, those whose pictures stand furthest apart
 SCREENED = 256  # topics that are looked at, at most
+HIGH = 0.9  # quantile: whoever bears a trait half as much as these do is of the part
 BLOCK = 32  # of them at once
 
 
@@ -82,8 +83,8 @@ class _Screen:
         for again in range(1 + AGAIN):
             borne, others = self._borne(x, fold, chosen)
             if again < AGAIN:
-                median = np.nanmedian(np.where(chosen, borne, np.nan), axis=1, keepdims=True)
-                chosen = borne >= np.minimum(median, median / 2)
+                high = np.nanquantile(np.where(chosen, borne, np.nan), HIGH, axis=1, keepdims=True)
+                chosen = borne >= np.minimum(high, high / 2)
         found = []
         for rows, mine, values, beside in zip(topics, chosen, borne, others, strict=True):
             rank = min(len(beside) - 1, round(2 * mine.sum() * self._share))
