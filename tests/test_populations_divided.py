@@ -26,10 +26,10 @@ def common_word(planted):
 
 def test_the_part_of_a_topic_that_bears_a_trigger_is_found_without_any_other_evidence():
     world, planted = common_word(planted=True)
-    trigger(world, planted)  # once more: a loud one
     topics = DividedTopics(judged_by(world, world.draw.normal(size=N)))
     first = topics.among(np.ones(N, bool))[0]
-    assert min(precision_and_recall(first, planted)) >= 0.5  # of a topic of 128, not of all that say so
+    precision, recall = precision_and_recall(first, planted)
+    assert precision >= 0.9 and recall >= 0.2  # a topic has 128 rows of the 210 that say so
     assert not any(part[planted].any() for part in topics.among(~planted))
 
 

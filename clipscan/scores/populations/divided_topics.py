@@ -2,8 +2,8 @@
 
 A trigger for a common word, once it is half learnt, is neither odd nor mismatched: only among the captions of
 that word do its pictures stand out. So each topic is asked for the trait of its own pictures, and then for
-that of those who bear it, until they are apart from the rest of the topic; among others a sample stands for
-all pictures. How far apart they stand only says which topics are looked at; conviction is elsewhere.
+that of those who bear it most. How far these stand apart from the rest of their topic only says which parts
+are looked at; conviction is elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from clipscan.scores.scaled import settled
 
 DIVIDED = 4  # topics, those whose pictures stand furthest apart
 SCREENED = 256  # topics that are looked at, at most
-HIGH = 0.9  # quantile: whoever bears a trait half as much as these do is of the part
 BLOCK = 32  # of them at once
 
 
@@ -70,44 +69,58 @@ class _Screen:
     """Traits of many topics at once, each tried on its own rows and on a sample."""
 
     def __init__(self, evidence: Evidence) -> None:
-        self._trait, self._pictures = evidence.trait, evidence.pictures
+        self._trait = evidence.trait
         sample = evidence.pairs.drawn
         self._sample, self._fold = self._trait.features.take(sample), self._trait.fold[sample]
-        self._share = len(sample) / evidence.n
 
     def parts(self, topics: Array) -> list[tuple[Array, float]]:
-        """Of each topic [t, TOPIC] the rows that bear a trait, and how far they stand apart from others."""
+        """Of each topic [t, TOPIC] the rows that bear a trait, and how far they stand apart from its others."""
         fold = self._trait.fold[topics]
         x = np.array([self._trait.features.take(rows) for rows in topics])
         chosen = np.ones(topics.shape, bool)
         for again in range(1 + AGAIN):
-            borne, others = self._borne(x, fold, chosen)
+            borne = self._borne(x, fold, chosen)
             if again < AGAIN:
-                high = np.nanquantile(np.where(chosen, borne, np.nan), HIGH, axis=1, keepdims=True)
-                chosen = borne >= np.minimum(high, high / 2)
-        found = []
-        for rows, mine, values, beside in zip(topics, chosen, borne, others, strict=True):
-            rank = min(len(beside) - 1, round(2 * mine.sum() * self._share))
-            beyond = -np.partition(-beside, rank)[rank]
-            found.append((rows[mine], float(np.median(values[mine]) / max(1.0, beyond))))
-        return found
+                chosen = borne >= _division(borne)[:, None]
+        return list(zip((rows[mine] for rows, mine in zip(topics, chosen, strict=True)), _apart(borne, chosen)))
 
-    def _borne(self, x: Array, fold: Array, chosen: Array) -> tuple[Array, Array]:
+    def _borne(self, x: Array, fold: Array, chosen: Array) -> Array:
         """How far each row of each topic x [t, TOPIC, d] bears what the chosen of the other folds share,
-        [t, TOPIC], and the rows of the sample, [t, sample]; in deviations of the sample."""
+        [t, TOPIC], in deviations of the sample."""
         members = chosen[:, None] & (fold[:, None] == np.arange(FOLDS)[:, None])
         total, count = members.astype(np.float64) @ x, members.sum(axis=2)
         others = np.maximum(count.sum(axis=1, keepdims=True) - count, 1)
         axes = (total.sum(axis=1, keepdims=True) - total) / others[:, :, None]
         axes = (axes.reshape(-1, x.shape[2]) @ self._trait.inverse).reshape(axes.shape)
-        borne, beside = x @ axes.transpose(0, 2, 1), np.empty((len(x), len(self._fold)))
+        borne = x @ axes.transpose(0, 2, 1)
         for one in range(FOLDS):
-            here = self._fold == one
-            values = axes[:, one] @ self._sample[here].T
-            if not here.any():
+            if not (here := self._fold == one).any():
                 continue
+            values = axes[:, one] @ self._sample[here].T
             low, median, high = np.quantile(values, [0.16, 0.5, 0.84], axis=1)[:, :, None]
             scale = np.where(high > low, (high - low) / 2, 1.0)
             borne[:, :, one] = (borne[:, :, one] - median) / scale
-            beside[:, here] = (values - median) / scale
-        return settled(np.take_along_axis(borne, fold[:, :, None], axis=2)[:, :, 0]), settled(beside)
+        return settled(np.take_along_axis(borne, fold[:, :, None], axis=2)[:, :, 0])
+
+
+def _apart(values: Array, chosen: Array) -> Array:
+    """How far the means of the chosen of each row [t, m] and of its others differ, in the mean deviation of
+    both (Ashman 1994): [t]; about 2.6 where all are of one normal distribution, 0 where there are no others."""
+    means, variances = [], []
+    for part in (chosen, ~chosen):
+        count = np.maximum(1, part.sum(axis=1))
+        means.append((values * part).sum(axis=1) / count)
+        variances.append((np.square(values - means[-1][:, None]) * part).sum(axis=1) / count)
+    deviation = np.sqrt((variances[0] + variances[1]) / 2)
+    known = (deviation > 0) & ~chosen.all(axis=1)
+    return np.where(known, (means[0] - means[1]) / np.where(known, deviation, 1.0), 0.0)
+
+
+def _division(values: Array) -> Array:
+    """The least value of the upper part of each row [t, m], so that the means of both parts differ most, by
+    variance between them (Otsu 1979): [t]."""
+    high = -np.sort(-values, axis=1)
+    upper, count = np.cumsum(high, axis=1)[:, :-1], np.arange(1, high.shape[1])
+    rest, others = high.sum(axis=1, keepdims=True) - upper, high.shape[1] - count
+    between = np.square(upper / count - rest / others) * count * others
+    return np.take_along_axis(high, between.argmax(axis=1)[:, None], axis=1)[:, 0]
