@@ -36,7 +36,7 @@ def by_collapse(evidence: Evidence, left: Array) -> list[tuple[Population, float
 def _contracted(evidence: Evidence, left: Array) -> list[Array]:
     """Of captions drawn at random the neighborhoods whose pictures the suspect model draws together far more
     than is usual here, each of another meaning, [n] bool."""
-    asked = evidence.pairs.highest_first(left.astype(np.float64))[:ASKED]
+    asked = evidence.pairs.highest_first(left.astype(np.float64), most=ASKED)
     near = evidence.pairs.alike(asked, TOPIC)
     values = np.log([evidence.conviction.contraction(rows) for rows in near])
     low, median, high = np.quantile(values, [0.16, 0.5, 0.84])

@@ -50,9 +50,15 @@ class Evidence:
         return Discriminant(said, self.picture, self.pairs.identity.code)
 
     def top(self, values: Array) -> Array:
-        """The rows of highest value, of copies and near-copies of a picture only the first, [n] bool."""
-        first = self.pairs.highest_first(values)[: COPIES * self._seeds]
-        return self.chosen(self.pictures.first(first)[: self._seeds])
+        """The rows of highest value, of copies and near-copies of a picture only the first, [n] bool.
+        Near-copies are looked for among as many of the highest as it takes to fill the seeds."""
+        highest = self.pairs.highest_first(values, most=COPIES * self._seeds)
+        looked_at = 2 * self._seeds  # mostly enough: near-copies are rare
+        while len(found := self.pictures.first(highest[:looked_at])) < self._seeds:
+            if looked_at >= len(highest):
+                break
+            looked_at *= 2
+        return self.chosen(found[: self._seeds])
 
     def chosen(self, rows: Array) -> Array:
         """[n] bool: which rows these are."""
