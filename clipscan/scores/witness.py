@@ -137,9 +137,14 @@ class _View(NamedTuple):
 
     def information(self, x: Array, y: Array) -> Array:
         """Pointwise mutual information of rows x [m, p] and y [m, q]: [m]."""
-        s, a, b = self.correlation, x @ self.seen, y @ self.said
-        exponent = (s * a * b - 0.5 * s**2 * (a * a + b * b)) / (1 - s**2)
-        return (exponent - 0.5 * np.log(1 - s**2)).sum(axis=1)  # type: ignore[no-any-return]
+        a, b = x @ self.seen, y @ self.said
+        left = 1 - self.correlation**2
+        together = (a * b) @ (self.correlation / left)
+        a *= a
+        b *= b
+        a += b
+        apart = a @ (self.correlation**2 / (2 * left))
+        return together - apart - np.log(left).sum() / 2  # type: ignore[no-any-return]
 
 
 def _fit(moments: Array, p: int) -> Array:
