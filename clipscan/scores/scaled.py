@@ -10,7 +10,7 @@ import numpy as np
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 
-FITTED = 1 << 16  # rows that means, covariances and fits are made of, at most
+FITTED = 1 << 15  # rows that means, covariances and fits are made of, at most
 STEP = 1 << 11  # rows at once: float64, they stay in the caches of a core
 SPREAD = 1e-3  # added to a standard deviation: a feature that never changes says nothing
 DIGITS = 6  # behind the point that are kept
