@@ -11,6 +11,7 @@ from worlds import D, N, World, convicted, precision_and_recall
 from clipscan.scores.populations import Populations, change_point, conviction
 from clipscan.scores.populations.collapse import by_collapse
 from clipscan.scores.populations.divided_topics import DividedTopics
+from clipscan.scores.populations.evidence import SEEDS
 from clipscan.scores.populations.find import one_by_one
 from clipscan.scores.populations.traits import by_trait
 
@@ -112,3 +113,21 @@ def test_of_a_trait_those_that_say_something_else_only_may_belong():
     assert not np.isin(others, found.rows[: found.number]).any()
     assert np.isin(planted, found.rows[: found.number]).mean() >= 0.9
     assert np.isin(others, found.rows).mean() >= 0.9 and found.most == len(found.rows)
+
+
+@pytest.mark.parametrize("copies", [0, 100])
+def test_seeds_are_the_highest_rows_of_different_pictures(copies):
+    world = World(SEED)
+    rows = world.some(copies) if copies else np.zeros(0, int)
+    for vectors in (world.image, world.pictures):
+        vectors[rows] = (vectors[rows[0]] if copies else 0) + 0.01 * world.draw.normal(
+            size=(copies, vectors.shape[1])
+        )
+    asked, values = judged_by(world, np.zeros(N)), np.round(world.draw.normal(size=N), 1)
+    values[rows] += 20
+    highest = asked.pairs.highest_first(values)
+    for most in (1, 40, 500, N, 2 * N):  # among equal values too
+        assert asked.pairs.highest_first(values, most=most).tolist() == highest[:most].tolist()
+    seeds = np.flatnonzero(asked.top(values))
+    expected = np.append(highest[0], highest[copies:]) if copies else highest
+    assert sorted(seeds) == sorted(expected[: len(seeds)]) and len(seeds) >= SEEDS[0]

@@ -17,6 +17,16 @@ density less LONELY nats, as there are always some who are alone: 0 (without cap
 2n. Those who are most alone count by their neighbours' density too (Populations.lonely). Pairs of a
 population come before all others, in steps of ten: LOOK, where they may belong to it, DROP, SURE. How it was
 chosen and what it misses: docs/results.
+
+Work, in products, for n pairs of width d, features of width p, m = min(n, FITTED), a = min(n / 25, 16,384):
+    searches     352 k n d of int8 for pictures, as many for captions: k = 16 has 5,632 reference rows, where
+                 dao by default has 8,192, for pictures only
+    witness      0.8 m (p + d)^2 + (n + 2 m) (p + d) d at most, float64, and 16 decompositions of d x d
+    traits       m ((p + d)^2 + d^2) / 2 and at most 36 n (p + d) + 16 n d, float64, and 2,048 n d of int8 for
+                 neighborhoods of captions; both but the first once more for each population that is found
+    the rest     2 a n d of int8 for those most alone, n^2 d / 50 at most for mismatched captions
+Memory beyond the vectors: 2 n (p + 2 d) bytes of scaled features (none above HELD), 8 n d of directions in
+float16, and what a search takes: codes, 2 n d at most, and its budget.
 """
 
 from __future__ import annotations

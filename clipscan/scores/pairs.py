@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,7 @@ from clipscan.scores.groups import SAME, typical_distance
 from clipscan.scores.local import Searcher
 from clipscan.scores.pictures import Pictures
 from clipscan.scores.references import Identity, Scale, identify
-from clipscan.scores.scaled import in_steps
+from clipscan.scores.scaled import STEP
 
 NEIGHBORS = 16
 # Captions a third as far apart as two random ones count as much as pictures that are strangers.
@@ -47,15 +48,21 @@ class Pairs:
         """Captions whose directions lie nearer than this say the same."""
         return SAME * self._apart[1]
 
-    def highest_first(self, values: Array, rows: Array | None = None) -> Array:
-        """These rows, or all, by their values [n]; equal ones by their lots, whatever the order of rows."""
+    def highest_first(self, values: Array, rows: Array | None = None, most: int | None = None) -> Array:
+        """These rows, or all, by their values [n], `most` of them at most; equal ones by their lots, whatever
+        the order of rows."""
         rows = np.arange(self.n) if rows is None else rows
+        if most is not None and most < len(rows):
+            least = np.partition(values[rows], len(rows) - most)[len(rows) - most]
+            return self.highest_first(values, rows[values[rows] >= least])[:most]
         return rows[np.lexsort((self.identity.code[rows], -values[rows]))]
 
     def near(self, rows: Array, k: int = NEIGHBORS) -> Array:
         """The nearest rows by picture and caption of each of these, [len(rows), k]."""
         searcher = self.searcher.with_k(min(k, self.n - 1))
-        return searcher.between(as_rows(self._joint(rows)), self._space, rows, np.arange(self.n)).index
+        text = self.text.take(rows) if self.text else None
+        asked = as_rows(self._joint(self.image.take(rows), text))
+        return searcher.between(asked, self._space, rows, np.arange(self.n)).index
 
     def alike(self, rows: Array, k: int) -> Array:
         """The rows of nearest captions of each of these, [len(rows), k]."""
@@ -73,26 +80,36 @@ class Pairs:
     def said(self) -> Rows:
         """Directions of captions, float16."""
         assert self.text is not None
-        return as_rows([_halved(unit(self.text.take(rows))) for rows in in_steps(np.arange(self.n))])
+        text = self.text
+        return self._halved(lambda start, stop: unit(text.block(start, stop)), text.d)
 
     @cached_property
     def _by_lot(self) -> tuple[Array, Rows]:
         """Rows by lot, so that ties of captions do not go by the order of rows, and directions of theirs."""
         turn = self.highest_first(np.zeros(self.n))
-        return turn, as_rows([self.said.take(rows) for rows in in_steps(turn)])
+        return turn, as_rows(self.said.parts[0][turn])
 
     @cached_property
     def _space(self) -> Rows:
-        return as_rows([_halved(self._joint(part)) for part in in_steps(np.arange(self.n))])
+        image, text = self.image, self.text
+        return self._halved(
+            lambda start, stop: self._joint(
+                image.block(start, stop), None if text is None else text.block(start, stop)
+            ),
+            image.d + (0 if text is None else text.d),
+        )
 
-    def _joint(self, rows: Array) -> Array:
-        """Directions of pictures beside those of captions, [len(rows), 2 d], in units of random pairs."""
-        picture = unit(self.image.take(rows)) / np.float32(self._apart[0])
-        if self.text is None:
+    def _joint(self, image: Array, text: Array | None) -> Array:
+        """Directions of pictures beside those of captions, [m, 2 d], in units of random pairs."""
+        picture = unit(image) / np.float32(self._apart[0])
+        if text is None:
             return picture
-        return np.hstack([picture, unit(self.text.take(rows)) * np.float32(CAPTION_SCALE / self._apart[1])])
+        return np.hstack([picture, unit(text) * np.float32(CAPTION_SCALE / self._apart[1])])
 
-
-def _halved(rows: Array) -> Array:
-    """Half the memory; of the search for groups, not of a score."""
-    return rows.astype(np.float16)
+    def _halved(self, rows: Callable[[int, int], Array], width: int) -> Rows:
+        """All rows(start, stop) as float16: half the memory; of the search for groups, not of a score."""
+        found = np.empty((self.n, width), np.float16)
+        for start in range(0, self.n, STEP):
+            stop = min(self.n, start + STEP)
+            found[start:stop] = rows(start, stop)
+        return as_rows(found)

@@ -10,8 +10,8 @@ import numpy as np
 from clipscan.engine import Rows
 from clipscan.engine.arrays import Array
 
-FITTED = 1 << 16  # rows that means, covariances and fits are made of, at most
-STEP = 1 << 13  # rows at once
+FITTED = 1 << 15  # rows that means, covariances and fits are made of, at most
+STEP = 1 << 11  # rows at once: float64, they stay in the caches of a core
 SPREAD = 1e-3  # added to a standard deviation: a feature that never changes says nothing
 DIGITS = 6  # behind the point that are kept
 HELD = 3 << 30  # bytes of scaled features that are kept
@@ -34,7 +34,7 @@ class Scaled:
         total = np.zeros((2, self.d))
         for rows in in_steps(self.fitted):
             x = self._raw(rows)
-            total += [x.sum(axis=0), (x**2).sum(axis=0)]
+            total += [x.sum(axis=0), np.einsum("np,np->p", x, x)]
         self.mean, square = total / max(1, len(self.fitted))
         self.deviation = np.sqrt(np.maximum(square - self.mean**2, 0.0)) + SPREAD
         self._held = None
@@ -45,15 +45,22 @@ class Scaled:
 
     def take(self, rows: Array) -> Array:
         """The numbered rows, float64 [len(rows), d], in LEVELS of a standard deviation."""
-        found = self._scaled(rows) if self._held is None else self._held[rows]
-        return found * (1 / LEVELS)
+        found = (self._scaled(rows) if self._held is None else self._held[rows]).astype(np.float64)
+        found *= 1 / LEVELS
+        return found
 
     def _scaled(self, rows: Array) -> Array:
-        value = np.clip((self._raw(rows) - self.mean) / self.deviation, -LARGEST, LARGEST)
-        return np.minimum(np.rint(LEVELS * value), LARGEST * LEVELS - 1).astype(np.int16)
+        value = self._raw(rows)
+        value -= self.mean
+        value /= self.deviation
+        np.clip(value, -LARGEST, LARGEST, out=value)
+        value *= LEVELS
+        return np.minimum(np.rint(value, out=value), LARGEST * LEVELS - 1, out=value).astype(np.int16)
 
     def _raw(self, rows: Array) -> Array:
-        return np.hstack([part.take(rows).astype(np.float64) for part in self.parts])
+        found = np.empty((len(rows), self.d))
+        np.concatenate([part.take(rows) for part in self.parts], axis=1, out=found)
+        return found
 
 
 def fitted_rows(lot: Array, content: Array | None = None) -> Array:

@@ -34,6 +34,8 @@ class Shown(NamedTuple):
     @classmethod
     def of(cls, label: Array, evidence: Array) -> Shown:
         """Rows in order: which picture each has, and its evidence."""
+        if label.max(initial=-1) < len(label) == len(np.flatnonzero(np.bincount(label))):
+            return cls(evidence, np.arange(len(label)), np.zeros(len(label), bool))  # a picture a row
         _, at, of, rows = np.unique(label, return_index=True, return_inverse=True, return_counts=True)
         least = np.full(len(at), np.inf)
         np.minimum.at(least, of.ravel(), evidence)

@@ -62,7 +62,7 @@ class DenseGroups:
         """The rows that are most alone, [m]; their neighbours by picture and caption, [m, k]; and how alone
         these are on average."""
         count = min(MOST, max(FEWEST, round(2 * CANDIDATES * self.evidence.n)))
-        rows = np.sort(self.pairs.highest_first(self.density)[:count])
+        rows = np.sort(self.pairs.highest_first(self.density, most=count))
         index = self.pairs.near(rows)
         return rows, index, self.density[index].mean(axis=1)
 

@@ -35,6 +35,7 @@ class Discriminant:
         first = np.full(int(self.picture.max()) + 1, np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(first, self.picture, self.lot)  # of the copies of a picture
         self.fold = ((first >> np.uint64(11)) % np.uint64(FOLDS)).astype(np.int64)[self.picture]
+        self._rows = [np.flatnonzero(self.fold == fold) for fold in range(FOLDS)]
         covariance = np.zeros((self.features.d, self.features.d))
         rows = self.features.fitted
         for part in in_steps(rows):
@@ -53,16 +54,13 @@ class Discriminant:
         """The same of several, [len(chosen), n], in one pass over the features."""
         axes = np.stack([self._axes(one) for one in chosen], axis=2)  # [FOLDS, d, t]
         found = np.empty((len(chosen), self.features.n))
-        for part in in_steps(np.arange(self.features.n)):
-            x, folds = self.features.take(part), self.fold[part]
-            for fold in range(FOLDS):
-                found[:, part[folds == fold]] = (x[folds == fold] @ axes[fold]).T
-        for fold in range(FOLDS):
-            here = self.fold == fold
-            if here.any():
-                low, median, high = np.quantile(found[:, here], [0.16, 0.5, 0.84], axis=1)
-                scale = (high - low) / 2
-                found[:, here] = (found[:, here] - median[:, None]) / np.where(scale > 0, scale, 1.0)[:, None]
+        for axis, rows in zip(axes, self._rows, strict=True):
+            if not len(rows):
+                continue
+            here = np.concatenate([self.features.take(part) @ axis for part in in_steps(rows)]).T
+            low, median, high = np.quantile(here, [0.16, 0.5, 0.84], axis=1)
+            scale = (high - low) / 2
+            found[:, rows] = (here - median[:, None]) / np.where(scale > 0, scale, 1.0)[:, None]
         return settled(found)
 
     def _axes(self, chosen: Array) -> Array:

@@ -48,7 +48,9 @@ class DividedTopics:
         """Of topics drawn at random the part that stands apart, the furthest first."""
         evidence = self._evidence
         topics, screen = _distinct(evidence), _Screen(evidence)
-        parts = [part for at in range(0, len(topics), BLOCK) for part in screen.parts(topics[at : at + BLOCK])]
+        parts = [
+            part for at in range(0, len(topics), BLOCK) for part in screen.parts(topics[at : at + BLOCK])
+        ]
         parts.sort(key=lambda part: -part[1])
         return [rows for rows, _ in parts if len(rows) >= FEWEST and evidence.pictures.count(rows) >= FEWEST]
 
@@ -82,7 +84,9 @@ class _Screen:
             borne = self._borne(x, fold, chosen)
             if again < AGAIN:
                 chosen = borne >= _division(borne)[:, None]
-        return list(zip((rows[mine] for rows, mine in zip(topics, chosen, strict=True)), _apart(borne, chosen)))
+        return list(
+            zip((rows[mine] for rows, mine in zip(topics, chosen, strict=True)), _apart(borne, chosen))
+        )
 
     def _borne(self, x: Array, fold: Array, chosen: Array) -> Array:
         """How far each row of each topic x [t, TOPIC, d] bears what the chosen of the other folds share,

@@ -37,7 +37,9 @@ class Evidence:
     misfit: Array  # NaN without captions
     shown: Array | None  # [n, q] what pictures show that captions speak of; None without captions
     independent: bool
-    asked: Array | None = None  # [n] what the witness said: misfit before it was ranked; None without captions
+    asked: Array | None = (
+        None  # [n] what the witness said: misfit before it was ranked; None without captions
+    )
     witness: Witness | None = None
 
     def __post_init__(self) -> None:
@@ -56,13 +58,19 @@ class Evidence:
     @cached_property
     def drawn_topics(self) -> tuple[Array, Array]:
         """Rows drawn at random, [ASKED or n], and the neighborhoods of their captions, [ASKED or n, TOPIC]."""
-        asked = self.pairs.highest_first(np.zeros(self.n))[:ASKED]
+        asked = self.pairs.highest_first(np.zeros(self.n), most=ASKED)
         return asked, self.pairs.alike(asked, TOPIC)
 
     def top(self, values: Array) -> Array:
-        """The rows of highest value, of copies and near-copies of a picture only the first, [n] bool."""
-        first = self.pairs.highest_first(values)[: COPIES * self._seeds]
-        return self.chosen(self.pictures.first(first)[: self._seeds])
+        """The rows of highest value, of copies and near-copies of a picture only the first, [n] bool.
+        Near-copies are looked for among as many of the highest as it takes to fill the seeds."""
+        highest = self.pairs.highest_first(values, most=COPIES * self._seeds)
+        looked_at = 2 * self._seeds  # mostly enough: near-copies are rare
+        while len(found := self.pictures.first(highest[:looked_at])) < self._seeds:
+            if looked_at >= len(highest):
+                break
+            looked_at *= 2
+        return self.chosen(found[: self._seeds])
 
     def chosen(self, rows: Array) -> Array:
         """[n] bool: which rows these are."""

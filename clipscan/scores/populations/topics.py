@@ -16,7 +16,7 @@ SHARED = 0.5  # of a topic's rows in topics before it, at most
 def accused(evidence: Evidence, mismatch: Array, against: Array, left: Array) -> list[Array]:
     """Of the most mismatched captions the topics that most is `against` on average, among the rows `left`
     ([n] bool); each [n] bool."""
-    asked = evidence.pairs.highest_first(mismatch)[: max(FEWEST, round(ODD * evidence.n))]
+    asked = evidence.pairs.highest_first(mismatch, most=max(FEWEST, round(ODD * evidence.n)))
     asked = asked[:: -(-len(asked) // ASKED)]
     near = evidence.pairs.alike(asked, TOPIC)
     return different(evidence, asked, near, (left * against)[near].mean(axis=1), left)

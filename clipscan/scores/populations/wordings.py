@@ -11,7 +11,6 @@ from clipscan.scores.pairs import NEIGHBORS
 from clipscan.scores.populations.change_point import FEWEST
 from clipscan.scores.populations.evidence import Evidence
 from clipscan.scores.populations.population import Population
-from clipscan.scores.scaled import in_steps
 
 MISMATCHED = 0.02  # share of the rows that count as mismatched
 MOSTLY = 0.5  # of the pairs that say the same must be mismatched
@@ -21,14 +20,14 @@ def by_captions(evidence: Evidence, mismatch: Array) -> list[Population]:
     """Groups of captions that say the same, most of whose pairs are among those of highest mismatch [n]."""
     pairs = evidence.pairs
     count = max(FEWEST, round(MISMATCHED * evidence.n))
-    mismatched = evidence.chosen(pairs.highest_first(mismatch)[:count])
+    mismatched = evidence.chosen(pairs.highest_first(mismatch, most=count))
     caption = pairs.wording
     first = np.unique(caption, return_index=True)[1]
     hits, rows = np.bincount(caption, mismatched), np.bincount(caption)
     asked = np.flatnonzero(hits)  # captions of mismatched pairs
     if len(first) < 2:
         return []
-    distinct = as_rows([pairs.said.take(part) for part in in_steps(first)])
+    distinct = as_rows(pairs.said.parts[0][first])
     searcher = pairs.searcher.with_k(min(NEIGHBORS, len(first) - 1))
     table = searcher.between(as_rows(distinct.take(asked)), distinct, asked, np.arange(len(first)))
     near = table.distance <= pairs.same
