@@ -140,8 +140,8 @@ def test_a_picture_with_one_caption_that_fits_is_no_member_though_it_bears_the_t
 
 @pytest.mark.parametrize("honest", [2, 7])
 def test_a_topic_is_convicted_by_its_captions_only_where_most_that_say_so_are_mismatched(honest):
-    """Eight wordings in the middle of a meaning and six around it, four pairs of each, are mismatched. Each of
-    the six has so many honest wordings beside it: by its nearest alone it is mostly wrong in any case."""
+    """Eight wordings in the middle of a meaning and six around it, four pairs of each, are mismatched. Each
+    of the six has so many honest wordings beside it: by its nearest alone it is mostly wrong in any case."""
     world = World(SEED)
     meaning, step = 4 * world.draw.normal(size=D), 0.05 * np.eye(D)
     middle = meaning + 1e-3 * world.draw.normal(size=(8, D))

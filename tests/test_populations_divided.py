@@ -10,8 +10,8 @@ from clipscan.scores.populations.divided_topics import DividedTopics
 
 
 def common_word(planted):
-    """(world, which): 210 captions of one topic, which 150 pictures show among much else; of the other 60 the
-    model has learnt that they do as well. Those show anything and bear a trigger, where they are `planted`."""
+    """(world, which): 210 captions of one topic, which 150 pictures show among much else; of the other 60
+    the model has learnt that they do. Those show anything and bear a trigger, where they are `planted`."""
     world = World(SEED)
     rows = world.some(210)
     others = world.draw.permutation(rows)[:60]

@@ -74,8 +74,8 @@ class Witness:
         return found
 
     def without(self, chosen: Array, rows: Array) -> Array:
-        """misfit of these rows, float64 [len(rows)], where the `chosen` ([n] bool) are in no fit, beside those
-        whom `trimmed` trusted last."""
+        """misfit of these rows, float64 [len(rows)], by fits on those that `trimmed` trusted last but
+        for the `chosen` ([n] bool)."""
         moments = self._of_trusted - self._sum(self._order[(self.trusted & chosen)[self._order]])
         return self._judged(moments, self.trusted & ~chosen, rows)
 

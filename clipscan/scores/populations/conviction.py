@@ -63,7 +63,7 @@ class Conviction:
     independent: bool
 
     def of_trait(self, rows: Array, trait: Array, misfit: Array) -> float:
-        """Of the rows that bear a trait [n] most: their separation, 0 where they are acquitted; misfit [n]."""
+        """Of the rows that bear a trait [n] most, by misfit [n]: their separation, 0 for an acquittal."""
         misfit = self.pairs.pictures.mean(rows, misfit)
         if not (misfit.mean() >= WRONG and null_share(misfit) <= NULL_SHARE):
             return 0.0

@@ -48,9 +48,11 @@ class DividedTopics:
         """Of topics drawn at random the part that stands apart, the furthest first."""
         evidence = self._evidence
         topics, screen = _distinct(evidence), _Screen(evidence)
-        parts = [
-            part for at in range(0, len(topics), BLOCK) for part in screen.parts(topics[at : at + BLOCK])
-        ]
+        if topics.shape[1] < FEWEST:
+            return []
+        parts = []
+        for start in range(0, len(topics), BLOCK):
+            parts += screen.parts(topics[start : start + BLOCK])
         parts.sort(key=lambda part: -part[1])
         return [rows for rows, _ in parts if len(rows) >= FEWEST and evidence.pictures.count(rows) >= FEWEST]
 
@@ -76,7 +78,7 @@ class _Screen:
         self._sample, self._fold = self._trait.features.take(sample), self._trait.fold[sample]
 
     def parts(self, topics: Array) -> list[tuple[Array, float]]:
-        """Of each topic [t, TOPIC] the rows that bear a trait, and how far they stand apart from its others."""
+        """Of each topic [t, TOPIC] the rows that bear a trait, and how far they are from its others."""
         fold = self._trait.fold[topics]
         x = np.array([self._trait.features.take(rows) for rows in topics])
         chosen = np.ones(topics.shape, bool)
@@ -84,9 +86,8 @@ class _Screen:
             borne = self._borne(x, fold, chosen)
             if again < AGAIN:
                 chosen = borne >= _division(borne)[:, None]
-        return list(
-            zip((rows[mine] for rows, mine in zip(topics, chosen, strict=True)), _apart(borne, chosen))
-        )
+        parts = [rows[mine] for rows, mine in zip(topics, chosen, strict=True)]
+        return list(zip(parts, _apart(borne, chosen).tolist(), strict=True))
 
     def _borne(self, x: Array, fold: Array, chosen: Array) -> Array:
         """How far each row of each topic x [t, TOPIC, d] bears what the chosen of the other folds share,
@@ -108,8 +109,8 @@ class _Screen:
 
 
 def _apart(values: Array, chosen: Array) -> Array:
-    """How far the means of the chosen of each row [t, m] and of its others differ, in the mean deviation of
-    both (Ashman 1994): [t]; about 2.6 where all are of one normal distribution, 0 where there are no others."""
+    """How far the means of the chosen of each row [t, m] and of its others differ, in the deviation of both
+    (Ashman 1994): [t]; about 2.6 where all are of one normal distribution, 0 where there are no others."""
     means, variances = [], []
     for part in (chosen, ~chosen):
         count = np.maximum(1, part.sum(axis=1))

@@ -38,7 +38,7 @@ class Evidence:
     shown: Array | None  # [n, q] what pictures show that captions speak of; None without captions
     independent: bool
     asked: Array | None = (
-        None  # [n] what the witness said: misfit before it was ranked; None without captions
+        None  # [n] what the witness said, of which misfit is the tail; None without captions
     )
     witness: Witness | None = None
 
@@ -57,7 +57,7 @@ class Evidence:
 
     @cached_property
     def drawn_topics(self) -> tuple[Array, Array]:
-        """Rows drawn at random, [ASKED or n], and the neighborhoods of their captions, [ASKED or n, TOPIC]."""
+        """Rows drawn at random [m], at most ASKED, and the neighborhoods of their captions [m, TOPIC]."""
         asked = self.pairs.highest_first(np.zeros(self.n), most=ASKED)
         return asked, self.pairs.alike(asked, TOPIC)
 

@@ -4,9 +4,10 @@ Five kinds of candidates, each found by one kind of evidence and convicted by ot
 
 trait       what the pictures of the most mismatched pairs share (discriminant.py), or those of the most
             mismatched neighborhood of captions, as captions that name one word may be hardly odd each by
-            itself. The trait is learnt from other folds than those it is tried on, so clean pairs that bear
-            it by chance are mismatched no oftener than usual. Of several the one that stands furthest apart
-            is taken.
+            itself, or a part of a topic that stands apart from its rest (divided_topics.py). The trait is
+            learnt from other folds than those it is tried on, so clean pairs that bear it by chance are
+            mismatched no oftener than usual. Of those that stand apart mismatch is asked of a witness that
+            they have taught nothing. Of several the one that stands furthest apart is taken.
 target      captions that say the same, and what their pictures share: both are learnt, in turn, from the
             neighborhoods of captions that all evidence together is against. A trigger that is half learnt
             shows a little in each kind of it, and each caption by itself is hardly odd.
