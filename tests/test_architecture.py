@@ -10,7 +10,7 @@ FLOORS = [
     ["errors", "_core"],
     ["engine", "data"],
     ["scores", "embed", "train", "kernels"],
-    ["run"],
+    ["run", "sklearn"],
     ["report"],
     ["heads", "invert"],
     ["pipeline"],
@@ -81,6 +81,12 @@ def test_torch_is_imported_in_its_rooms_only():
                 "torchvision",
                 "timm",
             }, path
+
+
+def test_an_adapter_alone_imports_the_library_that_it_adapts_to():
+    for path, room in rooms():
+        adapted = {n.split(".")[0] for n in imports(path)} & {"sklearn", "pyod"}
+        assert adapted <= {room, "sklearn" if room == "pyod" else room}, path
 
 
 def test_only_the_command_line_knows_typer():
