@@ -10,7 +10,7 @@ FLOORS = [
     ["errors", "_core"],
     ["engine", "data"],
     ["scores", "embed", "train", "kernels"],
-    ["run", "sklearn"],
+    ["run", "sklearn", "pyod"],
     ["report"],
     ["heads", "invert"],
     ["pipeline"],
@@ -20,8 +20,9 @@ FLOORS = [
     ["__main__", "__init__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# A training needs the encoders' models and decoding; SafeCLIP's the mixture of the pairs' cosines.
-BESIDE = {("train", "embed"), ("train", "scores")}
+# A training needs the encoders' models and decoding; SafeCLIP's the mixture of the pairs' cosines. PyOD's
+# detectors are scikit-learn's estimators.
+BESIDE = {("train", "embed"), ("train", "scores"), ("pyod", "sklearn")}
 NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
 
 

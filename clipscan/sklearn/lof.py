@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from clipscan.engine import Neighbors, density
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
+from clipscan.scores.fitted_density import FittedDensity
 from clipscan.sklearn.neighbors import NeighborsEstimator, threads_of
 
 AUTO_OFFSET = -1.5  # scikit-learn's, for contamination="auto"
@@ -80,7 +80,7 @@ class LocalOutlierFactor(OutlierMixin, NeighborsEstimator):  # type: ignore[misc
         """Measures rows X [n, d], n >= 2; y is ignored. InputError, a ValueError, for parameters that cannot
         be served."""
         check_contamination(self.contamination)
-        self._fit(X, least=2)
+        rows = self._fit(X, least=2)
         n = self.n_samples_fit_
         if self.n_neighbors > n:
             warnings.warn(
@@ -90,11 +90,9 @@ class LocalOutlierFactor(OutlierMixin, NeighborsEstimator):  # type: ignore[misc
             )
         self.n_neighbors_ = min(int(self.n_neighbors), n - 1)
 
-        table = self._table(None, self.n_neighbors_)
-        self._unit = _unit_of(table.distance)
-        self._density = density(self._scaled(table), threads=threads_of(self.n_jobs))
-        self.negative_outlier_factor_ = -self._density.pop("lof")
-        self._density = {name: self._density[name] for name in ("kdist", "lid", "lrd")}
+        threads = threads_of(self.n_jobs)
+        self._density = FittedDensity(rows, self.n_neighbors_, self.effective_metric_, threads)
+        self.negative_outlier_factor_ = -self._density.columns["lof"]
         self.offset_ = offset_of(self.negative_outlier_factor_, self.contamination, AUTO_OFFSET)
         return self
 
@@ -119,18 +117,8 @@ class LocalOutlierFactor(OutlierMixin, NeighborsEstimator):  # type: ignore[misc
         """[n] float64, the opposite of the factor of each row of X [n, d] among the fitted ones. A fitted row
         in X has itself as a neighbour, as with scikit-learn."""
         check_is_fitted(self)
-        table = self._scaled(self._table(X, self.n_neighbors_))
-        return -density(table, self._density, threads=threads_of(self.n_jobs))["lof"]
-
-    def _scaled(self, table: Neighbors) -> Neighbors:
-        """The table in units of its own, in which float32 holds every distance."""
-        return Neighbors((table.distance / self._unit).astype(np.float32), table.index)
-
-
-def _unit_of(distance: Array) -> float:
-    """A power of two about the median distance [n, k] that is not 0; 1 where all are."""
-    apart = distance[distance > 0]
-    return float(2.0 ** np.round(np.log2(np.median(apart)))) if apart.size else 1.0
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return -self._density.score(rows)["lof"]
 
 
 def check_contamination(contamination: Any) -> None:

@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from clipscan.engine import Neighbors, as_rows, bad_rows, cores, search
-from clipscan.engine.arrays import Array, unit
+from clipscan.engine import Neighbors, cores
+from clipscan.engine.arrays import Array
 from clipscan.engine.checks import check_k
-from clipscan.engine.float64 import search_float64
+from clipscan.engine.metric import Metric, nearest, placed
 from clipscan.errors import InputError
 
 EUCLIDEAN = ("euclidean", "l2", "minkowski")
@@ -66,24 +66,19 @@ class NeighborsEstimator(BaseEstimator):  # type: ignore[misc]
         table = self._table(X, self.n_neighbors if n_neighbors is None else n_neighbors)
         return graph_of(table.distance, table.index, len(self._fit_X), mode)
 
-    def _fit(self, X: Any, least: int) -> None:
-        """Takes rows X [m, d], m >= least, over, where metric and algorithm can be served."""
+    def _fit(self, X: Any, least: int) -> Array:
+        """Rows X [m, d], m >= least, checked and taken over, where metric and algorithm can be served."""
         self._check_parameters()
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=least)
-        self.effective_metric_ = "cosine" if self.metric == "cosine" else "euclidean"
+        rows: Array = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=least)
+        self.effective_metric_: Metric = "cosine" if self.metric == "cosine" else "euclidean"
         self.effective_metric_params_: dict[str, Any] = {}
-        self._fit_X = self._placed(rows)
+        self._fit_X = placed(rows, self.effective_metric_)
         self.n_samples_fit_ = len(rows)
+        return rows
 
     def _check_parameters(self) -> None:
-        if not isinstance(self.n_neighbors, Integral) or self.n_neighbors < 1:
-            raise InputError(f"n_neighbors must be an integer of at least 1, got {self.n_neighbors!r}")
-        if self.metric not in (*EUCLIDEAN, "cosine") or (self.metric == "minkowski" and self.p != 2):
-            asked = f"metric={self.metric!r}" + (f" with p={self.p}" if self.metric == "minkowski" else "")
-            raise InputError(
-                f"{asked}: there are 'euclidean', also called 'l2' and 'minkowski' with p=2, and 'cosine'; "
-                "scikit-learn's own estimator takes others"
-            )
+        check_neighbors(self.n_neighbors)
+        check_metric(self.metric, self.p)
         if self.metric_params:
             raise InputError(f"metric_params={self.metric_params}: no metric here has parameters")
         if self.algorithm not in ALGORITHMS:
@@ -95,41 +90,24 @@ class NeighborsEstimator(BaseEstimator):  # type: ignore[misc]
         queries = None
         if X is not None:
             rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-            queries = self._placed(rows)
-        threads = threads_of(self.n_jobs)
-        if self.effective_metric_ != "cosine":
-            return exact_table(self._fit_X, queries, int(k), threads)
-        table = exact_table(*_zero_rows_apart(self._fit_X, queries), int(k), threads)
-        # Of unit vectors |u - v|^2 is twice the cosine distance, and keeps its digits for near-copies.
-        return Neighbors(table.distance**2 / 2, table.index, table.backend)
-
-    def _placed(self, rows: Array) -> Array:
-        """The rows [n, d] where they are searched: themselves, or for cosine their directions."""
-        if self.effective_metric_ != "cosine":
-            return rows
-        largest = np.abs(rows).max(axis=1, keepdims=True)
-        return unit(np.divide(rows, largest, out=np.zeros_like(rows), where=largest > 0))
+            queries = placed(rows, self.effective_metric_)
+        return nearest(self._fit_X, queries, int(k), self.effective_metric_, threads_of(self.n_jobs))
 
 
-def _zero_rows_apart(fitted: Array, queries: Array | None) -> tuple[Array, Array | None]:
-    """Unit rows [m, d] and [n, d]; zero rows, if any, get a direction of their own, a column more, at cosine
-    distance 1 from all others."""
-    both = [rows for rows in (fitted, queries) if rows is not None]
-    zero = [~rows.any(axis=1, keepdims=True) for rows in both]
-    if any(one.any() for one in zero):
-        both = [np.hstack([rows, one.astype(rows.dtype)]) for rows, one in zip(both, zero, strict=True)]
-    return both[0], None if queries is None else both[1]
+def check_neighbors(n_neighbors: Any) -> None:
+    """InputError unless an integer of at least 1."""
+    if not isinstance(n_neighbors, Integral) or n_neighbors < 1:
+        raise InputError(f"n_neighbors must be an integer of at least 1, got {n_neighbors!r}")
 
 
-def exact_table(fitted: Array, queries: Array | None, k: int, threads: int | None) -> Neighbors:
-    """The k nearest of the finite rows fitted [m, d] for each query [n, d], or for each fitted row among the
-    others: in float32 where all are, else in float64."""
-    both = [fitted] if queries is None else [queries, fitted]
-    if all(rows.dtype == np.float32 and not len(bad_rows(as_rows(rows), threads)) for rows in both):
-        others = None if queries is None else as_rows(fitted)
-        return search(as_rows(both[0]), others, k, threads=threads)
-    wide = [rows.astype(np.float64, copy=False) for rows in both]
-    return search_float64(wide[0], None if queries is None else wide[1], k, threads=threads)
+def check_metric(metric: Any, p: float = 2) -> None:
+    """InputError unless the metric is Euclidean or cosine."""
+    if metric not in (*EUCLIDEAN, "cosine") or (metric == "minkowski" and p != 2):
+        asked = f"metric={metric!r}" + (f" with p={p}" if metric == "minkowski" else "")
+        raise InputError(
+            f"{asked}: there are 'euclidean', also called 'l2' and 'minkowski' with p=2, and 'cosine'; "
+            "scikit-learn's own estimator takes others"
+        )
 
 
 def threads_of(n_jobs: int | None) -> int | None:
