@@ -5,8 +5,8 @@ PyOD's conventions: higher is more abnormal, `contamination` sets threshold_ and
 decision_function scores new rows by the fitted ones. The four density detectors share their parameters:
 n_neighbors, of m fitted rows at most m - 1; metric, 'euclidean' (also 'l2', 'minkowski') or 'cosine'; n_jobs,
 threads, None and -1 for all cores; contamination, in (0, 0.5], or a PyThresh object. They have
-decision_scores_ [m] float64, threshold_, labels_ [m] int and n_neighbors_, and raise InputError, a ValueError,
-for what cannot be served.
+decision_scores_ [m] float64, threshold_, labels_ [m] int and n_neighbors_, and raise InputError, a
+ValueError, for what cannot be served.
 """
 
 from __future__ import annotations

@@ -458,14 +458,28 @@ def test_graph_exports_hold_the_same_neighbours():
     )
     x = rows(25, 4)
     graph = knn(x, k=3)
-    matrix = scipy_sparse.csr_matrix(graph.to_csr(), shape=(25, 25))
+    matrix = scipy_sparse.csr_matrix(graph.to_csr(arrays=True), shape=(25, 25))
     assert matrix[2, graph.index[2, 1]] == graph.distance[2, 1]
+    assert isinstance(graph.to_csr(), scipy_sparse.csr_matrix) and (graph.to_csr() != matrix).nnz == 0
+    assert knn(x[:4], x, k=3).to_csr().shape == (4, 25) and graph.map(np.copy).to_csr().shape == (25, 25)
+    bare = Neighbors(graph.distance, graph.index)
+    assert bare.to_csr(columns=30).shape == (25, 30)
+    with pytest.raises(InputError, match=r"to_csr\(columns=m\)"):
+        bare.to_csr()
     index, distance, _ = graph.to_umap()
     assert (index[:, 0] == np.arange(25)).all() and (distance[:, 0] == 0).all()
     assert (index[:, 1:] == graph.index).all() and (distance[:, 1:] == graph.distance).all()
     assert (
         index.shape == distance.shape == (25, 3 + 1)
     )  # UMAP's n_neighbors is k + 1: it counts the row itself
+
+
+def test_without_scipy_a_graph_is_three_arrays(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    graph = knn(rows(25, 4), k=3)
+    data, indices, indptr = graph.to_csr()
+    assert (data == graph.distance.ravel()).all() and (indices == graph.index.ravel()).all()
+    assert (indptr == np.arange(0, 76, 3)).all()
 
 
 def test_umap_finds_the_same_graph_from_our_table_as_by_itself():

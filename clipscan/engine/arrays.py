@@ -1,4 +1,4 @@
-"""Vectors as they come: NumPy, memory maps, torch, CuPy, JAX, several shards; read as float32 blocks.
+"""Vectors as they come: NumPy, memory maps, torch, CuPy, JAX, frames, several shards; read as float32 blocks.
 
 Nothing is converted before it is needed: an array larger than memory stays where it is and is
 read a block at a time.
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from clipscan.engine.frames import LIBRARIES, rows_of_frame
 from clipscan.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -184,6 +185,8 @@ def _type(x: Any) -> str:
 
 def _native(x: Any, name: str) -> Any:
     """x as something sliceable [n, d]: torch tensors and what lies on a GPU as it is, all else as NumPy's."""
+    if _library(x) in LIBRARIES:
+        x = rows_of_frame(x, name)
     array = x.detach() if _library(x) == "torch" else _numpy(x) if device_of(x) == "cpu" else x
     if array.ndim != 2:
         raise InputError(

@@ -7,6 +7,7 @@ the definition of all four.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 from clipscan import _core
@@ -72,7 +73,7 @@ def knn(
         rows, others, k, query_id, reference_id, backend=backend, devices=devices, threads=threads,
         max_memory=max_memory, on_host=False,
     )  # fmt: skip
-    return found.map(like(queries))
+    return replace(found, reference_rows=(others or rows).n).map(like(queries))
 
 
 class SearchOptions(TypedDict, total=False):
