@@ -14,8 +14,8 @@ from shapes import SHAPES
 
 from clipscan import _core
 from clipscan.engine import Counts, Neighbors, as_rows, codebook, cpu, cuda, reference
-from clipscan.engine.arrays import numpy_of
 from clipscan.engine.devices import Devices
+from clipscan.engine.libraries import numpy_of
 from clipscan.engine.split_search import on_host
 from clipscan.errors import BackendError, DeviceLost
 

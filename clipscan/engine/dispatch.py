@@ -12,9 +12,10 @@ from typing import Any, TypedDict, Unpack
 
 from clipscan import _core
 from clipscan.engine import backends
-from clipscan.engine.arrays import Array, Rows, as_rows, like, numpy_of
+from clipscan.engine.arrays import Array, Rows, as_rows
 from clipscan.engine.backends import choose
 from clipscan.engine.checks import check_identity, check_k, check_rows
+from clipscan.engine.libraries import like, numpy_of
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
 from clipscan.engine.protocol import Backend, Span, Table
