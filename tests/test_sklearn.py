@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.cluster import DBSCAN, HDBSCAN
-from sklearn.manifold import TSNE
+from sklearn.manifold import TSNE, Isomap
 from sklearn.neighbors import KNeighborsTransformer
 from sklearn.neighbors import LocalOutlierFactor as Theirs
 from sklearn.pipeline import make_pipeline
@@ -154,6 +154,23 @@ def test_the_graph_serves_tsne_and_hdbscan(rows):
     found = HDBSCAN(metric="precomputed", min_cluster_size=30, copy=True).fit_predict(whole.maximum(whole.T))
     plain = HDBSCAN(min_cluster_size=30, copy=True).fit_predict(rows)
     assert (found == plain).all()
+
+
+def test_umap_finds_by_the_graph_what_it_finds_by_itself(rows):
+    umap = pytest.importorskip("umap", reason="needs umap-learn: pip install 'clipscan[map]'")
+    graph = ExactKNeighborsTransformer(n_neighbors=14).fit_transform(rows)
+    table = graph.indices.reshape(300, -1), graph.data.reshape(300, -1), None
+    how = {"n_neighbors": 15, "n_epochs": 1, "random_state": 0}
+    difference = umap.UMAP(precomputed_knn=table, **how).fit(rows).graph_ - umap.UMAP(**how).fit(rows).graph_
+    assert abs(difference).max() < 1e-4
+
+
+def test_isomap_takes_the_graph(rows):
+    ours = make_pipeline(
+        ExactKNeighborsTransformer(n_neighbors=20), Isomap(n_neighbors=20, metric="precomputed")
+    ).fit_transform(rows)
+    plain = Isomap(n_neighbors=20).fit_transform(rows)
+    np.testing.assert_allclose(np.abs(ours), np.abs(plain), atol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ class ExactKNeighborsTransformer(  # type: ignore[misc]
 
     Rows come out as CSR [n, m] over the m fitted rows, ascending by distance, zeros explicit. A fitted row
     is its own first neighbour, before its copies, so mode "distance" has n_neighbors + 1 entries a row and
-    "connectivity" n_neighbors. That is what TSNE, HDBSCAN, DBSCAN and Isomap with metric="precomputed" and
-    UMAP take; give them at most n_neighbors of this step.
+    "connectivity" n_neighbors. That is what TSNE, DBSCAN and Isomap with metric="precomputed" take; give them
+    at most n_neighbors of this step. HDBSCAN wants it symmetric, graph.maximum(graph.T). UMAP takes the table
+    in it, precomputed_knn=(graph.indices.reshape(n, -1), graph.data.reshape(n, -1), None).
     metric, n_jobs and errors as clipscan.sklearn.LocalOutlierFactor.
 
     Attributes: n_samples_fit_, n_features_in_, effective_metric_.
