@@ -62,6 +62,17 @@ def sklearn(threads: int) -> Peer:
     return Peer(sklearn.__version__, {"knn": knn, "lof": lof})
 
 
+def estimator(threads: int) -> Peer:
+    """clipscan by scikit-learn's interface: what the adapter adds to the search."""
+    import clipscan
+    from clipscan.sklearn import LocalOutlierFactor
+
+    def lof(x: Array, k: int) -> Array:
+        return -LocalOutlierFactor(n_neighbors=k, n_jobs=threads).fit(x).negative_outlier_factor_
+
+    return Peer(clipscan.__version__, {"lof": lof})
+
+
 def sklearnex(threads: int) -> Peer:
     from sklearnex.neighbors import NearestNeighbors
 
@@ -110,6 +121,7 @@ def pyod(threads: int) -> Peer:
 
 
 PEERS: dict[str, Callable[[int], Peer]] = {
+    "estimator": estimator,
     "faiss": faiss,
     "sklearn": sklearn,
     "sklearnex": sklearnex,

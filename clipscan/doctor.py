@@ -42,6 +42,9 @@ OPTIONAL = {  # module -> (what brings it, the distributions that may hold it)
     "jax": ("jax", "jax"),
     "s3fs": ("'clipscan[s3]'", "s3fs"),
     "umap": ("'clipscan[map]'", "umap-learn"),
+    "sklearn": ("'clipscan[sklearn]'", "scikit-learn"),
+    "pyod": ("'clipscan[pyod]'", "pyod"),
+    "ml_dtypes": ("ml_dtypes", "ml_dtypes"),
 }
 
 

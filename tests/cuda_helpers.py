@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipscan.engine import Counts, Neighbors, as_rows, cpu, cuda
-from clipscan.engine.arrays import numpy_of
+from clipscan.engine.libraries import numpy_of
 from clipscan.engine.devices import Devices
 
 KERNELS = ("mma", "wgmma")

@@ -148,6 +148,23 @@ def write_datacomp(samples: list[Sample], to: Path) -> Path:
     return to
 
 
+def safetensors(**arrays: np.ndarray) -> bytes:
+    """A file of arrays, those of V2 as bfloat16, as the package of that name writes it."""
+    header, end = {}, 0
+    for name, array in arrays.items():
+        kind = {"f2": "F16", "f4": "F32", "f8": "F64", "i8": "I64", "V2": "BF16"}[array.dtype.str[1:]]
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
+    told = json.dumps({"__metadata__": {"format": "np"}, **header}).encode()
+    return len(told).to_bytes(8, "little") + told + b"".join(one.tobytes() for one in arrays.values())
+
+
+def write_safetensors(samples: list[Sample], to: Path) -> Path:
+    put(to / "all.safetensors", safetensors(number=np.arange(10), image=image_vectors(), text=text_vectors()))
+    pq.write_table(pa.table(columns(samples)), to / "all.parquet")
+    return to
+
+
 def write_vector_parquet(samples: list[Sample], to: Path) -> Path:
     vectors = {
         "image_embedding": pa.array(list(image_vectors("float32")), pa.list_(pa.float32(), 8)),
@@ -174,6 +191,7 @@ PICTURES: dict[str, tuple[Callable[[list[Sample], Path], Path], str]] = {
 VECTORS: dict[str, tuple[Callable[[list[Sample], Path], Path], str]] = {
     "clip-retrieval": (write_clip_retrieval, "embeddings"),
     "DataComp": (write_datacomp, "embeddings"),
+    "safetensors": (write_safetensors, "embeddings"),
     "vector parquet": (write_vector_parquet, "embeddings"),
 }
 ALL = PICTURES | VECTORS

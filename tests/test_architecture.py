@@ -10,7 +10,7 @@ FLOORS = [
     ["errors", "_core"],
     ["engine", "data"],
     ["scores", "embed", "train", "kernels"],
-    ["run"],
+    ["run", "sklearn", "pyod"],
     ["report"],
     ["heads", "invert"],
     ["pipeline"],
@@ -20,8 +20,9 @@ FLOORS = [
     ["__main__", "__init__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# A training needs the encoders' models and decoding; SafeCLIP's the mixture of the pairs' cosines.
-BESIDE = {("train", "embed"), ("train", "scores")}
+# A training needs the encoders' models and decoding; SafeCLIP's the mixture of the pairs' cosines. PyOD's
+# detectors are scikit-learn's estimators.
+BESIDE = {("train", "embed"), ("train", "scores"), ("pyod", "sklearn")}
 NO_TORCH = {"engine", "data", "scores", "run", "report", "pipeline", "cli", "errors"}
 
 
@@ -81,6 +82,12 @@ def test_torch_is_imported_in_its_rooms_only():
                 "torchvision",
                 "timm",
             }, path
+
+
+def test_an_adapter_alone_imports_the_library_that_it_adapts_to():
+    for path, room in rooms():
+        adapted = {n.split(".")[0] for n in imports(path)} & {"sklearn", "pyod"}
+        assert adapted <= {room, "sklearn" if room == "pyod" else room}, path
 
 
 def test_only_the_command_line_knows_typer():

@@ -22,10 +22,12 @@ from clipscan.cli import app
 from clipscan.pipeline import Scan
 from clipscan.scores.estimate import Estimate
 from clipscan.scores.mixture import Mixture, Partition
+from clipscan.sklearn import ConsensusDetector, ExactKNeighborsTransformer, LocalOutlierFactor
 
 SHAPE = re.compile(r"\[[a-z0-9][\w ,+*/()-]*\]")  # [n, d], [stop - start, d]
 IN_ARRAYS = re.compile(r"\b(Array|ArrayLike|NDArray|Rows|Neighbors)\b")
-ANY = {"embeddings", "queries", "text", "pictures"}  # arrays of any library
+ESTIMATORS = (ConsensusDetector, ExactKNeighborsTransformer, LocalOutlierFactor)
+ANY = {"embeddings", "queries", "text", "pictures", "X"}  # arrays of any library
 ANY_SHAPE = {"clipscan.engine.numpy_of"}  # takes and gives whatever shape
 FEWEST_WORDS = 3
 ERRORS = {name for name, of in vars(errors).items() if isinstance(of, type) and issubclass(of, Exception)}
@@ -72,7 +74,7 @@ def handed_out() -> Iterator[Public]:
     things = {
         getattr(module, name): module for module in (clipscan, clipscan.engine) for name in module.__all__
     }
-    things |= {one: inspect.getmodule(one) for one in (Scan, Partition, Mixture, Estimate)}
+    things |= {one: inspect.getmodule(one) for one in (Scan, Partition, Mixture, Estimate, *ESTIMATORS)}
     for thing, module in things.items():
         place = f"{module.__name__}.{thing.__name__}"
         yield Public(place, thing)

@@ -1,5 +1,7 @@
 """Neighbour tables: merging them, and the same neighbours in every form that they are given out in."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from knn_helpers import rows
 
 from clipscan.engine import Neighbors, knn
+from clipscan.errors import InputError
 
 
 @settings(deadline=None, max_examples=40)
@@ -37,8 +40,14 @@ def test_graph_exports_hold_the_same_neighbours():
     )
     x = rows(25, 4)
     graph = knn(x, k=3)
-    matrix = scipy_sparse.csr_matrix(graph.to_csr(), shape=(25, 25))
+    matrix = scipy_sparse.csr_matrix(graph.to_csr(arrays=True), shape=(25, 25))
     assert matrix[2, graph.index[2, 1]] == graph.distance[2, 1]
+    assert isinstance(graph.to_csr(), scipy_sparse.csr_matrix) and (graph.to_csr() != matrix).nnz == 0
+    assert knn(x[:4], x, k=3).to_csr().shape == (4, 25) and graph.map(np.copy).to_csr().shape == (25, 25)
+    bare = Neighbors(graph.distance, graph.index)
+    assert bare.to_csr(columns=30).shape == (25, 30)
+    with pytest.raises(InputError, match=r"to_csr\(columns=m\)"):
+        bare.to_csr()
     index, distance, _ = graph.to_umap()
     assert (index[:, 0] == np.arange(25)).all() and (distance[:, 0] == 0).all()
     assert (index[:, 1:] == graph.index).all() and (distance[:, 1:] == graph.distance).all()
@@ -54,3 +63,11 @@ def test_umap_finds_the_same_graph_from_our_table_as_by_itself():
     ours = umap.UMAP(precomputed_knn=knn(x, k=k).to_umap(), **how).fit(x)
     difference = ours.graph_ - umap.UMAP(**how).fit(x).graph_
     assert abs(difference).max() < 1e-4
+
+
+def test_without_scipy_a_graph_is_three_arrays(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    graph = knn(rows(25, 4), k=3)
+    data, indices, indptr = graph.to_csr()
+    assert (data == graph.distance.ravel()).all() and (indices == graph.index.ravel()).all()
+    assert (indptr == np.arange(0, 76, 3)).all()

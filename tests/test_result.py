@@ -44,3 +44,28 @@ def test_everything_public_is_seen_before_it_is_used():
     code = "import sys, clipscan; print(*dir(clipscan)); assert 'pyarrow' not in sys.modules"
     seen = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert {"score", "knn", "DropList", "partition", "scan", "InputError"} <= set(seen.stdout.split())
+
+
+def test_a_result_shows_itself_in_one_line_and_in_a_small_table():
+    result = clipscan.score(vectors(), method=["slof", "dao"], reference="all", k=3)
+    top = result.top(1, "slof")[0]
+    assert repr(result).startswith(
+        f"<ScoreResult of 60 rows; slof, dao; highest slof: {result['slof'][top]:.4g}"
+    )
+    assert len(repr(result)) < 200
+    result.columns["<script>"] = result.columns.pop("dao")
+    page = result._repr_html_()
+    assert page.count("<tr>") == 1 + 10 and "<script>" not in page and "&lt;script&gt;" in page
+    assert page.index(f"<th>{top}</th>") < page.index(f"<th>{result.top(2, 'slof')[1]}</th>")
+    convicted = clipscan.score(vectors(400))
+    assert "0 convicted" in repr(convicted) and "<th>population</th>" in convicted._repr_html_()
+
+
+def test_a_result_becomes_a_table():
+    result = clipscan.score(vectors(400), method=["consensus", "dao"], reference="100x3", k=3)
+    table = result.to_arrow()
+    assert table.column_names == ["row", "consensus", "dao", "spread_dao", "population"]
+    assert table.num_rows == 400 and (table["dao"].to_numpy() == result["dao"]).all()
+    pytest.importorskip("pandas", reason="needs pandas")
+    frame = result.to_pandas()
+    assert frame.index.name == "row" and (frame["consensus"] == result["consensus"]).all()

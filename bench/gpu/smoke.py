@@ -18,8 +18,8 @@ import numpy as np
 
 from clipscan.bench import clustered
 from clipscan.engine import Counts, as_rows, codebook, cores, cpu, cuda, reference, triton
-from clipscan.engine.arrays import numpy_of
 from clipscan.engine.devices import Devices
+from clipscan.engine.libraries import numpy_of
 
 Array = np.ndarray[Any, Any]
 

@@ -14,6 +14,8 @@ import numpy as np
 from clipscan.data.guard import check_unpacked, reading
 from clipscan.errors import DataError
 
+BFLOAT16 = np.dtype("V2")  # what NumPy calls it in a file, and without ml_dtypes
+
 
 def load_npy(path: str) -> np.ndarray:
     """A .npy file as a read-only memory map, [n, d] floating; DataError otherwise."""
@@ -23,6 +25,12 @@ def load_npy(path: str) -> np.ndarray:
         array.close()
         raise DataError(f"{path} is an .npz under the name of an .npy; rename it")
     return checked(array, path)
+
+
+def map_npy(path: str) -> np.ndarray:
+    """The numbers of a .npy file that load_npy takes, of the type that its header says."""
+    load_npy(path)
+    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def load_npz(path: str, name: str) -> np.ndarray:
@@ -53,12 +61,23 @@ def npz_names(path: str) -> list[str]:
 
 
 def checked(array: np.ndarray, where: str) -> np.ndarray:
-    """The array if it is [n, d] floating, d at least 1; DataError otherwise."""
+    """The array if it is [n, d] floating, d at least 1; DataError otherwise. bfloat16, which NumPy writes as
+    nameless two bytes, stays where it is if ml_dtypes is installed, and is made float32 if not."""
+    if array.dtype == BFLOAT16 and array.ndim == 2 and array.shape[1]:
+        return _bfloat16(array)
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.shape[1]:
         raise DataError(
-            f"{where} is {array.dtype} {array.shape}; wanted float16/32/64 of shape [rows, width]"
+            f"{where} is {array.dtype} {array.shape}; wanted float16/32/64 or bfloat16 of shape [rows, width]"
         )
     return array
+
+
+def _bfloat16(array: np.ndarray) -> np.ndarray:
+    try:
+        import ml_dtypes
+    except ImportError:
+        return (array.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return array.view(ml_dtypes.bfloat16)
 
 
 @contextmanager

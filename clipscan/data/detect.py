@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clipscan.data import embedding_parts, parquet
+from clipscan.data.array_files import ARRAYS
 from clipscan.data.dataset import stem
 from clipscan.data.folder_metadata import METADATA
 from clipscan.data.inventory import Inventory, extension
@@ -18,7 +19,7 @@ def detect(inventory: Inventory, image_key: str | None = None) -> str:
 
     First match: tars, clip-retrieval or DataComp arrays, pictures (a folder, or the tables that list
     them where they have no captions beside them), parquet (pictures or embeddings, by its columns),
-    csv, loose .npy, pictures that no decoder here reads.
+    csv, loose arrays, pictures that no decoder here reads.
     """
     kinds = {extension(file.path) for file in inventory.files}
     if kinds & set(TAR_EXTENSIONS):
@@ -33,7 +34,7 @@ def detect(inventory: Inventory, image_key: str | None = None) -> str:
         return "parquet" if parquet.has_pictures(inventory, image_key) else "embeddings"
     if tables:
         return "csv"
-    if kinds & {"npy", "npz"}:
+    if kinds & set(ARRAYS):
         return "embeddings"
     if kinds & set(UNREAD_EXTENSIONS):
         return "folder"
@@ -58,5 +59,5 @@ def nothing_found(inventory: Inventory, format: str = "") -> DataError:
     return DataError(
         f"{wanted} found in {inventory.source}: it holds {inventory.counts()}. clipscan reads "
         "webdataset tars, folders of pictures with .txt captions or a metadata.csv/.jsonl, csv/tsv, parquet "
-        f"and embeddings (.npy, .npz); {remedy}"
+        f"and embeddings (.npy, .npz, .safetensors); {remedy}"
     )

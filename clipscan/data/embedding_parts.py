@@ -8,9 +8,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from clipscan.data.arrays import npz_names
+from clipscan.data.array_files import ARRAYS, NAMED, array_names
 from clipscan.data.inventory import Inventory, extension
 from clipscan.errors import DataError
+
+# Names of pictures' and captions' arrays that belong together, beside those that end in _img and _txt.
+PAIRS = {
+    "image": "text", "images": "texts", "image_embeds": "text_embeds", "image_embeddings": "text_embeddings",
+    "image_features": "text_features", "image_embedding": "text_embedding", "img": "txt",
+}  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -28,11 +34,20 @@ class Part(NamedTuple):
 
 
 def looks_like(inventory: Inventory) -> bool:
-    """clip-retrieval's folders, or .npz beside .parquet of the same name, or arrays named one by one."""
+    """clip-retrieval's folders, or .npz or .safetensors beside .parquet of the same name, or arrays named one
+    by one."""
     paths = {file.path for file in inventory.files}
-    if any(extension(path) == "npz" and path[:-4] + ".parquet" in paths for path in paths):
+    if any(extension(path) in NAMED and _metadata(path) in paths for path in paths):
         return True
-    return is_clip_retrieval(inventory) or all(extension(root) in ("npy", "npz") for root in inventory.roots)
+    return is_clip_retrieval(inventory) or all(extension(root) in ARRAYS for root in inventory.roots)
+
+
+def has_safetensors(inventory: Inventory) -> bool:
+    """Has it .safetensors of embeddings? Beside parquet tables of other names they are a model's."""
+    paths = {file.path for file in inventory.files}
+    arrays = [path for path in paths if extension(path) == "safetensors"]
+    tables = any(extension(path) == "parquet" for path in paths)
+    return any(not tables or _metadata(path) in paths for path in arrays)
 
 
 def is_clip_retrieval(inventory: Inventory) -> bool:
@@ -50,32 +65,38 @@ def clip_retrieval(inventory: Inventory) -> list[Part]:
     ]
 
 
-def datacomp(inventory: Inventory, image_key: str | None, text_key: str | None) -> list[Part]:
-    """0001.npz and 0001.parquet; of several models the larger (l14 before b32), or the one named.
+def named_arrays(inventory: Inventory, image_key: str | None, text_key: str | None) -> list[Part]:
+    """DataComp's 0001.npz and 0001.parquet; of several models the larger (l14 before b32), or the one named;
+    .safetensors in the same way.
 
     What the arrays are called is asked of all files, so that the order of their names does not decide.
     """
     paths = [file.path for file in inventory.files]
-    arrays = [path for path in paths if extension(path) == "npz"]
+    arrays = [path for path in paths if extension(path) in NAMED]
     held = _held(arrays)
     names = _usual_names(held)
-    image = image_key or next((name for name in sorted(names, reverse=True) if name.endswith("_img")), None)
-    if image is None:
-        raise DataError(f"an .npz has the arrays {names}, none ends in _img; name one with --image-key")
-    text = text_key or re.sub("_img$", "_txt", image)
+    usual = [name for name in sorted(names, reverse=True) if name.endswith("_img")]
+    usual += [name for name in PAIRS if name in names]
+    if not image_key and not usual:
+        raise DataError(
+            f"{arrays[0]} has the arrays {names}; none ends in _img or is called {', '.join(PAIRS)}: "
+            "name one with --image-key"
+        )
+    image = image_key or usual[0]
+    text = text_key or PAIRS.get(image) or re.sub("_img$", "_txt", image)
     return [
-        Part(path, path if text in held.get(path, ()) else None, _if_there(path[:-4] + ".parquet", paths),
+        Part(path, path if text in held.get(path, ()) else None, _if_there(_metadata(path), paths),
              image, text)
         for path in arrays
     ]  # fmt: skip
 
 
 def _held(paths: list[str]) -> dict[str, list[str]]:
-    """The arrays of each .npz that opens; DataError if none does."""
+    """The arrays of each file that opens; DataError if none does."""
     held = {}
     for path in paths:
         try:
-            held[path] = npz_names(path)
+            held[path] = array_names(path)
         except DataError:
             if path == paths[-1] and not held:
                 raise
@@ -102,6 +123,10 @@ def loose(inventory: Inventory, text_key: str | None) -> list[Part]:
             f"--text-key {text_key!r} must name the captions' .npy beside a single .npy of pictures"
         )
     return [Part(images[0], text, _if_there(images[0][:-4] + ".parquet", paths))]
+
+
+def _metadata(path: str) -> str:
+    return os.path.splitext(path)[0] + ".parquet"
 
 
 def _if_there(path: str, paths: list[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 clip-retrieval   img_emb/*_0.npy, text_emb/*_0.npy, metadata/*_0.parquet, matched by the number at the end
 DataComp         0001.npz (l14_img, l14_txt, ...) beside 0001.parquet (uid, url, text ...)
+safetensors      x.safetensors (image, text, or named as above) beside x.parquet, where there is one
 loose .npy       one array; text_key="captions.npy" names the text array beside it
 parquet          one list column for pictures, one for texts if there is one
 """
@@ -16,10 +17,17 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from clipscan.data.arrays import load_npy, load_npz
+from clipscan.data.array_files import load_array
 from clipscan.data.arrow_types import is_vector
 from clipscan.data.dataset import Dataset, Record, RowKeys, Shard, Vectors, broken_shard
-from clipscan.data.embedding_parts import Part, clip_retrieval, datacomp, is_clip_retrieval, loose
+from clipscan.data.embedding_parts import (
+    Part,
+    clip_retrieval,
+    has_safetensors,
+    is_clip_retrieval,
+    loose,
+    named_arrays,
+)
 from clipscan.data.inventory import File, Inventory, describe, extension, is_url
 from clipscan.data.parquet import row_key
 from clipscan.data.parquet_columns import choose, column_type, known_columns
@@ -138,10 +146,9 @@ def _array(
     shard: Shard, path: str, name: str, width: int | None = None
 ) -> tuple[np.ndarray, Mapping[int, str]]:
     """[n, d], and row -> why it is NaN; d is `width` where the rows themselves leave a choice."""
-    kind = extension(path)
-    if kind == "parquet":
+    if extension(path) == "parquet":
         return load_column(path, name, shard.rows, width)
-    return load_npz(path, name) if kind == "npz" else load_npy(path), {}
+    return load_array(path, name), {}
 
 
 def _key(row: Mapping[str, object]) -> str:
@@ -165,8 +172,8 @@ def open_embeddings(
     kinds = {extension(file.path) for file in inventory.files}
     if is_clip_retrieval(inventory):
         return _assemble(inventory, clip_retrieval(inventory))
-    if "npz" in kinds:
-        return _assemble(inventory, datacomp(inventory, image_key, text_key))
+    if "npz" in kinds or has_safetensors(inventory):
+        return _assemble(inventory, named_arrays(inventory, image_key, text_key))
     if "npy" in kinds:
         return _assemble(inventory, loose(inventory, text_key))
     return _columns(inventory, image_key, text_key, rows_per_shard)

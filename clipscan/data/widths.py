@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from clipscan.data.arrays import load_npy, npz_shape
+from clipscan.data.array_files import array_shape
 from clipscan.data.embedding_parts import Part
 from clipscan.data.inventory import extension
 from clipscan.data.vector_column import column_width
@@ -48,11 +48,10 @@ def _commonest(arrays: list[tuple[str, str]]) -> int | None:
 
 def _width(path: str, name: str) -> int | None:
     """None for a file that cannot be read or has no rows."""
-    kind = extension(path)
     try:
-        if kind == "parquet":
+        if extension(path) == "parquet":
             return column_width(path, name)
-        shape = npz_shape(path, name) if kind == "npz" else load_npy(path).shape
+        shape = array_shape(path, name)
     except DataError:
         return None
     return shape[1] if len(shape) == 2 and shape[0] else None

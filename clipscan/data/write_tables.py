@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from clipscan.data.arrays import load_npy, load_npz_array, npz_names, npz_shape
+from clipscan.data.arrays import load_npz_array, map_npy, npz_names, npz_shape
 from clipscan.data.dataset import Dataset, Shard, whole_name
 from clipscan.data.embeddings import Embeddings
 from clipscan.data.filter_parquet import filter_parquet
 from clipscan.data.inventory import extension
 from clipscan.data.parquet import ParquetPictures
 from clipscan.data.parquet_files import open_parquet_file
+from clipscan.data.safetensors import filter_safetensors
 from clipscan.data.write_judge import Judge, by_file, target
 from clipscan.errors import DataError
 
@@ -67,7 +68,7 @@ def _readable(path: str) -> bool:
 
 def _filter_npy(path: str, to: Path, rows: np.ndarray) -> None:
     """Rows of a .npy, copied in chunks: the map may be larger than the memory."""
-    array = load_npy(path)
+    array = map_npy(path)
     _check(path, len(array), rows)
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False,
               "shape": (len(rows), array.shape[1])}  # fmt: skip
@@ -95,4 +96,4 @@ def _check(path: str, total: int, rows: np.ndarray) -> None:
         raise DataError(f"{path} has {total:,} rows, its metadata has more; they do not belong together")
 
 
-_FILTERS = {"npy": _filter_npy, "npz": _filter_npz}
+_FILTERS = {"npy": _filter_npy, "npz": _filter_npz, "safetensors": filter_safetensors}

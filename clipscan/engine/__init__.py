@@ -2,10 +2,11 @@
 and calls it; reference.py is the definition of what all back-ends compute.
 """
 
-from clipscan.engine.arrays import Rows, as_rows, like, numpy_of
+from clipscan.engine.arrays import Rows, as_rows
 from clipscan.engine.backends import choose, reasons, trials
 from clipscan.engine.checks import bad_rows, check_rows
 from clipscan.engine.dispatch import density, hash_rows, knn, search, search_spans
+from clipscan.engine.libraries import like, numpy_of
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
 from clipscan.engine.threads import cores

@@ -1,4 +1,4 @@
-"""Vectors as they come: NumPy, memory maps, torch, CuPy, JAX, several shards; read as float32 blocks.
+"""Vectors as they come: NumPy, memory maps, torch, CuPy, JAX, frames, several shards; read as float32 blocks.
 
 Nothing is converted before it is needed: an array larger than memory stays where it is and is
 read a block at a time.
@@ -7,18 +7,19 @@ read a block at a time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from clipscan.engine.frames import LIBRARIES, rows_of_frame
+from clipscan.engine.libraries import device_of, library_of, numpy_of, type_of
 from clipscan.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
 READ = ("float16", "bfloat16", "float32", "float64")  # types that kernels read, by their name in any library
 CONVERTED = ("float8_", np.dtype(np.longdouble).name)  # and how those begin that are made float32 first
-DLPACK_CUDA = 2  # kDLCUDA of the standard
 BLOCK_BYTES = 64 << 20  # float32 rows read at once: large enough for all threads, small beside any budget
 
 
@@ -122,97 +123,62 @@ def as_rows(x: Any, name: str = "embeddings") -> Rows:
     return Rows(parts, name)
 
 
-def like(x: Any) -> Callable[[Any], Any]:
-    """A function that turns a NumPy array, or a back-end's array on a device, into an array of the library
-    (and device) of x. Arrays that lie on x's device already are taken over, not copied."""
-    library = _library(x)
-    if library == "torch":
-        torch = sys.modules["torch"]
-        return lambda a: (torch.from_numpy(a) if isinstance(a, np.ndarray) else torch.from_dlpack(a)).to(
-            x.device
-        )
-    if library == "cupy":
-        cupy = sys.modules["cupy"]
-        return lambda a: cupy.asarray(a) if isinstance(a, np.ndarray) else cupy.from_dlpack(a)
-    if library in ("jax", "jaxlib"):
-        numpy = sys.modules["jax.numpy"]
-        return lambda a: numpy.asarray(a) if isinstance(a, np.ndarray) else numpy.from_dlpack(a)
-    return numpy_of
-
-
-def numpy_of(a: Any) -> Array:
-    """A back-end's array, wherever it lies, as NumPy's."""
-    if isinstance(a, np.ndarray):
-        return a
-    if _library(a) == "torch":
-        return a.cpu().numpy()  # type: ignore[no-any-return]
-    return a.numpy() if hasattr(a, "numpy") else np.asarray(a)
-
-
-def device_of(x: Any) -> str:
-    """ "cuda:0" for an array on a GPU that has __dlpack__, "cpu" for all else."""
-    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack_device__"):
-        return "cpu"
-    kind, number = x.__dlpack_device__()
-    return f"cuda:{int(number)}" if int(kind) == DLPACK_CUDA else "cpu"
-
-
 def _squared_norms(part: Any) -> Array:
-    x = part.float() if _library(part) == "torch" else part.astype("float32")
+    x = part.float() if library_of(part) == "torch" else part.astype("float32")
     found = (x * x).sum(1)
-    return found.get() if _library(part) == "cupy" else numpy_of(found)
+    return found.get() if library_of(part) == "cupy" else numpy_of(found)
 
 
 def _moved(part: Any, there: str) -> Any:
-    torch = _library(part) == "torch"
+    torch = library_of(part) == "torch"
     if torch and part.device.type == "cuda":
         part = part.to(there)
-    if _type(part) in READ:
+    if type_of(part) in READ:
         return part
     return part.float() if torch else part.astype("float32")
 
 
 def _picked(part: Any, rows: Array) -> Any:
-    if _library(part) == "cupy":
+    if library_of(part) == "cupy":
         return part[sys.modules["cupy"].asarray(rows)]
     return part[rows]
 
 
-def _library(x: Any) -> str:
-    return type(x).__module__.partition(".")[0]
-
-
-def _type(x: Any) -> str:
-    return getattr(x.dtype, "name", str(x.dtype).removeprefix("torch."))
-
-
 def _native(x: Any, name: str) -> Any:
     """x as something sliceable [n, d]: torch tensors and what lies on a GPU as it is, all else as NumPy's."""
-    array = x.detach() if _library(x) == "torch" else _numpy(x) if device_of(x) == "cpu" else x
+    if library_of(x) in LIBRARIES:
+        x = rows_of_frame(x, name)
+    array = x.detach() if library_of(x) == "torch" else _numpy(x, name) if device_of(x) == "cpu" else x
     if array.ndim != 2:
         raise InputError(
             f"{name}: expected one row a sample, shape [n, d], got shape {tuple(array.shape)}"
             + ("; for one vector pass x[None, :]" if array.ndim == 1 else "")
         )
-    if not (kind := _type(array)).startswith((*READ, *CONVERTED)):
+    if not (kind := type_of(array)).startswith((*READ, *CONVERTED)):
         raise InputError(
             f"{name}: expected float8, float16, bfloat16, float32 or float64, got {kind}; convert it first"
         )
     return array
 
 
-def _numpy(x: Any) -> Array:
+def _numpy(x: Any, name: str) -> Array:
     if isinstance(x, np.ndarray):
         return x
     if hasattr(x, "get") and type(x).__module__.startswith("cupy"):
         return x.get()  # type: ignore[no-any-return]
     if hasattr(x, "__array__") or not hasattr(x, "__dlpack__"):
         return np.asarray(x)
-    return np.from_dlpack(x)
+    try:
+        return np.from_dlpack(x)
+    except (RuntimeError, BufferError) as other:  # such as bfloat16, which NumPy has no name for
+        raise InputError(
+            f"{name}: NumPy cannot take this {type(x).__name__} over by DLPack: {other}; pass it as a torch "
+            "tensor"
+        ) from other
 
 
 def _source(part: Any) -> Array:
-    if _library(part) == "torch" and part.device.type == "cpu":
+    if library_of(part) == "torch" and part.device.type == "cpu":
         torch = sys.modules["torch"]
         if part.dtype == torch.bfloat16:  # NumPy has no such type
             return part.view(torch.int16).numpy().view(np.uint16)  # type: ignore[no-any-return]
@@ -227,10 +193,10 @@ def _source(part: Any) -> Array:
 
 
 def _float32(part: Any) -> Array:
-    if _library(part) == "torch":
+    if library_of(part) == "torch":
         part = part.float().cpu().numpy()
     elif not isinstance(part, np.ndarray):  # on a GPU
-        part = part.get() if _library(part) == "cupy" else np.asarray(part)
+        part = part.get() if library_of(part) == "cupy" else np.asarray(part)
     with np.errstate(over="ignore", invalid="ignore"):  # what leaves float32 is found by the door check
         return np.ascontiguousarray(part, dtype=np.float32)
 

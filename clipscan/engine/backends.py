@@ -9,8 +9,9 @@ from functools import cache
 from typing import Any, TypeVar
 
 from clipscan.engine import trial, verdicts
-from clipscan.engine.arrays import Rows, device_of
+from clipscan.engine.arrays import Rows
 from clipscan.engine.devices import Devices
+from clipscan.engine.libraries import device_of
 from clipscan.engine.protocol import Backend
 from clipscan.errors import BackendError, DeviceLost, InputError
 

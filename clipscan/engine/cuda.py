@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from clipscan import _core
-from clipscan.engine.arrays import Array, Rows, device_of, numpy_of
+from clipscan.engine.arrays import Array, Rows
 from clipscan.engine.codebook import Codebook
+from clipscan.engine.libraries import device_of, numpy_of
 from clipscan.engine.limits import FEW_ROWS, Counts, Limits
 from clipscan.engine.protocol import Span, Table
 from clipscan.engine.threads import cores

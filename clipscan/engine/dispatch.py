@@ -7,13 +7,15 @@ the definition of all four.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 from clipscan import _core
 from clipscan.engine import backends
-from clipscan.engine.arrays import Array, Rows, as_rows, like, numpy_of
+from clipscan.engine.arrays import Array, Rows, as_rows
 from clipscan.engine.backends import choose
 from clipscan.engine.checks import check_identity, check_k, check_rows
+from clipscan.engine.libraries import like, numpy_of
 from clipscan.engine.limits import Counts
 from clipscan.engine.neighbors import Neighbors
 from clipscan.engine.protocol import Backend, Span, Table
@@ -72,7 +74,7 @@ def knn(
         rows, others, k, query_id, reference_id, backend=backend, devices=devices, threads=threads,
         max_memory=max_memory, on_host=False,
     )  # fmt: skip
-    return found.map(like(queries))
+    return replace(found, reference_rows=(others or rows).n).map(like(queries))
 
 
 class SearchOptions(TypedDict, total=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,15 @@ class Neighbors:
 
     distance [n, k] float32, Euclidean, ascending; index [n, k] int64, rows of the reference.
     Ties stand in ascending index; "nobody" is (+inf, -1) and loses to every real neighbour.
-    `scale` names the reference ("all", "1024x8", ...), `backend` what computed it. InputError unless both
-    arrays have one shape [n, k].
+    `scale` names the reference ("all", "1024x8", ...), `backend` what computed it, `reference_rows` is m, the
+    rows of the reference, where that is told. InputError unless both arrays have one shape [n, k].
     """
 
     distance: Array
     index: Array
     backend: str = ""
     scale: str = "all"
+    reference_rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.distance.ndim != 2 or self.distance.shape != self.index.shape:
@@ -75,29 +76,43 @@ class Neighbors:
 
     @staticmethod
     def concatenate(tables: Sequence[Neighbors]) -> Neighbors:
-        """Tables [n_i, k] of one reference -> that of all query rows, in order, [sum of n_i, k]; `backend`
-        and `scale` are the first table's."""
+        """Tables [n_i, k] of one reference -> that of all query rows, in order, [sum of n_i, k];
+        `backend`, `scale` and `reference_rows` are the first table's."""
         return Neighbors(
             np.concatenate([table.distance for table in tables]),
             np.concatenate([table.index for table in tables]),
             tables[0].backend,
             tables[0].scale,
+            tables[0].reference_rows,
         )
 
     def map(self, function: Callable[[Array], Any]) -> Neighbors:
         """The table with its two arrays [n, k] passed through `function` (another library's arrays, say)."""
-        return Neighbors(function(self.distance), function(self.index), self.backend, self.scale)
+        return replace(self, distance=function(self.distance), index=function(self.index))
 
-    def to_csr(self) -> tuple[Array, Array, Array]:
-        """(data [e], indices [e], indptr [n + 1]) of the n x m sparse distance matrix of e entries, as
-        scipy.sparse.csr_matrix takes it.
+    def to_csr(self, columns: int | None = None, *, arrays: bool = False) -> Any:
+        """The sparse distance matrix [n, m] as scipy.sparse.csr_matrix; entries of a row ascend, zeros are
+        kept, "nobody" is left out. A row is not its own neighbour; `to_umap` and
+        clipscan.sklearn.ExactKNeighborsTransformer count it as one.
 
-        Needs no SciPy; "nobody" is left out.
+        With arrays=True, and where SciPy is not installed, the three arrays that csr_matrix takes: (data [e],
+        indices [e], indptr [n + 1]) of e entries. columns: m, for a table that does not tell it; InputError
+        where it is needed.
         """
         distance, index = np.asarray(self.distance), np.asarray(self.index)
         there = index >= 0
         indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-        return distance[there], index[there], indptr
+        parts = distance[there], index[there], indptr
+        if arrays:
+            return parts
+        try:
+            from scipy.sparse import csr_matrix
+        except ImportError:
+            return parts
+        m = self.reference_rows if columns is None else columns
+        if m is None:
+            raise InputError("this table does not tell how many rows its reference has: to_csr(columns=m)")
+        return csr_matrix(parts, shape=(self.n, m))
 
     def to_umap(self) -> tuple[Array, Array, None]:
         """(indices, distances, None) for umap.UMAP(n_neighbors=k + 1, precomputed_knn=...).

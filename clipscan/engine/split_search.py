@@ -14,7 +14,8 @@ import numpy as np
 
 from clipscan import _core
 from clipscan.engine import codebook, keys
-from clipscan.engine.arrays import Array, Rows, numpy_of
+from clipscan.engine.arrays import Array, Rows
+from clipscan.engine.libraries import numpy_of
 from clipscan.engine.limits import Counts
 from clipscan.engine.protocol import DeviceEngine, Loaded, Span, Table
 from clipscan.engine.tasks import Queue, Task, cut, pairs_in_order

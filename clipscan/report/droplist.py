@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from clipscan.data.text import printable
 from clipscan.errors import DataError, InputError
+from clipscan.report.drop_columns import kept_rows
 from clipscan.report.find_sample import without_suffix
 from clipscan.report.shard_urls import ShardUrls
 from clipscan.report.uids import datacomp, is_uid, pack
@@ -33,6 +34,7 @@ class DropList:
         "000120007" in keep                         # the same, where the key alone says which sample
         images[keep.mask(keys)]                     # bool [n], True: it stays
         wds.WebDataset(urls).select(keep)           # reads sample["__url__"] and sample["__key__"]
+        dataset.select(keep.indices(dataset))       # Hugging Face's; rows of any table with such columns
 
     A key, or a picture's file name, stands for its sample where no other sample of the dataset has it, as
     recorded in the drop.parquet of a run; a list made `from_rows` holds the pairs that it was given, and no
@@ -157,17 +159,34 @@ class DropList:
     def __repr__(self) -> str:
         return f"DropList({len(self)} samples in {len(self._keys)} shards)"
 
-    def __call__(self, sample: Mapping[str, Any]) -> bool:
-        """True = keep. For webdataset's `select`: reads sample["__url__"] and sample["__key__"]. InputError
-        where they are missing, DataError where the URL fits no shard, or several."""
+    def __call__(self, sample: Mapping[str, Any] | str, key: str | None = None) -> bool:
+        """True = keep. For webdataset's `select`: reads sample["__url__"] and sample["__key__"]. As keep(url,
+        key) for filter(keep, input_columns=["__url__", "__key__"]) of Hugging Face datasets. InputError where
+        they are missing, DataError where the URL fits no shard, or several."""
+        if isinstance(sample, str) and key is not None:
+            return printable(key) not in self._keys.get(self.shard_of(sample), ())
         try:
-            url, key = sample["__url__"], sample["__key__"]
-        except KeyError as missing:
+            url, key = sample["__url__"], sample["__key__"]  # type: ignore[index]
+        except (KeyError, TypeError) as missing:
             raise InputError(
                 f"the sample has no {missing}; select(keep) belongs right after WebDataset(urls),"
                 " before to_tuple or rename takes the names away"
             ) from missing
         return printable(key) not in self._keys.get(self.shard_of(url), ())  # as the readers name it
+
+    def indices(
+        self, table: Any, *, url: str | None = None, shard: str | None = None, key: str | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Numbers of the rows to keep, int64 [kept], ascending, of anything that gives columns by name: a
+        Hugging Face dataset (`dataset.select(keep.indices(dataset))`), a frame, an Arrow table, a dict of
+        columns.
+
+        The columns that identify a row are url or shard, and key; unless they are named "__url__" with
+        "__key__", "shard" with "key", "__key__" or "key" alone, the first that are there. Keys alone must say
+        which sample is meant, as in `mask`. InputError where the columns are missing or differ in length, and
+        as `in` has it; DataError as `select` has it.
+        """
+        return kept_rows(self, table, url, shard, key)
 
     def shard_of(self, url: str) -> str:
         """The shard's name, "" for none known. DataError where it is ambiguous."""

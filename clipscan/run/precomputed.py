@@ -45,7 +45,13 @@ def precomputed_vectors(dataset: Dataset, shard: Shard) -> PrecomputedShard:
     fit[list(bad)] = False
     refused = [Bad(samples[row].shard, samples[row].key, bad[row]) for row in sorted(bad)]
     good = [sample for row, sample in enumerate(samples) if fit[row]]
-    return PrecomputedShard(image[fit], None if text is None else text[fit], good, refused, moved=True)
+    kept = [None if rows is None else _writable(rows[fit]) for rows in (image, text)]
+    return PrecomputedShard(kept[0], kept[1], good, refused, moved=True)
+
+
+def _writable(rows: Any) -> Any:
+    """bfloat16 as float32: a .npy does not keep its name."""
+    return rows.astype(np.float32) if rows.dtype.name == "bfloat16" else rows
 
 
 def _unfit(rows: Any) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.errors import InputError
+from clipscan.scores import show_result
 from clipscan.scores.estimate import Estimate, estimate_of
 from clipscan.scores.renamed import warn_if_renamed
 
@@ -92,6 +93,21 @@ class ScoreResult:
         """
         column = self._column(method)
         return estimate_of(method or next(iter(self.columns)), column)
+
+    def to_arrow(self) -> Any:
+        """pyarrow.Table of n rows in their order: `row`, each column [n], `spread_NAME` where draws differ,
+        `population` where there is one."""
+        return show_result.arrow(self)
+
+    def to_pandas(self) -> Any:
+        """The same as a pandas.DataFrame with `row` as its index. ImportError without pandas."""
+        return self.to_arrow().to_pandas().set_index("row")
+
+    def __repr__(self) -> str:
+        return show_result.short(self)
+
+    def _repr_html_(self) -> str:
+        return show_result.html(self)
 
     def _first(self, count: int, method: str | None) -> Array:
         return np.argsort(-self._column(method), kind="stable")[:count]
