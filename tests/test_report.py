@@ -21,7 +21,7 @@ import pytest
 from clipscan.data.dataset import Dataset, Record, Shard
 from clipscan.data.sample import Sample
 from clipscan.errors import RunError
-from clipscan.report.page import write_page
+from clipscan.report.page import bundle, write_page
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'clipscan[embed]'")
 
@@ -136,6 +136,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.pieces: list[str] = []
+        self.scripts: list[str] = []  # what stands in script elements: ours, and data
         self.html = path.read_text(encoding="utf-8")
         self.feed(self.html)
         self.text = re.sub(r"\s+", " ", "".join(self.pieces))
@@ -144,7 +145,8 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.pieces.append(data)
+        inside = bool(self.tags) and self.tags[-1][0] == "script" and self.cdata_elem == "script"
+        (self.scripts if inside else self.pieces).append(data)
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -192,9 +194,16 @@ def test_cards_count_what_they_say_and_the_drop_list_is_told_by_its_rule(tmp_pat
 
 
 def test_no_caption_becomes_markup(page: Page) -> None:
-    assert not page.all("script")
+    ours = [bundle.HERALD, bundle.script()]
+    assert page.all("script") == [{}, {"type": "application/json", "id": "data"},
+                                  {"type": "text/plain", "id": "pack"}, {}]  # fmt: skip
+    assert [page.scripts[0], page.scripts[-1]] == ours
     assert "<script>alert(1)</script>" in page.text  # shown, as text
-    assert "<script" not in page.html
+    without_ours = page.html.replace(f"<script>{ours[0]}", "").replace(f"<script>{ours[1]}", "")
+    assert re.findall("<script[^>]*>", without_ours) == [
+        '<script type="application/json" id="data">', '<script type="text/plain" id="pack">'
+    ]  # fmt: skip
+    assert not re.search("[<>&]", page.scripts[1])
     handlers = [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert not handlers
 
@@ -213,6 +222,8 @@ def test_the_policy_allows_pictures_by_value_and_one_style_by_hash(page: Page) -
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert policy is not None
     assert policy.startswith(f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'")
+    hashes = [base64.b64encode(hashlib.sha256(page.scripts[i].encode()).digest()).decode() for i in (0, -1)]
+    assert f"script-src 'sha256-{hashes[0]}' 'sha256-{hashes[1]}';" in policy
     assert not [tag for tag, attributes in page.tags if "style" in attributes]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from clipscan.invert.recovery import Recovery
 
 
-def report(run: Run) -> Path:
-    """The page of what the run holds by now."""
+def report(run: Run, blur: bool = False) -> Path:
+    """The page of what the run holds by now. blur: pictures are blurred until they are asked for."""
     with run.opened():
-        return put_page(run)
+        return put_page(run, blur=blur)
 
 
 def export(
@@ -36,16 +37,17 @@ def export(
     *,
     fraction: float | None = None,
     threshold: float | None = None,
-    decisions: Path | None = None,
+    decisions: Path | Sequence[Path] | None = None,
     apart: bool = False,
     add: bool = False,
+    conflicts: str = "refuse",
 ) -> Written:
     """Drop and keep lists by one of four rules (report/choose.py), with `add` beside the list as it
-    is; and the page that shows them."""
+    is; and the page that shows them. conflicts: between files of decisions (report/merge_decisions.py)."""
     with run.opened():
         before = dropped_before(run.path)
         rule: dict[str, Any] = {"fraction": fraction, "threshold": threshold, "decisions": decisions}
-        written = put_lists(run, choose_drops(run.path, apart=apart, add=add, **rule))
+        written = put_lists(run, choose_drops(run.path, apart=apart, add=add, conflicts=conflicts, **rule))
         put_page(run)
     return written._replace(before=before)
 

@@ -1,0 +1,230 @@
+/** The review: groups and suspects side by side with what is decided, and what the keys do. */
+import { Border } from "./border.js";
+import { Detail } from "./detail.js";
+import { h, say } from "./dom.js";
+import { EVERYTHING, filterBar, passing } from "./filters.js";
+import { Gallery } from "./gallery.js";
+import { GroupsView } from "./groups.js";
+import { showHelp } from "./keys.js";
+import { many } from "./text.js";
+import { toolbar } from "./toolbar.js";
+
+export class Review {
+  constructor(root, data, source, decisions) {
+    Object.assign(this, { data, source, decisions });
+    this.place = -1;
+    const actions = {
+      decide: (word) => this.decide(word),
+      openGroup: (group) => this.openGroup(group),
+      decideGroup: (group, word) => this.decideGroup(group, word),
+      keepBest: (group) => this.keepBest(group),
+    };
+    this.border = data.border ? new Border(data, decisions) : null;
+    this.groups = new GroupsView({ source, decisions, n: data.n, total: data.group_count, actions });
+    this.gallery = new Gallery({ source, decisions, onFocus: (place) => this.focus(place) });
+    this.detail = new Detail({ source, decisions, label: data.label, n: data.n, actions });
+    this.filter = filterBar({
+      groups: source.groups,
+      options: source.options(),
+      label: data.label,
+      onChange: (filter) => this.select(filter),
+    });
+    this.shown = h("span", { class: "shown" });
+    this.panels = {
+      groups: h("div", { class: "panel", role: "tabpanel", "aria-label": "Groups" }, this.groups.element),
+      suspects: h(
+        "div",
+        { class: "panel", role: "tabpanel", "aria-label": "Suspects" },
+        this.filter.element,
+        this.#all(),
+        h("div", { class: "split" }, this.gallery.element, this.detail.element),
+      ),
+    };
+    this.tools = toolbar(this);
+    root.append(this.tools.element, ...Object.values(this.panels));
+    decisions.onChange(() => this.update());
+  }
+
+  /** Show what there is: groups first. */
+  async start() {
+    await this.select({ ...EVERYTHING });
+    this.open(this.source.groups.length ? "groups" : "suspects");
+    this.update();
+  }
+
+  open(tab) {
+    this.tab = tab;
+    for (const [name, panel] of Object.entries(this.panels)) panel.hidden = name !== tab;
+    this.tools.mark(tab);
+    if (tab === "groups" && this.groups.current < 0) this.groups.focus(0, false);
+    if (tab === "suspects") this.focus(Math.max(0, this.place));
+    this.panels[tab].dispatchEvent(new Event("opened"));
+  }
+
+  /** On narrow screens the filter is out of the way until it is asked for. */
+  showFilter() {
+    if (this.tab !== "suspects") this.open("suspects");
+    this.panels.suspects.classList.toggle("filtering");
+  }
+
+  async select(filter) {
+    const list = await this.source.select(filter, passing(filter, this.decisions));
+    this.list = list;
+    this.gallery.setList(list);
+    this.shown.textContent = many(list.length, "sample");
+    await list.load(0, Math.min(100, list.length));
+    this.place = -1;
+    this.focus(list.length ? 0 : -1);
+  }
+
+  focus(place) {
+    if (place >= this.list.length) return;
+    this.place = place;
+    const sample = place < 0 ? null : this.list.at(place);
+    if (place >= 0) this.gallery.focus(place);
+    if (sample || place < 0) this.detail.show(sample);
+    else
+      this.list
+        .load(place, place + 100)
+        .then(() => this.place === place && this.detail.show(this.list.at(place)));
+  }
+
+  update() {
+    this.gallery.update();
+    this.detail.update();
+    this.groups.update();
+    this.border?.update();
+    this.tools.update();
+  }
+
+  /** Decide on what is in focus, and go on. */
+  decide(word) {
+    if (this.tab === "groups") return this.groups.group && this.decideGroup(this.groups.group, word, true);
+    const sample = this.list.at(this.place);
+    if (!sample) return undefined;
+    this.decisions.decide([sample], word);
+    return word ? this.advance() : undefined;
+  }
+
+  /** To the next sample without a decision, after this one or else from the first. */
+  async advance() {
+    const { list, place } = this;
+    for (let i = 1; i < list.length; i += 1) {
+      const next = (place + i) % list.length;
+      if (!list.at(next)) await list.load(next, next + 100);
+      if (list !== this.list) return;
+      const sample = list.at(next);
+      if (sample && !sample.locked && !this.decisions.get(sample)) {
+        this.focus(next);
+        return;
+      }
+    }
+    say("Everything that the filter shows is decided.");
+  }
+
+  decideGroup(group, word, goOn = false) {
+    const changed = this.decisions.decide(group.members, word);
+    say(
+      changed
+        ? `group ${group.number}: ${many(changed, "sample")} ${word || "open again"}`
+        : `group ${group.number} was decided so`,
+    );
+    if (goOn && word) this.groups.advance();
+  }
+
+  /** Of near-copies the one whose caption fits best. One step to undo. */
+  keepBest(group) {
+    if (!group?.best || group.kind !== "copies") return;
+    const pairs = group.members
+      .filter((one) => !one.locked)
+      .map((one) => [one.name, one === group.best ? "keep" : "drop"]);
+    say(`group ${group.number}: ${many(this.decisions.take(pairs), "decision")}`);
+  }
+
+  openGroup(group) {
+    this.filter.set({ group: group.number });
+    this.open("suspects");
+  }
+
+  /** Take the last step back, and look at what it was about. */
+  undo() {
+    const step = this.decisions.undo();
+    if (!step) return say("Nothing is left to undo.");
+    const name = step.words?.length === 1 ? step.words[0][0] : null;
+    for (let i = 0; name && i < this.list.length; i += 1) {
+      const place = (this.place + this.list.length - i) % this.list.length;
+      if (this.list.at(place)?.name === name) return this.focus(place);
+    }
+    return undefined;
+  }
+
+  /** One decision for all that the filter shows. */
+  async decideAll(word) {
+    const { list } = this;
+    await list.load(0, list.length);
+    const samples = Array.from({ length: list.length }, (_, i) => list.at(i)).filter(Boolean);
+    say(`${many(this.decisions.decide(samples, word), "sample")} changed`);
+  }
+
+  #all() {
+    const button = (word, label) =>
+      h("button", { class: "plain", onclick: () => this.decideAll(word) }, label);
+    return h(
+      "div",
+      { class: "all", role: "group", "aria-label": "All that the filter shows" },
+      this.shown,
+      " shown: all of them ",
+      button("drop", "drop"),
+      button("keep", "keep"),
+      button("unsure", "unsure"),
+      button("", "open again"),
+    );
+  }
+
+  /** What each key does, by its name in keys.js. */
+  keys() {
+    const inGroups = () => this.tab === "groups";
+    const step = (by) =>
+      inGroups()
+        ? this.groups.focus(this.groups.current + by)
+        : this.focus(Math.max(0, Math.min(this.list.length - 1, this.place + by)));
+    return {
+      next: () => step(1),
+      previous: () => step(-1),
+      down: () => (inGroups() ? false : this.#row(1)),
+      up: () => (inGroups() ? false : this.#row(-1)),
+      drop: () => this.decide("drop"),
+      keep: () => this.decide("keep"),
+      unsure: () => this.decide("unsure"),
+      clear: () => this.decide(""),
+      undo: () => this.undo(),
+      find: () => {
+        this.open("suspects");
+        this.panels.suspects.classList.add("filtering");
+        this.filter.find();
+      },
+      group: () => (inGroups() ? this.open("suspects") : this.#groupOfFocus()),
+      open: () => (inGroups() ? this.groups.group && this.openGroup(this.groups.group) : this.open("groups")),
+      best: () =>
+        this.keepBest(
+          inGroups()
+            ? this.groups.group
+            : this.list.at(this.place)?.groups.find((one) => one.kind === "copies"),
+        ),
+      near: () => (inGroups() ? undefined : this.detail.toggleNear()),
+      map: () => (this.panels.map ? this.open("map") : false),
+      leave: () => (inGroups() ? false : this.filter.set(EVERYTHING)),
+      help: () => showHelp(Boolean(this.panels.map)),
+    };
+  }
+
+  #row(by) {
+    this.focus(Math.max(0, Math.min(this.list.length - 1, this.place + by * this.gallery.columns())));
+  }
+
+  #groupOfFocus() {
+    const group = this.list.at(this.place)?.groups[0];
+    if (group) this.openGroup(group);
+    else say("It is in no group.");
+  }
+}
