@@ -12,6 +12,7 @@ from clipscan.report import explain as explaining
 from clipscan.report.choose import choose_drops
 from clipscan.report.keep_outputs import put_lists, put_page
 from clipscan.report.partition import write_partition
+from clipscan.report.serve import Serving, open_server
 from clipscan.report.summary import dropped_before
 from clipscan.report.write_lists import DropList, Written
 from clipscan.run import Compute, Run, calibrating
@@ -30,6 +31,11 @@ def report(run: Run, blur: bool = False) -> Path:
     """The page of what the run holds by now. blur: pictures are blurred until they are asked for."""
     with run.opened():
         return put_page(run, blur=blur)
+
+
+def serve(run: Run, port: int = 0, blur: bool = False) -> Serving:
+    """The page of a scored run on a server that listens on loopback: `.url`, then `.forever()`."""
+    return open_server(run, port, blur=blur)
 
 
 def export(

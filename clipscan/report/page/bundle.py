@@ -60,8 +60,10 @@ def _source(name: str) -> str:
     return (HERE / "js" / name).read_text(encoding="utf-8")
 
 
-def policy(style: str, script: str, pictures: str = "data:", more: str = "") -> str:
-    """The Content-Security-Policy of a page with this style sheet and this script."""
+def policy(style: str, script: str, *, served: bool = False) -> str:
+    """The Content-Security-Policy of a page with this style sheet and this script. served: it may ask its own
+    server for pictures and data."""
+    pictures, more = ("data: 'self'", "connect-src 'self'; ") if served else ("data:", "")
     scripts = f"'{_digest(HERALD)}' '{_digest(script)}'"
     return (
         f"default-src 'none'; img-src {pictures}; style-src '{_digest(style)}'; script-src {scripts}; "

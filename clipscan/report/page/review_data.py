@@ -64,7 +64,7 @@ def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
         "label": label(method),
         "n": n,
         "counts": facts.counts._asdict(),
-        **table.columns(values, _listed(folder), method),
+        **table.columns(values, on_drop_list(folder), method),
         "suspects": _suspects(rows, chosen, n, method),
         "near": near,
         "groups": [
@@ -87,7 +87,8 @@ def _rows(path: Path) -> int:
     return pq.read_metadata(path).num_rows if path.exists() else 0
 
 
-def _listed(folder: Path) -> set[Pair]:
+def on_drop_list(folder: Path) -> set[Pair]:
+    """(shard, key) of every row of drop.parquet."""
     path = folder / "drop.parquet"
     return set(pairs_of(pq.read_table(path, columns=["shard", "key"]))) if path.exists() else set()
 

@@ -69,9 +69,10 @@ def write_page(folder: Path, dataset: Dataset | None, *, blur: bool = False) -> 
 
 
 def render(
-    folder: Path, facts: Facts, review: Review, album: Album, no_pictures: str, *, blur: bool = False
-) -> str:
-    """The page as HTML."""
+    folder: Path, facts: Facts, review: Review, album: Album, no_pictures: str, *, blur: bool = False,
+    served: bool = False,
+) -> str:  # fmt: skip
+    """The page as HTML. served: by `clipscan serve`, whose pictures and rows it may ask for."""
     triggers = read_triggers(folder)
     style = bundle.style(triggers=bool(triggers))
     script = bundle.script()
@@ -83,7 +84,7 @@ def render(
         style=Markup(style),  # our own file, not a stranger's text
         script=Markup(script),
         herald=Markup(bundle.HERALD),
-        policy=bundle.policy(style, script),
+        policy=bundle.policy(style, script, served=served),
         data=Markup(bundle.json_block(data | packed.places())),
         pack=Markup(packed.text),  # base64
         blur=blur,

@@ -52,14 +52,14 @@ function hasState(sample, state, decisions) {
 }
 
 /** The bar. onChange(filter) after every change; `set` shows another filter, `find` puts the cursor there. */
-export function filterBar({ groups, options, label, onChange }) {
+export function filterBar({ groups, options, label, all, onChange }) {
   let filter = { ...EVERYTHING };
   const later = eachFrame(() => onChange({ ...filter }));
   const change = (name, value) => {
     filter = { ...filter, [name]: value };
     later();
   };
-  const fields = fieldsOf({ groups, options, label, change });
+  const fields = fieldsOf({ groups, options, label, all, change });
   const reset = h("button", { class: "plain", onclick: () => set(EVERYTHING) }, "Clear filter");
   const element = h(
     "div",
@@ -77,7 +77,7 @@ export function filterBar({ groups, options, label, onChange }) {
   return { element, set, find, get: () => filter };
 }
 
-function fieldsOf({ groups, options, label, change }) {
+function fieldsOf({ groups, options, label, all, change }) {
   const numeric = (value) => (value === "" || Number.isNaN(Number(value)) ? null : Number(value));
   const bound = (name, words) =>
     h("input", {
@@ -105,7 +105,7 @@ function fieldsOf({ groups, options, label, change }) {
       "aria-label": "Caption or key (/)",
       oninput: (event) => change("text", event.target.value),
     }),
-    group: choice("group", "Group", [["", "all suspects"], ...members], numeric),
+    group: choice("group", "Group", [["", all], ...members], numeric),
     verdict: choice("verdict", "Verdict", Object.entries(VERDICTS)),
     state: choice("state", "Decision", Object.entries(STATES)),
     shard: choice("shard", "Shard", named(options.shards, "any shard")),

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import { Review } from "./review.js";
 import { PageSource } from "./samples.js";
+import { ServedSource, ServedStorage } from "./served.js";
 import { BrowserStorage } from "./storage.js";
 
 const SECTIONS = { "#convicted": "groups", "#alike": "groups", "#groups": "groups", "#suspects": "suspects" };
@@ -15,8 +16,10 @@ async function start() {
     if (!root.querySelector(".warning"))
       root.prepend(h("p", { class: "notice warning", role: "alert" }, text));
   };
-  const source = new PageSource(data);
-  const decisions = new Decisions(new BrowserStorage(data.run.id, warn));
+  const source = data.served ? new ServedSource(data) : new PageSource(data);
+  const storage = data.served ? new ServedStorage(data, warn) : new BrowserStorage(data.run.id, warn);
+  if (data.served) source.beforeSelect = () => storage.flush();
+  const decisions = new Decisions(storage);
   root.hidden = false;
   const review = new Review(root, data, source, decisions);
   listenToKeys(review.keys());

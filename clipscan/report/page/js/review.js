@@ -27,6 +27,7 @@ export class Review {
       groups: source.groups,
       options: source.options(),
       label: data.label,
+      all: data.served ? "all samples" : "all suspects",
       onChange: (filter) => this.select(filter),
     });
     this.shown = h("span", { class: "shown" });
@@ -161,7 +162,12 @@ export class Review {
   /** One decision for all that the filter shows. */
   async decideAll(word) {
     const { list } = this;
-    await list.load(0, list.length);
+    try {
+      await list.load(0, list.length);
+    } catch (wrong) {
+      say(wrong.message);
+      return;
+    }
     const samples = Array.from({ length: list.length }, (_, i) => list.at(i)).filter(Boolean);
     say(`${many(this.decisions.decide(samples, word), "sample")} changed`);
   }
