@@ -261,7 +261,7 @@ def test_without_scripts_the_page_shows_summary_suspects_and_groups(browser: Any
     bare = context.new_page()
     bare.goto(page)
     text = bare.inner_text("body")
-    assert "303 listed" in text.replace("\n", " ") and "the first 24 of 220" in text
+    assert "303 listed" in text.replace("\n", " ") and "the first 16 of 220" in text
     assert (
         bare.locator("article.suspect").first.is_visible()
         and bare.locator("#groups article").first.is_visible()

@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 for command in (
     stages.scan, stages.embed, stages.knn, stages.score,
-    after.report, serving.serve, after.invert, after.status, after.explain, after.export,
+    after.report, serving.serve, serving.map, after.invert, after.status, after.explain, after.export,
     after.calibrate, after.partition, after.apply,
     training.train, tools.demo, tools.doctor,
 ):  # fmt: skip

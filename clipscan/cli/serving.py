@@ -1,4 +1,4 @@
-"""`clipscan serve`: the page of a run in a browser on this machine."""
+"""More than the page as it is: `clipscan serve`, in a browser on this machine, and `clipscan map`."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ def serve(
     serving = pipeline.serve(Run(run), port, blur)
     print(f"open {serving.url}\nCtrl-C ends it; decisions are saved in {run / 'decisions.json'}", flush=True)
     serving.forever()
+
+
+def map(
+    run: RunPath,
+    most: Annotated[
+        int, typer.Option(help="samples on it: all, or the suspects and others at random", min=2, max=100_000)
+    ] = 100_000,
+    epochs: Annotated[int, typer.Option(help="of the layout", min=1)] = 100,
+    seed: Annotated[int, typer.Option(help="of the samples and the layout")] = 0,
+) -> None:
+    """Draw the map: samples in two dimensions, near ones near, from the exact graph; into the page."""
+    from clipscan import pipeline
+    from clipscan.run import Run
+
+    count, page = pipeline.draw_map(Run(run), most, epochs, seed)
+    print(f"{count:,} samples on the map (key m): {page}")

@@ -11,6 +11,9 @@ from clipscan.errors import RunError
 from clipscan.report import explain as explaining
 from clipscan.report.choose import choose_drops
 from clipscan.report.keep_outputs import put_lists, put_page
+from clipscan.report.map.layout import EPOCHS
+from clipscan.report.map.map_file import MOST
+from clipscan.report.map.map_file import draw_map as map_of
 from clipscan.report.partition import write_partition
 from clipscan.report.serve import Serving, open_server
 from clipscan.report.summary import dropped_before
@@ -31,6 +34,12 @@ def report(run: Run, blur: bool = False) -> Path:
     """The page of what the run holds by now. blur: pictures are blurred until they are asked for."""
     with run.opened():
         return put_page(run, blur=blur)
+
+
+def draw_map(run: Run, most: int = MOST, epochs: int = EPOCHS, seed: int = 0) -> tuple[int, Path]:
+    """The map of a scored run (report/map), and the page anew: how many samples it shows, and the page."""
+    with run.opened():
+        return map_of(run, most, epochs, seed), put_page(run)
 
 
 def serve(run: Run, port: int = 0, blur: bool = False) -> Serving:

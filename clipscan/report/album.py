@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset, Shard
 
 LARGE, SMALL = 160, 112  # longest side in pixels: a suspect, a neighbour or member of a group
-MAX_URI_BYTES = 16 << 20  # all pictures of one page, which then stays below 20 MB with its text
+MAX_URI_BYTES = 15 << 20  # all pictures of one page, which then stays below 20 MB with its text
 
 FULL = Thumbnail(reason="left out: the page is full")
 GONE = Thumbnail(reason="not found in the dataset any more")

@@ -39,9 +39,9 @@ from clipscan.run.outputs import check_intact, rows_in
 from clipscan.scores.estimate import Estimate
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
-SUSPECTS, NEIGHBOURS = 24, 8  # cards of the page without scripts, and neighbours on each
+SUSPECTS, NEIGHBOURS = 16, 8  # cards of the page without scripts, and neighbours on each
 COPIES, SUSPECTED = "copies", "suspects"  # kinds of groups
-GROUPS, MEMBERS, CAPTIONS = 12, 24, 4  # groups on the page; pictures and captions of each
+GROUPS, MEMBERS, CAPTIONS = 8, 24, 4  # groups on the page; pictures and captions of each
 EXAMPLES = 3  # names given of each kind of bad sample
 
 Row = dict[str, Any]

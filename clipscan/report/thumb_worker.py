@@ -23,6 +23,7 @@ MAX_PIXELS = (
     89_478_485  # as embed/pixels.py: what was embedded can be shown. 256 MB as RGB; read in the header
 )
 MAX_MEMORY = 2 << 30  # address space of the worker: Pillow, one picture at the limit and its copies
+LOSSLESS = 85  # quality of WebP
 SMALL = 64  # pictures up to this side are shown as they are, pixel for pixel
 FORMATS = (
     "JPEG",
@@ -44,9 +45,9 @@ def thumbnail(data: bytes, side: int, quality: int = 0) -> bytes:
     """The picture with its longest side at most `side`, proportions kept, encoded anew.
 
     PNG up to SMALL pixels a side; above, JPEG of quality 90 without chroma subsampling, so that a small
-    trigger stays visible. With a quality of 1 to 100 WebP of it instead, lossless up to SMALL pixels a side
-    (JPEG where Pillow was built without WebP). Transparency and orientation tags are ignored, as the encoder
-    ignores them.
+    trigger stays visible. With a quality of 1 to 100 it is WebP, from LOSSLESS on without loss up to SMALL
+    pixels a side (and JPEG where Pillow was built without WebP). Transparency and orientation tags are
+    ignored, as the encoder ignores them.
     ValueError or OSError says what is wrong with the picture.
     """
     from PIL import Image
@@ -68,7 +69,7 @@ def thumbnail(data: bytes, side: int, quality: int = 0) -> bytes:
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     if quality and "WEBP" in Image.SAVE:
-        small.save(out, "WEBP", quality=quality, lossless=exact)
+        small.save(out, "WEBP", quality=quality, lossless=exact and quality >= LOSSLESS)
     elif exact:
         small.save(out, "PNG")
     else:

@@ -22,8 +22,10 @@ from clipscan.report.convicted import Convicted
 from clipscan.report.drop_schema import pairs_of
 from clipscan.report.facts import Facts
 from clipscan.report.glossary import about, label
+from clipscan.report.map.map_file import read_map
 from clipscan.report.page.border_data import border_data
 from clipscan.report.page.evidence import evidence, poison
+from clipscan.report.page.map_data import map_data
 from clipscan.report.page.sample_table import Numbered, SampleTable, number_or_none, values_of
 from clipscan.report.read import first_rows, other_scores
 from clipscan.report.visible_text import shorten
@@ -57,6 +59,7 @@ def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
     values = values_of(folder, table.number, (method, *FIT))
     by_pair = {(row["shard"], row["key"]): row for row in rows}
     convicted = {one.group: one for one in facts.populations or ()}
+    listed = on_drop_list(folder)
     data = {
         "version": 1,
         "run": {"path": str(folder), "id": run_id(facts.record), "clipscan": clipscan.__version__},
@@ -64,7 +67,7 @@ def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
         "label": label(method),
         "n": n,
         "counts": facts.counts._asdict(),
-        **table.columns(values, on_drop_list(folder), method),
+        **table.columns(values, listed, method),
         "suspects": _suspects(rows, chosen, n, method),
         "near": near,
         "groups": [
@@ -73,6 +76,7 @@ def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
         ],
         "group_count": _rows(folder / "groups.parquet"),
         "border": border_data(folder, facts),
+        "map": map_data(read_map(folder), table.number, listed),
     }
     return Review(data, _wants(chosen, members, near, table))
 

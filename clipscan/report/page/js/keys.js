@@ -27,8 +27,8 @@ const ALSO = {
 };
 const FIELDS = "input, select, textarea, dialog";
 
-/** Call actions[name]() for each key pressed. */
-export function listenToKeys(actions) {
+/** Call actions[name]() for each key pressed, and `acted` after it. */
+export function listenToKeys(actions, acted) {
   const names = new Map([...KEYS.map(([key, name]) => [key, name]), ...Object.entries(ALSO)]);
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -40,7 +40,9 @@ export function listenToKeys(actions) {
     if (event.key === "Enter" && event.target.closest?.("button, a, summary")) return;
     const name = names.get(event.key);
     if (!name || !actions[name]) return;
-    if (actions[name]() !== false) event.preventDefault();
+    if (actions[name]() === false) return;
+    event.preventDefault();
+    acted();
   });
 }
 

@@ -1,4 +1,5 @@
 /** Starts the review on the data of the page; without it the page stays as it is without scripts. */
+import { actionsOf } from "./actions.js";
 import { Decisions } from "./decisions.js";
 import { h } from "./dom.js";
 import { listenToKeys } from "./keys.js";
@@ -22,10 +23,15 @@ async function start() {
   const decisions = new Decisions(storage);
   root.hidden = false;
   const review = new Review(root, data, source, decisions);
-  listenToKeys(review.keys());
+  listenToKeys(actionsOf(review), () => bringIntoView(root));
   leadHere(review, root);
   window.clipscan = { review, decisions, source };
   return review.start();
+}
+
+/** The review fills the window while it is worked on. */
+function bringIntoView(root) {
+  if (Math.abs(root.getBoundingClientRect().top) > 2) root.scrollIntoView({ behavior: "instant" });
 }
 
 /** Links to the sections that the review replaces open its views. */

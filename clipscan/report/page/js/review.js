@@ -5,7 +5,8 @@ import { h, say } from "./dom.js";
 import { EVERYTHING, filterBar, passing } from "./filters.js";
 import { Gallery } from "./gallery.js";
 import { GroupsView } from "./groups.js";
-import { showHelp } from "./keys.js";
+import { MapView } from "./map_view.js";
+import { listOf } from "./samples.js";
 import { many } from "./text.js";
 import { toolbar } from "./toolbar.js";
 
@@ -41,6 +42,7 @@ export class Review {
         h("div", { class: "split" }, this.gallery.element, this.detail.element),
       ),
     };
+    if (data.map) this.#addMap();
     this.tools = toolbar(this);
     root.append(this.tools.element, ...Object.values(this.panels));
     decisions.onChange(() => this.update());
@@ -58,8 +60,27 @@ export class Review {
     for (const [name, panel] of Object.entries(this.panels)) panel.hidden = name !== tab;
     this.tools.mark(tab);
     if (tab === "groups" && this.groups.current < 0) this.groups.focus(0, false);
+    if (tab === "map") this.map.update();
     if (tab === "suspects") this.focus(Math.max(0, this.place));
-    this.panels[tab].dispatchEvent(new Event("opened"));
+  }
+
+  /** Samples of the gallery, whatever the filter says. */
+  showSamples(samples) {
+    this.filter.set(EVERYTHING, false);
+    this.show(listOf(samples));
+    this.open("suspects");
+  }
+
+  #addMap() {
+    const { data, source, decisions } = this;
+    this.map = new MapView({
+      data,
+      source,
+      decisions,
+      label: data.label,
+      showSamples: (samples) => this.showSamples(samples),
+    });
+    this.panels.map = h("div", { class: "panel", role: "tabpanel", "aria-label": "Map" }, this.map.element);
   }
 
   /** On narrow screens the filter is out of the way until it is asked for. */
@@ -69,7 +90,10 @@ export class Review {
   }
 
   async select(filter) {
-    const list = await this.source.select(filter, passing(filter, this.decisions));
+    return this.show(await this.source.select(filter, passing(filter, this.decisions)));
+  }
+
+  async show(list) {
     this.list = list;
     this.gallery.setList(list);
     this.shown.textContent = many(list.length, "sample");
@@ -95,11 +119,13 @@ export class Review {
     this.detail.update();
     this.groups.update();
     this.border?.update();
+    if (this.tab === "map") this.map.update();
     this.tools.update();
   }
 
   /** Decide on what is in focus, and go on. */
   decide(word) {
+    if (this.tab === "map") return this.map.decide(word);
     if (this.tab === "groups") return this.groups.group && this.decideGroup(this.groups.group, word, true);
     const sample = this.list.at(this.place);
     if (!sample) return undefined;
@@ -185,52 +211,5 @@ export class Review {
       button("unsure", "unsure"),
       button("", "open again"),
     );
-  }
-
-  /** What each key does, by its name in keys.js. */
-  keys() {
-    const inGroups = () => this.tab === "groups";
-    const step = (by) =>
-      inGroups()
-        ? this.groups.focus(this.groups.current + by)
-        : this.focus(Math.max(0, Math.min(this.list.length - 1, this.place + by)));
-    return {
-      next: () => step(1),
-      previous: () => step(-1),
-      down: () => (inGroups() ? false : this.#row(1)),
-      up: () => (inGroups() ? false : this.#row(-1)),
-      drop: () => this.decide("drop"),
-      keep: () => this.decide("keep"),
-      unsure: () => this.decide("unsure"),
-      clear: () => this.decide(""),
-      undo: () => this.undo(),
-      find: () => {
-        this.open("suspects");
-        this.panels.suspects.classList.add("filtering");
-        this.filter.find();
-      },
-      group: () => (inGroups() ? this.open("suspects") : this.#groupOfFocus()),
-      open: () => (inGroups() ? this.groups.group && this.openGroup(this.groups.group) : this.open("groups")),
-      best: () =>
-        this.keepBest(
-          inGroups()
-            ? this.groups.group
-            : this.list.at(this.place)?.groups.find((one) => one.kind === "copies"),
-        ),
-      near: () => (inGroups() ? undefined : this.detail.toggleNear()),
-      map: () => (this.panels.map ? this.open("map") : false),
-      leave: () => (inGroups() ? false : this.filter.set(EVERYTHING)),
-      help: () => showHelp(Boolean(this.panels.map)),
-    };
-  }
-
-  #row(by) {
-    this.focus(Math.max(0, Math.min(this.list.length - 1, this.place + by * this.gallery.columns())));
-  }
-
-  #groupOfFocus() {
-    const group = this.list.at(this.place)?.groups[0];
-    if (group) this.openGroup(group);
-    else say("It is in no group.");
   }
 }

@@ -32,7 +32,9 @@ export class ServedSource extends PageSource {
     if (filter.group !== null) return super.select(filter, passes);
     await this.beforeSelect?.(); // what is decided must have arrived
     const { group, ...given } = filter;
-    const asked = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null && value !== ""));
+    const asked = Object.fromEntries(
+      Object.entries(given).filter(([, value]) => value !== null && value !== ""),
+    );
     const first = await request("/api/rows", { ...asked, start: 0, count: ROWS });
     if (!first.total) return listOf([]);
     return new ServedList(this, asked, first);
@@ -138,7 +140,11 @@ export class ServedStorage {
     try {
       const headers = { "X-Revision": this.revision };
       const keepalive = body.length < 60000; // so that closing the window does not lose it
-      ({ revision: this.revision } = await request("/api/decisions", {}, { method: "PUT", body, headers, keepalive }));
+      ({ revision: this.revision } = await request(
+        "/api/decisions",
+        {},
+        { method: "PUT", body, headers, keepalive },
+      ));
     } catch (wrong) {
       this.warn(
         wrong.status === 409
