@@ -80,7 +80,7 @@ def render(
     data = review.data | {"title": title_of(facts.record), "blur": blur, "noPictures": no_pictures}
     reference = glossary.reference_of(facts.record.get("score", {}).get("reference", ""))
     k = facts.record.get("score", {}).get("k")
-    return _template().render(
+    return template("page.html.j2").render(
         style=Markup(style),  # our own file, not a stranger's text
         script=Markup(script),
         herald=Markup(bundle.HERALD),
@@ -146,7 +146,8 @@ def _in_words(value: Any) -> str:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of this folder, every value in it escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -166,7 +167,7 @@ def _template() -> Any:
         "label": glossary.label,
         "brief": brief,
     }
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 def _picture(album: Album, want: Want) -> Thumbnail:
