@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+SUSPECTS = 220  # of the fixture `page`
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OBSERVE = """
 window.pwned = 0; window.violations = [];

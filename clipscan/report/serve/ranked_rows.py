@@ -36,7 +36,9 @@ class RankedRows:
         path = Path(self._place.name) / "rows.arrow"
         self.order = _write(folder, path, listed)
         pa.default_memory_pool().release_unused()
-        self.table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._parts = [file.get_batch(i) for i in range(file.num_record_batches)]
+        self.table = pa.Table.from_batches(self._parts, file.schema)
         self.score = self.table["score"].to_numpy()
         self.by_row = np.empty(len(self.order), np.int64)
         self.by_row[self.order] = np.arange(len(self.order))
@@ -50,11 +52,22 @@ class RankedRows:
 
     def rows(self, places: Places) -> list[dict[str, Any]]:
         """What the page shows of rows by place."""
-        found = self.table.take(pa.array(places)).to_pylist()
+        part, inside = np.divmod(np.asarray(places, np.int64), BATCH)
+        found = {
+            int(place): row
+            for number in np.unique(part)
+            for place, row in zip(
+                places[part == number], self._taken(number, inside[part == number]), strict=True
+            )
+        }
         return [
-            {**row, "score": number_or_none(row["score"]), "rank": int(place) + 1}
-            for place, row in zip(places, found, strict=True)
+            {**found[place], "score": number_or_none(found[place]["score"]), "rank": place + 1}
+            for place in map(int, places)
         ]
+
+    def _taken(self, part: int, inside: Places) -> list[dict[str, Any]]:
+        taken: list[dict[str, Any]] = self._parts[part].take(pa.array(inside)).to_pylist()
+        return taken
 
     def place_of(self, shard: str, key: str) -> int | None:
         """The place of a sample, None where there is no such one."""
@@ -73,7 +86,7 @@ def _write(folder: Path, path: Path, listed: set[Pair]) -> Places:
     """The rows in the order of their rank; returns that order, as numbers of rows."""
     score = _scores(folder)
     order = np.argsort(-score, kind="stable").astype(np.int64)
-    table = _metadata(folder).append_column("score", pa.array(score))
+    table = _metadata(folder).combine_chunks().append_column("score", pa.array(score))
     if table.num_rows != len(score):
         raise RunError(f"{folder} has {len(score)} scores and {table.num_rows} names; score it again")
     keys = pa.array(sorted({key for _, key in listed}), pa.string())
@@ -81,9 +94,9 @@ def _write(folder: Path, path: Path, listed: set[Pair]) -> Places:
         writer = None
         for start in range(0, max(1, len(order)), BATCH):
             part = table.take(pa.array(order[start : start + BATCH]))
-            part = part.append_column("listed", _is_listed(part, listed, keys))
+            part = part.append_column("listed", _is_listed(part, listed, keys)).combine_chunks()
             writer = writer or pa.ipc.new_file(sink, part.schema)
-            writer.write_table(part)
+            writer.write_table(part, max_chunksize=BATCH)
         assert writer is not None
         writer.close()
     return order

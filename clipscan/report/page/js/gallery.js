@@ -1,7 +1,7 @@
 /** The suspects as a grid of which only what is in view exists, however many there are. */
 import { eachFrame, h } from "./dom.js";
 import { fillFrame } from "./pictures.js";
-import { number, plain, visible } from "./text.js";
+import { number, visible } from "./text.js";
 
 const NARROWEST = 150; // of a tile, in pixels; it is as wide as the columns allow
 const BELOW = 58; // pixels of text below the picture
@@ -119,10 +119,6 @@ export class Gallery {
     tile.dataset.place = place;
     tile.setAttribute("aria-setsize", this.list.length);
     tile.setAttribute("aria-posinset", place + 1);
-    tile.setAttribute(
-      "aria-label",
-      `${sample.rank ? `rank ${sample.rank}, ` : ""}${plain(sample.caption || "no caption", 120)}`,
-    );
     fillFrame(frame, this.source, sample, false);
     line.replaceChildren(h("b", {}, sample.rank ?? "–"), h("span", {}, number(sample.score)));
     words.replaceChildren(...(sample.caption ? visible(sample.caption, 90) : ["no caption"]));

@@ -60,10 +60,11 @@ export class MapPainter {
     this.words.fill(this.#colour("--wash"));
     const size = this.size(view) * ratio;
     const to = { size, left: width / 2 - view.x * size, top: height / 2 - view.y * size, width, height };
+    const reach = 1 + Math.min(2, Math.max(0, Math.log2(view.zoom)) / 2); // points grow as there is room for them
     this.order.forEach((points, kind) =>
-      this.#dots(points, this.#colour(COLOURS[kind]), kind === OTHER ? 1 : 2, to, ratio),
+      this.#dots(points, this.#colour(COLOURS[kind]), kind === OTHER ? reach : 2 * reach, to, ratio),
     );
-    this.#dots(chosen, this.#colour("--ink"), 1, to, ratio);
+    this.#dots(chosen, this.#colour("--ink"), reach, to, ratio);
     context.putImageData(this.pixels, 0, 0);
     if (view.zoom > 4) this.#drawPictures(view, to, ratio);
     if (lasso) this.#drawLasso(lasso, to, ratio);

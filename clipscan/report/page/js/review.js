@@ -90,7 +90,13 @@ export class Review {
   }
 
   async select(filter) {
-    return this.show(await this.source.select(filter, passing(filter, this.decisions)));
+    const turn = (this.turn = (this.turn ?? 0) + 1);
+    try {
+      const list = await this.source.select(filter, passing(filter, this.decisions));
+      if (turn === this.turn) await this.show(list); // an answer that was overtaken is none
+    } catch (wrong) {
+      say(`The rows cannot be read: ${wrong.message}`);
+    }
   }
 
   async show(list) {

@@ -1,4 +1,5 @@
 /** Where decisions are kept between visits: the browser's localStorage, or nowhere, with a warning. */
+import { WORDS } from "./decisions.js";
 import { settled } from "./dom.js";
 
 /** warn(text) is called when decisions are not kept, or not all of them. */
@@ -55,10 +56,19 @@ export class BrowserStorage {
 export function checkedState(state) {
   const words = state?.decisions;
   if (!Array.isArray(words)) return null;
-  const fits = ([name, word]) => typeof name === "string" && ["drop", "keep", "unsure"].includes(word);
+  const number = (value) => (typeof value === "number" ? value : null);
+  const pairs = (listed, known) =>
+    (Array.isArray(listed) ? listed : []).filter(
+      (one) => Array.isArray(one) && typeof one[0] === "string" && known.includes(one[1]),
+    );
+  const steps = (Array.isArray(state.steps) ? state.steps : []).filter(
+    (step) => step?.words || "border" in Object(step),
+  );
   return {
-    decisions: words.filter((one) => Array.isArray(one) && fits(one)),
-    border: typeof state.border === "number" ? state.border : null,
-    steps: Array.isArray(state.steps) ? state.steps : [],
+    decisions: pairs(words, WORDS),
+    border: number(state.border),
+    steps: steps.map((step) =>
+      step.words ? { words: pairs(step.words, [...WORDS, ""]) } : { border: number(step.border) },
+    ),
   };
 }

@@ -107,7 +107,7 @@ async function save(review) {
     "div",
     {},
     h("p", {}, `${many(decisions.words.size, "decision")}; unsure samples count as undecided. `, about),
-    h("pre", {}, command),
+    h("pre", { tabindex: "0" }, command),
   );
   const answer = await ask("Save decisions", content, {
     json: "Save decisions.json",
