@@ -46,6 +46,19 @@ observe("paint", (entry) => (paints[entry.name] = entry.startTime));
 """
 
 
+def shown(page: Path) -> str:
+    """How many of the suspects, and of the first twelve of each group, have a picture in the file."""
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    place = data["pictures"]["place"]
+
+    def having(numbers: list[int]) -> str:
+        there = sum(place.get(str(number), [-3])[0] >= -1 for number in numbers)
+        return f"{there:,} of {len(numbers):,}"
+
+    first = [number for group in data["groups"] for number in group["members"][:12]]
+    return f"{having(data['suspects']['sample'])} suspects, {having(first)} in montages"
+
+
 def measure_page(page: Path, chromium: Any) -> None:
     """First paint, start, long tasks while scrolling, decisions a second."""
     from browser import Opened
@@ -168,11 +181,7 @@ def main() -> None:
         page = write_page(folder / "small", open_dataset(folder / "data"))
         size, taken = page.stat().st_size / 1e6, time.perf_counter() - start
         print(f"page of {a.suspects:,} suspects, {a.groups} groups: {size:.1f} MB in {taken:.0f} s")
-        pack = page.read_text().split('id="pack">')[1].split("<")[0]
-        left_out = page.read_text().count("left out: the page is full")
-        print(
-            f"of it packed pictures: {len(pack) / 1e6:.1f} MB; {'some' if left_out else 'none'} were left out"
-        )
+        print(f"with a picture: {shown(page)}")
         measure_page(page, chromium)
         measure_map(folder, page, chromium)
         if a.rows:

@@ -21,6 +21,7 @@ from clipscan.report.choose import ranking
 from clipscan.report.identities import batches
 from clipscan.report.page.sample_table import number_or_none
 
+SOUGHT = "sought"  # column of caption and key in small letters: what a text is looked for in
 BATCH = 65_536  # rows written at a time
 HOST = r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\.)?(?P<host>[^/?#:]{1,100})"
 
@@ -39,6 +40,7 @@ class RankedRows:
         file = pa.ipc.open_file(pa.memory_map(str(path)))
         self._parts = [file.get_batch(i) for i in range(file.num_record_batches)]
         self.table = pa.Table.from_batches(self._parts, file.schema)
+        self._shown = [name for name in self.table.column_names if name != SOUGHT]
         self.score = self.table["score"].to_numpy()
         self.by_row = np.empty(len(self.order), np.int64)
         self.by_row[self.order] = np.arange(len(self.order))
@@ -66,8 +68,9 @@ class RankedRows:
         ]
 
     def _taken(self, part: int, inside: Places) -> list[dict[str, Any]]:
-        taken: list[dict[str, Any]] = self._parts[part].take(pa.array(inside)).to_pylist()
-        return taken
+        taken = self._parts[part].select(self._shown).take(pa.array(inside))
+        found: list[dict[str, Any]] = taken.to_pylist()
+        return found
 
     def place_of(self, shard: str, key: str) -> int | None:
         """The place of a sample, None where there is no such one."""
@@ -94,7 +97,8 @@ def _write(folder: Path, path: Path, listed: set[Pair]) -> Places:
         writer = None
         for start in range(0, max(1, len(order)), BATCH):
             part = table.take(pa.array(order[start : start + BATCH]))
-            part = part.append_column("listed", _is_listed(part, listed, keys)).combine_chunks()
+            part = part.append_column("listed", _is_listed(part, listed, keys))
+            part = part.append_column(SOUGHT, _sought(part)).combine_chunks()
             writer = writer or pa.ipc.new_file(sink, part.schema)
             writer.write_table(part, max_chunksize=BATCH)
         assert writer is not None
@@ -123,6 +127,10 @@ def _columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     at = batch.column("at").fill_null(-1)
     columns = [batch.column("shard"), batch.column("key"), caption, host, at]
     return pa.RecordBatch.from_arrays(columns, names=["shard", "key", "caption", "domain", "at"])
+
+
+def _sought(part: pa.Table) -> pa.Array:
+    return pc.binary_join_element_wise(pc.utf8_lower(part["caption"]), pc.utf8_lower(part["key"]), "\n")
 
 
 def _is_listed(part: pa.Table, listed: set[Pair], keys: pa.Array) -> pa.Array:

@@ -1,5 +1,5 @@
 /** Groups before samples: what each is and why, its montage, and one decision for all of it. */
-import { h } from "./dom.js";
+import { eachFrame, h } from "./dom.js";
 import { decisionButtons, markButtons } from "./detail.js";
 import { framed } from "./pictures.js";
 import { count, many, number, percent, plain, visible } from "./text.js";
@@ -30,10 +30,13 @@ export class GroupsView {
       ? null
       : h("p", { class: "muted" }, "There are no groups. Go on with the suspects.");
     this.element = h("div", { class: "rows" }, none, this.cards, more);
-    this.seen = new IntersectionObserver(
-      (entries) => entries.forEach((one) => one.isIntersecting && this.#fill(one.target)),
-      { root: this.element, rootMargin: "600px" },
-    );
+    this.waiting = [];
+    this.fillNext = eachFrame(() => this.#fillNext());
+    const near = (entries) => {
+      this.waiting.push(...entries.filter((one) => one.isIntersecting).map((one) => one.target));
+      this.fillNext();
+    };
+    this.seen = new IntersectionObserver(near, { root: this.element, rootMargin: "900px" });
     this.cards.forEach((card) => this.seen.observe(card));
     this.element.addEventListener("pointerdown", (event) => {
       const card = event.target.closest(".row");
@@ -63,6 +66,14 @@ export class GroupsView {
 
   update() {
     for (const card of this.cards) if (card.firstChild) this.#mark(card);
+  }
+
+  /** One card a frame, so that scrolling stays smooth. */
+  #fillNext() {
+    const card = this.waiting.shift();
+    if (!card) return;
+    this.#fill(card);
+    this.fillNext();
   }
 
   #fill(card) {
