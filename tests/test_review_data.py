@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from test_report import EVIL, InMemory, Page, a_run, some_samples
 
 from clipscan.data.sample import Sample
-from clipscan.report.page import bundle, write_page
+from clipscan.report.album import make_album
+from clipscan.report.page import bundle, picture_sizes, write_page
 from clipscan.report.page.evidence import evidence
 from clipscan.report.page.pack import IN_PAGE
 from clipscan.report.page.review_data import domain
@@ -156,3 +157,30 @@ def test_two_thousand_suspects_and_two_hundred_groups_are_bounded(tmp_path: Path
 def test_blurred_pictures_are_asked_for_by_the_style_alone(run: Path) -> None:
     assert '<body class="blur">' in write_page(run, None, blur=True).read_text()
     assert '<body class="blur">' not in write_page(run, None).read_text()
+
+
+def test_pictures_are_as_large_as_lets_all_of_them_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, samples, pictures = np.random.default_rng(0), [], {}
+    for i in range(12):
+        out = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8)).save(out, "PNG")
+        samples.append(Sample("s.tar", f"k{i}", out.getvalue(), "", at=i))
+        pictures[i] = picture_sizes.Picture("s.tar", f"k{i}", i, i < 6)
+    monkeypatch.setattr(picture_sizes, "FEW", 0)
+
+    def taken(room: int) -> tuple[int, int]:
+        wants = picture_sizes.sized(InMemory(samples), pictures, room)
+        album = make_album(InMemory(samples), wants.values())
+        return wants[0].side, sum(len(thumbnail.uri) for thumbnail in album.values())
+
+    side, largest = taken(1 << 40)
+    assert side == picture_sizes.SIZES[0].large
+    smaller, size = taken(largest // 2)
+    assert smaller < side and size <= largest // 2
+    assert taken(0)[0] == picture_sizes.SIZES[-1].large  # too many for any size: the last are left out
+
+
+def test_a_page_of_many_pictures_has_fewer_in_the_sections_without_scripts(tmp_path: Path) -> None:
+    samples = some_samples(1500)
+    page = Page(write_page(a_run(tmp_path, samples, suspects=1400), InMemory(samples)))
+    assert len(page.all("img")) == 8 * (1 + 4) + 8 and "the first 8 of 1,400" in page.text

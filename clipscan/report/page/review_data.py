@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import pyarrow.parquet as pq
 
 import clipscan
-from clipscan.report.album import Want
 from clipscan.report.choose import method_of
 from clipscan.report.convicted import Convicted
 from clipscan.report.drop_schema import pairs_of
@@ -26,6 +25,7 @@ from clipscan.report.map.map_file import read_map
 from clipscan.report.page.border_data import border_data
 from clipscan.report.page.evidence import evidence, poison
 from clipscan.report.page.map_data import map_data
+from clipscan.report.page.picture_sizes import Picture
 from clipscan.report.page.sample_table import Numbered, SampleTable, number_or_none, values_of
 from clipscan.report.read import first_rows, other_scores
 from clipscan.report.visible_text import shorten
@@ -33,7 +33,7 @@ from clipscan.report.visible_text import shorten
 SUSPECTS, GROUPS = 2000, 200  # in one file
 MEMBERS, LISTED = 1000, 20_000  # of one group, of all groups
 MONTAGE, CAPTIONS, OTHERS = 12, 6, 8  # pictures and captions of a group, scores of a suspect
-PICTURES = 4000  # in one file, besides those of the sections without scripts
+PICTURES = 5000  # in one file, besides those of the sections without scripts
 FIT = ("misfit", "cosine")  # the lower, the better picture and caption fit: the best of copies
 
 Pair = tuple[str, str]
@@ -41,10 +41,10 @@ Row = dict[str, Any]
 
 
 class Review(NamedTuple):
-    """data: for JSON; wants: the pictures by number of the sample, most important first."""
+    """data: for JSON; pictures: by number of the sample, most important first."""
 
     data: dict[str, Any]
-    wants: dict[int, Want]
+    pictures: dict[int, Picture]
 
 
 def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
@@ -78,7 +78,7 @@ def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
         "border": border_data(folder, facts),
         "map": map_data(read_map(folder), table.number, listed),
     }
-    return Review(data, _wants(chosen, members, near, table))
+    return Review(data, _pictures(chosen, members, near, table))
 
 
 def run_id(record: Row) -> str:
@@ -191,9 +191,9 @@ def _best(members: list[Row], table: SampleTable, values: dict[Pair, Row]) -> in
     return table.number[min(pairs, key=misfit)] if pairs else None
 
 
-def _wants(
+def _pictures(
     chosen: list[int], members: list[list[int]], near: list[list[Any]], table: SampleTable
-) -> dict[int, Want]:
+) -> dict[int, Picture]:
     """Suspects large, then what groups show at first, neighbours, and further members, small."""
     order = [(number, True) for number in chosen]
     order += [(number, False) for numbers in members for number in numbers[:MONTAGE]]
@@ -202,22 +202,6 @@ def _wants(
     large: dict[int, bool] = {}
     for number, is_suspect in order:
         large.setdefault(number, is_suspect)
-    sides = _sides(min(PICTURES, len(large)))
     pairs, places = list(table.number), table.places
-    return {
-        number: Want(*pairs[number], places[number], sides.large if big else sides.small, sides.quality)
-        for number, big in list(large.items())[:PICTURES]
-    }
-
-
-class _Sides(NamedTuple):
-    large: int
-    small: int
-    quality: int
-
-
-def _sides(pictures: int) -> _Sides:
-    """The more pictures, the smaller: longest sides in pixels, and quality of WebP."""
-    if pictures <= 1200:
-        return _Sides(160, 112, 85)
-    return _Sides(144, 96, 80) if pictures <= 2400 else _Sides(128, 80, 75)
+    first = list(large.items())[:PICTURES]
+    return {number: Picture(*pairs[number], places[number], big) for number, big in first}

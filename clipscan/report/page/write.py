@@ -23,8 +23,9 @@ from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
 from clipscan.report.page import bundle
 from clipscan.report.page.border_data import bins_of
-from clipscan.report.page.pack import pack
-from clipscan.report.page.review_data import Review, read_review
+from clipscan.report.page.pack import Pack, pack
+from clipscan.report.page.picture_sizes import sized
+from clipscan.report.page.review_data import read_review
 from clipscan.report.partition import read_split
 from clipscan.report.read import read_facts
 from clipscan.report.recovered_triggers import read_triggers
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset
 
 HERE = Path(__file__).parent
+MANY = 1200  # pictures of the review, from which on the sections without scripts are shorter
+ROOM = {True: 13 << 20, False: 9 << 20}  # bytes of the review's pictures; the others take the rest
 DETAILS = {
     "fill",
     "mean",
@@ -59,25 +62,28 @@ def write_page(folder: Path, dataset: Dataset | None, *, blur: bool = False) -> 
     """
     facts = read_facts(folder, run_record(folder))
     review = read_review(folder, facts)
-    album = make_album(dataset, [*facts.wants(), *review.wants.values()])
+    many = len(review.pictures) > MANY
+    facts = facts.shortened() if many else facts
+    wants = sized(dataset, review.pictures, ROOM[many])
+    album = make_album(dataset, [*facts.wants(), *wants.values()])
     page = folder / "report" / "index.html"
     page.parent.mkdir(exist_ok=True)
     with replacing(page) as [draft]:
-        text = render(folder, facts, review, album, why_none(dataset), blur=blur)
+        packed = pack(album, wants, facts.wants())
+        text = render(folder, facts, review.data, packed, album, why_none(dataset), blur=blur)
         draft.write_text(text, encoding="utf-8", errors="replace")
     return page
 
 
 def render(
-    folder: Path, facts: Facts, review: Review, album: Album, no_pictures: str, *, blur: bool = False,
-    served: bool = False,
+    folder: Path, facts: Facts, review: dict[str, Any], packed: Pack, album: Album, no_pictures: str, *,
+    blur: bool = False, served: bool = False,
 ) -> str:  # fmt: skip
     """The page as HTML. served: by `clipscan serve`, whose pictures and rows it may ask for."""
     triggers = read_triggers(folder)
     style = bundle.style(triggers=bool(triggers))
     script = bundle.script()
-    packed = pack(album, review.wants, [*facts.wants()])
-    data = review.data | {"title": title_of(facts.record), "blur": blur, "noPictures": no_pictures}
+    data = review | {"title": title_of(facts.record), "blur": blur, "noPictures": no_pictures}
     reference = glossary.reference_of(facts.record.get("score", {}).get("reference", ""))
     k = facts.record.get("score", {}).get("k")
     return template("page.html.j2").render(

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 
 from clipscan.report.album import why_none
+from clipscan.report.page.pack import pack
 from clipscan.report.page.review_data import Review, on_drop_list, read_review
 from clipscan.report.page.write import render
 from clipscan.report.read import read_facts
@@ -69,7 +70,7 @@ def open_server(run: Run, port: int = 0, *, blur: bool = False) -> Serving:
         more = {
             "served": {"total": len(rows), **choices, "revision": store.revision, "decisions": store.value}
         }
-        return render(run.path, facts, Review(review.data | more, {}), {}, none, blur=blur, served=True)
+        return render(run.path, facts, review.data | more, pack({}, {}, ()), {}, none, blur=blur, served=True)
 
     pictures = Pictures(run)
     answers = Answers(rows, Chooser(rows, members), pictures, NeighbourTables(run, rows), store, page)
