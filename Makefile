@@ -13,7 +13,7 @@ TORCHVISION ?= torchvision==0.28.0
 TORCH_INDEX ?=
 INDEX = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
-SOURCES = CMakeLists.txt pyproject.toml $(wildcard csrc/* csrc/gpu/* kernels/*/* clipscan/*.py clipscan/*/* clipscan/*/*/*.py clipscan/*/*/*/*.py)
+SOURCES = CMakeLists.txt pyproject.toml $(wildcard csrc/* csrc/gpu/* kernels/*/* clipscan/*.py clipscan/*/* clipscan/*/*/*.py clipscan/*/*/*/*.py clipscan/report/page/*.* clipscan/report/page/js/*)
 
 .PHONY: demo test lint bench clean
 

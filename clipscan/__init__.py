@@ -3,6 +3,7 @@
 r = clipscan.score(embeddings)          # suspicion of each row, [n]
 g = clipscan.knn(embeddings, k=16)      # the exact neighbour graph
 s = clipscan.scan("shards/", ...)       # a dataset on disk, end to end (needs clipscan[embed])
+clipscan.show("run/")                   # in a notebook: counts and the first groups
 keep = clipscan.DropList.load("run/drop.parquet")
 """
 
@@ -16,6 +17,7 @@ from clipscan.errors import BackendError, ClipscanError, DataError, InputError, 
 if TYPE_CHECKING:
     from clipscan.engine import Neighbors, knn
     from clipscan.pipeline import scan
+    from clipscan.report.notebook import show
     from clipscan.report.write_lists import DropList
     from clipscan.scores import ScoreResult, score
     from clipscan.scores.mixture import partition
@@ -34,6 +36,7 @@ __all__ = [
     "partition",
     "scan",
     "score",
+    "show",
 ]
 
 # Found on first use, so that `import clipscan` costs nothing and pulls in neither pyarrow nor torch.
@@ -45,6 +48,7 @@ _HOME = {
     "partition": "clipscan.scores.mixture",
     "scan": "clipscan.pipeline",
     "score": "clipscan.scores",
+    "show": "clipscan.report.notebook",
 }
 
 

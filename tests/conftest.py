@@ -36,3 +36,25 @@ def device():
     cuda._module = lambda: simulated
     yield simulated
     cuda._module = real
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium; skips where there is none."""
+    from browser import chromium
+
+    with chromium() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Address of a page of 220 suspects with pictures, a group of near-copies, and four on the drop list."""
+    from browser import SUSPECTS
+    from test_report import InMemory, a_run, some_samples
+
+    from clipscan.report.page import write_page
+
+    samples = some_samples(300, caption="the first")
+    run = a_run(tmp_path_factory.mktemp("run"), samples, suspects=SUSPECTS)
+    return write_page(run, InMemory(samples)).as_uri()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from clipscan.engine import Counts, Neighbors, as_rows, cpu, cuda
-from clipscan.engine.libraries import numpy_of
 from clipscan.engine.devices import Devices
+from clipscan.engine.libraries import numpy_of
 
 KERNELS = ("mma", "wgmma")
 

@@ -133,6 +133,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.pieces: list[str] = []
+        self.scripts: list[str] = []  # what stands in script elements: ours, and data
         self.html = path.read_text(encoding="utf-8")
         self.feed(self.html)
         self.text = re.sub(r"\s+", " ", "".join(self.pieces))
@@ -141,7 +142,8 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.pieces.append(data)
+        inside = bool(self.tags) and self.tags[-1][0] == "script" and self.cdata_elem == "script"
+        (self.scripts if inside else self.pieces).append(data)
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]

@@ -19,7 +19,7 @@ def test_a_page_without_recoveries_is_as_it_was(a_run):
     (a_run / "invert/0").mkdir(parents=True)
     (a_run / "invert/readme.txt").write_text("nothing")
     assert write_page(a_run, None).read_bytes() == before
-    assert b"Recovered" not in before and b"#triggers" not in before and b".verdict" not in before
+    assert b"Recovered" not in before and b"#triggers" not in before and b".verdict {" not in before
 
 
 def test_the_page_shows_group_and_control_side_by_side(a_run):

@@ -99,7 +99,7 @@ def test_the_page_draws_the_cosines_with_both_components(tmp_path):
     section = page[page.index('id="partition"') : page.index('id="suspects"')]
     assert section.count("<polyline") == 2 and "two components: " in section and "safe from 0." in section
     assert "Safe from a probability of 0.9" in section
-    assert 'href="#partition"' in page and "<script" not in page
+    assert 'href="#partition"' in page and "<script" not in section
     assert section.count('class="cut"') > 0, "the risky bars are marked"
     (done.out / "partition/partition.json").write_text('{"pairs": 3, "safe": "<b>"}')
     (done.out / "_tasks/partition.json").unlink()  # which would know that this is not what was written

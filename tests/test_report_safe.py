@@ -12,15 +12,22 @@ import pytest
 from report_helpers import InMemory, Page, a_run, page, png, some_samples  # noqa: F401
 
 from clipscan.data.sample import Sample
-from clipscan.report.page import write_page
+from clipscan.report.page import bundle, write_page
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'clipscan[embed]'")
 
 
 def test_no_caption_becomes_markup(page: Page) -> None:
-    assert not page.all("script")
+    ours = [bundle.HERALD, bundle.script()]
+    assert page.all("script") == [{}, {"type": "application/json", "id": "data"},
+                                  {"type": "text/plain", "id": "pack"}, {}]  # fmt: skip
+    assert [page.scripts[0], page.scripts[-1]] == ours
     assert "<script>alert(1)</script>" in page.text  # shown, as text
-    assert "<script" not in page.html
+    without_ours = page.html.replace(f"<script>{ours[0]}", "").replace(f"<script>{ours[1]}", "")
+    assert re.findall("<script[^>]*>", without_ours) == [
+        '<script type="application/json" id="data">', '<script type="text/plain" id="pack">'
+    ]  # fmt: skip
+    assert not re.search("[<>&]", page.scripts[1])
     handlers = [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert not handlers
 
@@ -39,6 +46,8 @@ def test_the_policy_allows_pictures_by_value_and_one_style_by_hash(page: Page) -
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert policy is not None
     assert policy.startswith(f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'")
+    hashes = [base64.b64encode(hashlib.sha256(page.scripts[i].encode()).digest()).decode() for i in (0, -1)]
+    assert f"script-src 'sha256-{hashes[0]}' 'sha256-{hashes[1]}';" in policy
     assert not [tag for tag, attributes in page.tags if "style" in attributes]
 
 

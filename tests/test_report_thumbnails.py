@@ -52,6 +52,14 @@ def test_large_pictures_keep_their_proportions(worker: Thumbnailer, kind: str) -
     assert (thumbnail.width, thumbnail.height, thumbnail.small) == (160, 80, False)
 
 
+def test_pictures_of_the_review_are_webp_and_small_ones_lose_nothing(worker: Thumbnailer) -> None:
+    pixels = noise(64, 48)
+    exact, large = worker.make(encoded(pixels), 160, 85), worker.make(encoded(noise(400, 800)), 160, 80)
+    assert exact.uri.startswith("data:image/webp;base64,") and np.array_equal(decoded(exact), pixels)
+    assert large.uri.startswith("data:image/webp;base64,") and decoded(large).shape == (80, 160, 3)
+    assert [(one.width, one.height) for one in (exact, large)] == [(48, 64), (160, 80)]
+
+
 def test_a_small_trigger_stays_visible(worker: Thumbnailer) -> None:
     pixels = np.full((224, 224, 3), 90, np.uint8)
     pixels[200:216:2, 200:216:2] = 255  # the patch of BadNets, 16 pixels wide

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import clipscan
-from clipscan.cli import after, bench, heads, lab, stages, tools, training
+from clipscan.cli import after, bench, heads, lab, serving, stages, tools, training
 from clipscan.cli.flags import as_flags
 from clipscan.data.atomic import REFUSALS
 from clipscan.errors import ClipscanError, InputError
@@ -33,8 +33,8 @@ app = typer.Typer(
 )
 for command in (
     stages.scan, stages.embed, stages.knn, stages.score,
-    after.report, after.invert, after.status, after.explain, after.export, after.calibrate, after.partition,
-    after.apply,
+    after.report, serving.serve, serving.map, after.invert, after.status, after.explain, after.export,
+    after.calibrate, after.partition, after.apply,
     training.train, tools.demo, tools.doctor,
 ):  # fmt: skip
     app.command()(command)

@@ -12,12 +12,17 @@ from clipscan.cli.options import Device, Model, Overwrite, RunPath
 from clipscan.run.options import Compute, Encoding
 
 
-def report(run: RunPath) -> None:
+def report(
+    run: RunPath,
+    blur: Annotated[
+        bool, typer.Option("--blur", help="pictures are blurred until they are pointed at or asked for")
+    ] = False,
+) -> None:
     """Write the page of a run anew: RUN/report/index.html."""
     from clipscan import pipeline
     from clipscan.run import Run
 
-    print(pipeline.report(Run(run)))
+    print(pipeline.report(Run(run), blur))
 
 
 def invert(
@@ -99,9 +104,18 @@ def export(
     fraction: Annotated[float | None, typer.Option(help="drop this share, most suspicious first")] = None,
     threshold: Annotated[float | None, typer.Option(help="drop every score above")] = None,
     decisions: Annotated[
-        Path | None,
-        typer.Option(help="CSV, parquet or JSON lines of key, decision (drop or keep), perhaps shard"),
+        list[Path] | None,
+        typer.Option(
+            help="what the page saved, or CSV, parquet or JSON lines of key, decision (drop or keep), "
+            "perhaps shard; given several times, the files of several people"
+        ),
     ] = None,
+    conflicts: Annotated[
+        str,
+        typer.Option(
+            help="where files of decisions differ: refuse, drop, keep or last (the last file counts)"
+        ),
+    ] = "refuse",
     apart: Annotated[
         bool,
         typer.Option(
@@ -122,8 +136,9 @@ def export(
     from clipscan.run import Run
 
     written = pipeline.export(
-        Run(run), fraction=fraction, threshold=threshold, decisions=decisions, apart=apart, add=add
-    )
+        Run(run), fraction=fraction, threshold=threshold, decisions=decisions or None, apart=apart, add=add,
+        conflicts=conflicts,
+    )  # fmt: skip
     if written.before and add:
         print(f"added to the list before: {written.before}")
     elif written.before:

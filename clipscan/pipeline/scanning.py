@@ -9,6 +9,7 @@ from typing import Any
 
 from clipscan.errors import InputError
 from clipscan.report.keep_outputs import keep_lists, keep_page
+from clipscan.report.notebook import show
 from clipscan.run import (
     Compute,
     Encoding,
@@ -48,6 +49,9 @@ class Scan:
     def page(self) -> Path:
         """The report: one HTML file."""
         return self.out / "report/index.html"
+
+    def _repr_html_(self) -> str:
+        return show(self.out).html
 
     def table(self, name: str = "suspects") -> Any:
         """suspects, groups, bad or drop as a pyarrow.Table; InputError for a table that is not there."""

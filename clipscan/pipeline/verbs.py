@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,11 @@ from clipscan.errors import RunError
 from clipscan.report import explain as explaining
 from clipscan.report.choose import choose_drops
 from clipscan.report.keep_outputs import put_lists, put_page
+from clipscan.report.map.layout import EPOCHS
+from clipscan.report.map.map_file import MOST
+from clipscan.report.map.map_file import draw_map as map_of
 from clipscan.report.partition import write_partition
+from clipscan.report.serve import Serving, open_server
 from clipscan.report.summary import dropped_before
 from clipscan.report.write_lists import DropList, Written
 from clipscan.run import Compute, Run, calibrating
@@ -25,10 +30,21 @@ if TYPE_CHECKING:
     from clipscan.invert.recovery import Recovery
 
 
-def report(run: Run) -> Path:
-    """The page of what the run holds by now."""
+def report(run: Run, blur: bool = False) -> Path:
+    """The page of what the run holds by now. blur: pictures are blurred until they are asked for."""
     with run.opened():
-        return put_page(run)
+        return put_page(run, blur=blur)
+
+
+def draw_map(run: Run, most: int = MOST, epochs: int = EPOCHS, seed: int = 0) -> tuple[int, Path]:
+    """The map of a scored run (report/map), and the page anew: how many samples it shows, and the page."""
+    with run.opened():
+        return map_of(run, most, epochs, seed), put_page(run)
+
+
+def serve(run: Run, port: int = 0, blur: bool = False) -> Serving:
+    """The page of a scored run on a server that listens on loopback: `.url`, then `.forever()`."""
+    return open_server(run, port, blur=blur)
 
 
 def export(
@@ -36,16 +52,17 @@ def export(
     *,
     fraction: float | None = None,
     threshold: float | None = None,
-    decisions: Path | None = None,
+    decisions: Path | Sequence[Path] | None = None,
     apart: bool = False,
     add: bool = False,
+    conflicts: str = "refuse",
 ) -> Written:
     """Drop and keep lists by one of four rules (report/choose.py), with `add` beside the list as it
-    is; and the page that shows them."""
+    is; and the page that shows them. conflicts: between files of decisions (report/merge_decisions.py)."""
     with run.opened():
         before = dropped_before(run.path)
         rule: dict[str, Any] = {"fraction": fraction, "threshold": threshold, "decisions": decisions}
-        written = put_lists(run, choose_drops(run.path, apart=apart, add=add, **rule))
+        written = put_lists(run, choose_drops(run.path, apart=apart, add=add, conflicts=conflicts, **rule))
         put_page(run)
     return written._replace(before=before)
 

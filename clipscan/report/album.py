@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset, Shard
 
 LARGE, SMALL = 160, 112  # longest side in pixels: a suspect, a neighbour or member of a group
-MAX_URI_BYTES = 16 << 20  # all pictures of one page; typical: 100 suspects and their neighbours in 6 to 12 MB
+MAX_URI_BYTES = 15 << 20  # all pictures of one page, which then stays below 20 MB with its text
 
 FULL = Thumbnail(reason="left out: the page is full")
 GONE = Thumbnail(reason="not found in the dataset any more")
@@ -25,6 +25,7 @@ class Want(NamedTuple):
     key: str
     at: int  # Sample.at
     side: int
+    quality: int = 0  # of WebP; 0: PNG or JPEG, for the sections that need no scripts
 
 
 Album = dict[Want, Thumbnail]
@@ -71,7 +72,7 @@ def _of_shard(dataset: Dataset, shard: Shard | None, wants: list[Want], worker: 
         for sample in dataset.fetch(shard, {want.key: want.at for want in wants}):
             for want in sides.get(sample.key, ()):
                 none = Thumbnail(reason="the sample holds no picture")
-                album[want] = worker.make(sample.image, want.side) if sample.image else none
+                album[want] = worker.make(sample.image, want.side, want.quality) if sample.image else none
     except Exception as wrong:  # a network, a driver, a changed file: the page goes on without these pictures
         reason = Thumbnail(reason=f"cannot read the shard: {wrong}"[:200])
         album = {want: reason if found is GONE else found for want, found in album.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from clipscan.errors import InputError, RunError
 from clipscan.report.convicted import convicts
-from clipscan.report.decisions import read_decisions, settle
 from clipscan.report.drop_schema import DROP_SCHEMA, Pair, listed, pairs_of, together
 from clipscan.report.find_sample import SampleFinder
 from clipscan.report.glossary import label
 from clipscan.report.identities import batches, embedded, identities, not_scored
+from clipscan.report.merge_decisions import REFUSE, Merged, merge_decisions
 from clipscan.report.rule import with_rule
 from clipscan.run.outputs import check_intact, complete
 from clipscan.run.run_folder import run_record
@@ -29,9 +29,10 @@ def choose_drops(
     *,
     fraction: float | None = None,
     threshold: float | None = None,
-    decisions: Path | None = None,
+    decisions: Path | Sequence[Path] | None = None,
     apart: bool = False,
     add: bool = False,
+    conflicts: str = REFUSE,
 ) -> pa.Table:
     """Rows to drop (DROP_SCHEMA), most suspicious first: suspects.parquet and, where it ends early, scores/.
 
@@ -40,8 +41,10 @@ def choose_drops(
     - threshold: every score above it;
     - apart: those that consensus convicted, or that stand apart at the suspicious end of another score,
       perhaps none: run.json's estimate of their number;
-    - decisions: CSV, parquet or JSON lines with key, decision (drop | keep) and, where a key is in several
-      shards, shard; in the order of the file. Samples it does not name are kept.
+    - decisions: files, each CSV, parquet or JSON lines with key, decision (drop | keep) and, where a key is
+      in several shards, shard; or what the page saved. In the order of the files. Samples they do not name
+      are kept, except those above a border that the page's file names.
+    conflicts: what becomes of samples that one file drops and another keeps (merge_decisions.py).
     add: to the run's drop list as it is, whose rows come first; what decisions keep is taken off it.
     The first two are the rules of ScoreResult.flag. Equal scores keep the order of suspects.parquet; past its
     end, that of the rows. A NaN score is dropped by a decision only.
@@ -54,19 +57,16 @@ def choose_drops(
             "say by which rule to drop, with exactly one of --fraction 0.01, --threshold SCORE, --decisions "
             f"FILE and --apart; given: {', '.join(given) or 'none'}"
         )
-    if add and decisions is not None:
-        return _corrected(folder, Path(decisions))
-    chosen = _by_rule(folder, fraction, threshold, decisions, apart)
+    if decisions is not None:
+        files = [Path(decisions)] if isinstance(decisions, str | Path) else [*map(Path, decisions)]
+        return _by_decision(folder, files, conflicts, add)
+    chosen = _by_rule(folder, fraction, threshold, apart)
     return together(listed(folder), chosen) if add else chosen
 
 
-def _by_rule(
-    folder: Path, fraction: float | None, threshold: float | None, decisions: Path | None, apart: bool
-) -> pa.Table:
+def _by_rule(folder: Path, fraction: float | None, threshold: float | None, apart: bool) -> pa.Table:
     if apart:
         return _apart(folder)
-    if decisions is not None:
-        return _by_decision(folder, Path(decisions))
     if fraction is not None:
         return _by_share(folder, fraction)
     assert threshold is not None
@@ -138,24 +138,27 @@ def _by_threshold(folder: Path, threshold: float) -> pa.Table:
     return _rows(folder, above, reasons, {"threshold": threshold})
 
 
-def _by_decision(folder: Path, path: Path) -> pa.Table:
-    return _dropped(folder, path, settle(path, read_decisions(path), SampleFinder(folder)))
+def _by_decision(folder: Path, files: list[Path], conflicts: str, add: bool) -> pa.Table:
+    """What reviewers drop, and without what they keep the list before (with `add`) and what is above their
+    border."""
+    merged = merge_decisions(files, SampleFinder(folder), conflicts)
+    base = listed(folder) if add else None
+    if merged.border is not None:
+        above = _by_threshold(folder, merged.border)
+        base = above if base is None else together(base, above)
+    dropped = _dropped(folder, ", ".join(file.name for file in files), merged)
+    if base is None:
+        return dropped
+    stays = [merged.drop.get(pair, True) for pair in pairs_of(base)]
+    return together(base.filter(pa.array(stays, pa.bool_())), dropped)
 
 
-def _corrected(folder: Path, path: Path) -> pa.Table:
-    """The drop list of the run, with what a reviewer drops, and without what the reviewer keeps."""
-    decided = settle(path, read_decisions(path), SampleFinder(folder))
-    before = listed(folder)
-    stays = [decided.get(pair, True) for pair in pairs_of(before)]
-    return together(before.filter(pa.array(stays, pa.bool_())), _dropped(folder, path, decided))
-
-
-def _dropped(folder: Path, path: Path, decided: dict[Pair, bool]) -> pa.Table:
+def _dropped(folder: Path, files: str, merged: Merged) -> pa.Table:
     scores = _all_scored(folder, Ranked([], np.empty(0)))
     of = dict(zip(scores.pairs, scores.score.tolist(), strict=True))
-    drop = [pair for pair, dropped in decided.items() if dropped]
+    drop = [pair for pair, dropped in merged.drop.items() if dropped]
     rows = Ranked(drop, np.array([of.get(pair, math.nan) for pair in drop]))
-    return _rows(folder, rows, [f"decided in {path.name}"] * len(drop), {"decisions": path.name})
+    return _rows(folder, rows, [f"decided in {merged.source[pair]}" for pair in drop], {"decisions": files})
 
 
 def _suspects(folder: Path) -> Ranked:

@@ -1,9 +1,11 @@
-"""Decisions of a reviewer, from CSV, parquet or JSON lines: key, decision (drop | keep), perhaps shard."""
+"""Decisions of a reviewer, from CSV, parquet or JSON lines: key, decision (drop | keep), perhaps shard; or
+from the JSON that the page saves, which may name a border and samples that are unsure."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from clipscan.run.outputs import check_intact
 NAMES = ("shard", "key", "decision")
 SEPARATORS = ",;\t"  # of a CSV; spreadsheets take the semicolon where the comma is decimal
 WORDS = {"drop": True, "keep": False}
+UNSURE, SAVED_BY_PAGE = "unsure", ".json"
 
 Pair = tuple[str, str]
 
@@ -32,8 +35,33 @@ class Decision(NamedTuple):
 
 def read_decisions(path: Path) -> list[Decision]:
     """The decisions in the order of the file; other columns are ignored. Names are taken as they stand (no
-    escapes). Errors: DataError with the row for a missing cell, another word than drop or keep."""
-    return [_decision(path, row, record) for row, record in _records(path)]
+    escapes). In the page's JSON unsure samples are as good as not named. Errors: DataError with the row for
+    a missing cell, another word than drop or keep."""
+    saved = path.suffix.lower() == SAVED_BY_PAGE
+    return [
+        _decision(path, row, record)
+        for row, record in _records(path)
+        if not (saved and record.get("decision") == UNSURE)
+    ]
+
+
+def border_of(path: Path) -> float | None:
+    """The border that the page's JSON names, above which all is dropped; None where it names none, and for
+    files of other kinds. DataError where it is no number."""
+    if path.suffix.lower() != SAVED_BY_PAGE:
+        return None
+    try:
+        border = _saved(path).get("border")
+    except (OSError, ValueError, RecursionError) as broken:
+        raise DataError(f"{path} cannot be read as decisions: {broken}") from broken
+    if border is None:
+        return None
+    threshold = border.get("threshold") if isinstance(border, dict) else None
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not math.isfinite(threshold):
+        raise DataError(
+            f"{path}: its border is {str(border)[:80]}; expected an object with a number, threshold"
+        )
+    return float(threshold)
 
 
 def settle(path: Path, decisions: Iterable[Decision], names: SampleFinder) -> dict[Pair, bool]:
@@ -73,16 +101,20 @@ def _decision(path: Path, row: int, record: dict[str, Any]) -> Decision:
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows by number, 1 the first record."""
-    readers = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl}
+    readers = {
+        ".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, SAVED_BY_PAGE: _json,
+    }  # fmt: skip
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: decisions are read from .csv, .parquet and .jsonl files")
+        raise DataError(
+            f"{path}: decisions are read from .json (of the page), .csv, .parquet and .jsonl files"
+        )
     check_intact(path)  # where it is a run's calibration.parquet
     try:
         yield from enumerate(reader(path), 1)
     except UnicodeDecodeError as broken:
         raise DataError(f"{path} cannot be read as decisions: {broken}; save it as UTF-8") from broken
-    except (OSError, ValueError, csv.Error) as broken:  # JSON's and pyarrow's among them
+    except (OSError, ValueError, RecursionError, csv.Error) as broken:  # JSON's and pyarrow's among them
         raise DataError(f"{path} cannot be read as decisions: {broken}") from broken
 
 
@@ -113,6 +145,23 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record, dict):
                 raise ValueError(f"{line[:40]!r} is no object")
             yield record
+
+
+def _json(path: Path) -> Iterator[dict[str, Any]]:
+    decisions = _saved(path).get("decisions")
+    if not isinstance(decisions, list) or not all(isinstance(one, dict) for one in decisions):
+        raise ValueError("its decisions are no list of objects")
+    yield from decisions
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    """The value of a file that the page saved. ValueError for any other."""
+    found = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(found, dict) or found.get("clipscan") != "decisions":
+        raise ValueError('it was not saved by the page of a run: it lacks "clipscan": "decisions"')
+    if found.get("version") != 1:
+        raise ValueError(f"its version is {str(found.get('version'))[:20]}; this clipscan reads version 1")
+    return found
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:

@@ -103,6 +103,15 @@ class Facts(NamedTuple):
     bad: list[BadKind]
     cut: float  # the lowest score among the suspects, NaN for none
 
+    def shortened(self) -> Facts:
+        """With a third of the cards and pictures."""
+        suspects = [one._replace(neighbours=one.neighbours[:4]) for one in self.suspects[:8]]
+        alike, groups = (
+            [_shortened(group) for group in several[:4]] for several in (self.alike, self.groups)
+        )
+        convicted = [(one, _shortened(group)) for one, group in self.convicted]
+        return self._replace(suspects=suspects, alike=alike, groups=groups, convicted=convicted)
+
     def wants(self) -> list[Want]:
         """Every picture the page has a place for, most important first."""
         shown = [suspect.want for suspect in self.suspects]
@@ -110,3 +119,7 @@ class Facts(NamedTuple):
         convicted = [group for _, group in self.convicted]
         groups = (*convicted, *self.alike, *self.groups)
         return shown + [want for group in groups for want in group.members]
+
+
+def _shortened(group: PageGroup) -> PageGroup:
+    return group._replace(members=group.members[:8])

@@ -62,9 +62,9 @@ def keep_lists(run: RunFolder, otherwise: Rule) -> None:
     put_lists(run, rows)
 
 
-def put_page(run: Run) -> Path:
-    """The page of what the run holds by now."""
-    page = write_page(run.path, run.dataset)
+def put_page(run: Run, *, blur: bool = False) -> Path:
+    """The page of what the run holds by now. blur: its pictures are blurred until they are asked for."""
+    page = write_page(run.path, run.dataset, blur=blur)
     write_marker(run.path, PAGE, _shown(run), {})
     return page
 

@@ -39,9 +39,9 @@ from clipscan.run.outputs import check_intact, rows_in
 from clipscan.scores.estimate import Estimate
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking
-SUSPECTS, NEIGHBOURS = 100, 8  # cards on the page, and neighbours on each
+SUSPECTS, NEIGHBOURS = 16, 8  # cards of the page without scripts, and neighbours on each
 COPIES, SUSPECTED = "copies", "suspects"  # kinds of groups
-GROUPS, MEMBERS, CAPTIONS = 12, 24, 4  # groups on the page; pictures and captions of each
+GROUPS, MEMBERS, CAPTIONS = 8, 24, 4  # groups on the page; pictures and captions of each
 EXAMPLES = 3  # names given of each kind of bad sample
 
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ def read_facts(folder: Path, run_json: dict[str, Any]) -> Facts:
         counts=counts,
         suspects=[
             _suspect(row, counts.embedded, method, (row["shard"], row["key"]) in dropped)
-            for row in _first_rows(suspects, SUSPECTS)
+            for row in first_rows(suspects, SUSPECTS)
         ],
         groups=_groups(folder / "groups.parquet", COPIES),
         populations=populations,
@@ -115,7 +115,7 @@ def _rows(path: Path, otherwise: int | None) -> int | None:
     return pq.read_metadata(path).num_rows if path.exists() else otherwise
 
 
-def _first_rows(path: Path, count: int) -> list[Row]:
+def first_rows(path: Path, count: int) -> list[Row]:
     if not path.exists():
         return []
     with pq.ParquetFile(path) as file:
@@ -136,12 +136,12 @@ def _suspect(row: Row, n: int, method: str, dropped: bool) -> Suspect:
         caption=row.get("caption") or "",
         score=row["score"],
         why=row.get("why") or "",
-        others=_others(row, n, method),
+        others=other_scores(row, n, method),
         neighbours=[_neighbour(one) for one in near[:NEIGHBOURS]],
     )
 
 
-def _others(row: Row, n: int, method: str) -> list[OtherScore]:
+def other_scores(row: Row, n: int, method: str) -> list[OtherScore]:
     """Every score with a rank column but the one that ranks, most suspicious first."""
     names = [name.removesuffix("_rank") for name in row if name.endswith("_rank")]
     found = [

@@ -1,7 +1,8 @@
 """The worker that decodes strangers' pictures for the page: a program of its own, which may crash.
 
-Run as a file, imports the standard library and Pillow only. Frames on stdin: longest side (u32), byte
-count (u32), picture; on stdout: status (u8: 0 picture, 1 reason), byte count (u32), PNG or JPEG, or UTF-8.
+Run as a file, imports the standard library and Pillow only. Frames on stdin: longest side (u16), quality
+(u16), byte count (u32), picture; on stdout: status (u8: 0 picture, 1 reason), byte count (u32), PNG, JPEG
+or WebP, or UTF-8.
 No pickle crosses the pipe, so a decoder that was taken over can send a wrong picture and nothing else.
 """
 
@@ -22,6 +23,7 @@ MAX_PIXELS = (
     89_478_485  # as embed/pixels.py: what was embedded can be shown. 256 MB as RGB; read in the header
 )
 MAX_MEMORY = 2 << 30  # address space of the worker: Pillow, one picture at the limit and its copies
+LOSSLESS = 85  # quality of WebP
 SMALL = 64  # pictures up to this side are shown as they are, pixel for pixel
 FORMATS = (
     "JPEG",
@@ -35,15 +37,17 @@ FORMATS = (
     "MPO",
 )  # as there; EPS starts a program
 
-REQUEST = struct.Struct("<II")
+REQUEST = struct.Struct("<HHI")
 ANSWER = struct.Struct("<BI")
 
 
-def thumbnail(data: bytes, side: int) -> bytes:
+def thumbnail(data: bytes, side: int, quality: int = 0) -> bytes:
     """The picture with its longest side at most `side`, proportions kept, encoded anew.
 
     PNG up to SMALL pixels a side; above, JPEG of quality 90 without chroma subsampling, so that a small
-    trigger stays visible. Transparency and orientation tags are ignored, as the encoder ignores them.
+    trigger stays visible. With a quality of 1 to 100 it is WebP, from LOSSLESS on without loss up to SMALL
+    pixels a side (and JPEG where Pillow was built without WebP). Transparency and orientation tags are
+    ignored, as the encoder ignores them.
     ValueError or OSError says what is wrong with the picture.
     """
     from PIL import Image
@@ -64,10 +68,12 @@ def thumbnail(data: bytes, side: int) -> bytes:
     if not exact:
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    if exact:
+    if quality and "WEBP" in Image.SAVE:
+        small.save(out, "WEBP", quality=quality, lossless=exact and quality >= LOSSLESS)
+    elif exact:
         small.save(out, "PNG")
     else:
-        small.save(out, "JPEG", quality=90, subsampling=0)
+        small.save(out, "JPEG", quality=quality or 90, subsampling=0)
     return out.getvalue()
 
 
@@ -81,9 +87,9 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer frames until the pipe closes."""
     while len(head := requests.read(REQUEST.size)) == REQUEST.size:
-        side, size = REQUEST.unpack(head)
+        side, quality, size = REQUEST.unpack(head)
         try:
-            status, answer = 0, thumbnail(requests.read(size), side)
+            status, answer = 0, thumbnail(requests.read(size), side, quality)
         except MemoryError:
             status, answer = 1, b"decoding it takes too much memory"
         except Exception as wrong:  # whatever a decoder raises is a reason to show, not to end

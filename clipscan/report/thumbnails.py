@@ -16,7 +16,6 @@ from clipscan.report.thumb_worker import ANSWER, REQUEST, SMALL
 WORKER = Path(__file__).with_name("thumb_worker.py")
 SECONDS = 20.0  # one picture at the pixel limit takes about 3 s on a slow core
 MAX_ANSWER = 1 << 20  # a thumbnail has some kB; more is not one of ours
-_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 class Thumbnail(NamedTuple):
@@ -41,13 +40,14 @@ class Thumbnailer:
         self._worker = worker
         self._process: subprocess.Popen[bytes] | None = None
 
-    def make(self, data: bytes, side: int) -> Thumbnail:
-        """A thumbnail of encoded `data`, longest side at most `side` pixels. Never raises for the data."""
+    def make(self, data: bytes, side: int, quality: int = 0) -> Thumbnail:
+        """A thumbnail of encoded `data`, longest side at most `side` pixels; quality: of WebP, 0 for PNG or
+        JPEG. Never raises for the data."""
         process = self._running()
         alarm = threading.Timer(self._seconds, process.kill)
         alarm.start()
         try:
-            status, answer = _ask(process, data, side)
+            status, answer = _ask(process, data, side, quality)
         except (OSError, EOFError):  # it died: of this picture, or of the alarm
             timed_out = not alarm.is_alive()
             self.close()
@@ -91,9 +91,9 @@ class Thumbnailer:
         return self._process
 
 
-def _ask(process: subprocess.Popen[bytes], data: bytes, side: int) -> tuple[int, bytes]:
+def _ask(process: subprocess.Popen[bytes], data: bytes, side: int, quality: int) -> tuple[int, bytes]:
     assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(REQUEST.pack(side, len(data)) + data)
+    process.stdin.write(REQUEST.pack(side, quality, len(data)) + data)
     process.stdin.flush()
     status, size = ANSWER.unpack(_exactly(process, ANSWER.size))
     if size > MAX_ANSWER:
@@ -111,11 +111,10 @@ def _exactly(process: subprocess.Popen[bytes], size: int) -> bytes:
 
 def _checked(answer: bytes) -> Thumbnail:
     """The worker's bytes as a picture, after a check of signature and size."""
-    kind = next((kind for magic, kind in _SIGNATURES.items() if answer.startswith(magic)), None)
-    size = _png_size(answer) if kind == "image/png" else _jpeg_size(answer) if kind else None
-    if size is None:
-        return Thumbnail(reason="the decoder answered with something else than a picture")
-    return Thumbnail(f"data:{kind};base64,{base64.b64encode(answer).decode()}", *size)
+    for magic, kind, measure in _KINDS:
+        if answer.startswith(magic) and (size := measure(answer)) is not None:
+            return Thumbnail(f"data:{kind};base64,{base64.b64encode(answer).decode()}", *size)
+    return Thumbnail(reason="the decoder answered with something else than a picture")
 
 
 def _png_size(data: bytes) -> tuple[int, int] | None:
@@ -132,3 +131,23 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """From the header of its one chunk, lossy or lossless."""
+    if len(data) < 30 or data[8:12] != b"WEBP":
+        return None
+    if data[12:16] == b"VP8 ":
+        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+        return width, height
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return None
+
+
+_KINDS = (
+    (b"\x89PNG\r\n\x1a\n", "image/png", _png_size),
+    (b"\xff\xd8\xff", "image/jpeg", _jpeg_size),
+    (b"RIFF", "image/webp", _webp_size),
+)

@@ -1,15 +1,13 @@
-"""report/index.html: one file, no scripts, nothing loaded from anywhere; safe to open and to send on.
+"""report/index.html: one file, nothing loaded from anywhere; safe to open and to send on.
 
 Captions, names and pictures come from strangers. Jinja escapes every value, `visible` shows hidden
-characters, pictures are decoded in a worker and encoded anew, and a Content-Security-Policy allows data:
-pictures and the one style sheet by its hash, nothing else. Size: pictures at most 16 MiB
-(pictures.MAX_URI_BYTES), text below 8 MiB.
+characters, the scripts make text nodes only, pictures are decoded in a worker and encoded anew, and a
+Content-Security-Policy allows data: pictures, and our style sheet and script by their hashes, nothing else.
+Without scripts the page shows its summary, the first suspects and the groups.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import shlex
 from functools import cache
@@ -23,6 +21,11 @@ from clipscan.report import glossary, histogram, visible_text
 from clipscan.report.album import Album, Want, make_album, why_none
 from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
+from clipscan.report.page import bundle
+from clipscan.report.page.border_data import bins_of
+from clipscan.report.page.pack import Pack, pack
+from clipscan.report.page.picture_sizes import sized
+from clipscan.report.page.review_data import read_review
 from clipscan.report.partition import read_split
 from clipscan.report.read import read_facts
 from clipscan.report.recovered_triggers import read_triggers
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from clipscan.data.dataset import Dataset
 
 HERE = Path(__file__).parent
+MANY = 1200  # pictures of the review, from which on the sections without scripts are shorter
+ROOM = {True: 13 << 20, False: 9 << 20}  # bytes of the review's pictures; the others take the rest
 DETAILS = {
     "fill",
     "mean",
@@ -48,31 +53,48 @@ DETAILS = {
 }
 
 
-def write_page(folder: Path, dataset: Dataset | None) -> Path:
+def write_page(folder: Path, dataset: Dataset | None, *, blur: bool = False) -> Path:
     """Write RUN/report/index.html from the run's files and return its path. The same run gives the same page.
 
     `dataset` provides the pictures; without it the page has none and says so. A picture that cannot be
-    shown is a placeholder with the reason. RunError where the run has no run.json or suspects.parquet.
+    shown is a placeholder with the reason. blur: pictures are blurred until they are asked for.
+    RunError where the run has no run.json or suspects.parquet.
     """
     facts = read_facts(folder, run_record(folder))
-    album = make_album(dataset, facts.wants())
+    review = read_review(folder, facts)
+    many = len(review.pictures) > MANY
+    facts = facts.shortened() if many else facts
+    wants = sized(dataset, review.pictures, ROOM[many])
+    album = make_album(dataset, [*facts.wants(), *wants.values()])
     page = folder / "report" / "index.html"
     page.parent.mkdir(exist_ok=True)
     with replacing(page) as [draft]:
-        draft.write_text(render(folder, facts, album, why_none(dataset)), encoding="utf-8", errors="replace")
+        packed = pack(album, wants, facts.wants())
+        text = render(folder, facts, review.data, packed, album, why_none(dataset), blur=blur)
+        draft.write_text(text, encoding="utf-8", errors="replace")
     return page
 
 
-def render(folder: Path, facts: Facts, album: Album, no_pictures: str) -> str:
-    """The page as HTML."""
+def render(
+    folder: Path, facts: Facts, review: dict[str, Any], packed: Pack, album: Album, no_pictures: str, *,
+    blur: bool = False, served: bool = False,
+) -> str:  # fmt: skip
+    """The page as HTML. served: by `clipscan serve`, whose pictures and rows it may ask for."""
     triggers = read_triggers(folder)
-    sheets = ["page.css", "triggers.css"] if triggers else ["page.css"]
-    style = "".join((HERE / sheet).read_text(encoding="utf-8") for sheet in sheets)
+    style = bundle.style(triggers=bool(triggers))
+    script = bundle.script()
+    data = review | {"title": title_of(facts.record), "blur": blur, "noPictures": no_pictures}
     reference = glossary.reference_of(facts.record.get("score", {}).get("reference", ""))
     k = facts.record.get("score", {}).get("k")
-    return _template().render(
+    return template("page.html.j2").render(
         style=Markup(style),  # our own file, not a stranger's text
-        policy=_policy(style),
+        script=Markup(script),
+        herald=Markup(bundle.HERALD),
+        policy=bundle.policy(style, script, served=served),
+        data=Markup(bundle.json_block(data | packed.places())),
+        pack=Markup(packed.text),  # base64
+        blur=blur,
+        number=packed.number,
         title=title_of(facts.record),
         run=shlex.quote(str(folder)),
         drop_file=repr(str(folder / "drop.parquet")),
@@ -130,7 +152,8 @@ def _in_words(value: Any) -> str:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of this folder, every value in it escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -150,13 +173,7 @@ def _template() -> Any:
         "label": glossary.label,
         "brief": brief,
     }
-    return environment.get_template("page.html.j2")
-
-
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    allowed = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
-    return f"{allowed}; base-uri 'none'; form-action 'none'"
+    return environment.get_template(name)
 
 
 def _picture(album: Album, want: Want) -> Thumbnail:
@@ -169,12 +186,7 @@ def _shard_count(shards: Any) -> int | None:
 
 
 def _histogram(folder: Path, facts: Facts) -> histogram.Drawing | None:
-    """None where the scores are missing, or all NaN, or the method has no column of its own."""
-    column = method_of(facts.record)
-    if not histogram.has_scores(folder, column):
-        return None
-    log = False if column == "consensus" else None  # it is in nats, a logarithm already
-    bins = histogram.bin_scores(histogram.scores_of(folder, column), facts.cut, log=log)
+    bins = bins_of(folder, facts)
     return histogram.draw(bins) if bins else None
 
 
