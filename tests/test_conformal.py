@@ -18,7 +18,7 @@ from clipscan.errors import InputError, RunError
 from clipscan.run import Compute, Ranking, Run
 from clipscan.run.calibrating import calibrate
 from clipscan.run.file_io import write_table
-from clipscan.run.outputs import reseal
+from clipscan.run.markers import reseal
 from clipscan.run.overlap import scanned_too
 from clipscan.scores.conformal import discoveries, fewest, p_values
 

@@ -14,7 +14,7 @@ from encoder_helpers import MODEL, encoder, network, weights  # noqa: F401
 from PIL import Image
 
 from clipscan.data.sample import Bad, Sample
-from clipscan.embed.decode import DecodePool
+from clipscan.embed.decode_pool import DecodePool
 from clipscan.embed.embed_shard import embed_samples
 from clipscan.embed.network import create_network, encode_tokens
 from clipscan.embed.open_clip import import_open_clip

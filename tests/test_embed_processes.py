@@ -15,7 +15,7 @@ from PIL import Image
 
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed import pixels
-from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.decode_pool import DecodePool, decode_all
 from clipscan.embed.decode_worker import USUAL_SECONDS, Allowance
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import ClipscanError
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_a_scan_of_slow_pictures_and_its_decoders(decoders, tmp_path
 def test_decoders_whose_parent_is_killed_end_by_themselves(decoders):
     code = (
         "import sys; from clipscan.embed import pixels; pixels.__file__ = sys.argv[1];"
-        "from clipscan.embed.decode import *; from clipscan.embed.decode_worker import Allowance;"
+        "from clipscan.embed.decode_pool import *; from clipscan.embed.decode_worker import Allowance;"
         "pool = DecodePool(1, time_limit=1);"
         "pool.submit([b'WAIT'] * 999, [Allowance(9e9)] * 999, PixelSpec(32)).result()"
     )

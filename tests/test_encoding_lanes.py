@@ -11,7 +11,7 @@ from PIL import Image
 
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed import embed_shard, encoding_lanes
-from clipscan.embed.decode import DecodePool
+from clipscan.embed.decode_pool import DecodePool
 from clipscan.embed.embed_shard import embed_samples
 from clipscan.embed.untrained import untrained_features
 from clipscan.errors import ClipscanError

@@ -8,7 +8,7 @@ import pytest
 from heads_helpers import fit, heads, noise, place, write_folder  # noqa: F401
 
 from clipscan.data import open_dataset
-from clipscan.embed.decode import DecodePool
+from clipscan.embed.decode_pool import DecodePool
 from clipscan.errors import DataError, InputError
 from clipscan.heads.fit_file import KIND, load_fit, save_fit
 

@@ -23,7 +23,7 @@ from clipscan.invert.source import clean_pictures, open_encoder, open_scanned_ru
 from clipscan.lab.attacks.triggers import badnets
 from clipscan.pipeline import scan
 from clipscan.run import Run
-from clipscan.run.outputs import reseal
+from clipscan.run.markers import reseal
 
 trained = pytest.mark.skipif(
     find_spec("open_clip") is None, reason="training needs open_clip: pip install 'clipscan[embed]'"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clipscan.data.redraw import encode, redraw
 from clipscan.errors import DataError, InputError
-from clipscan.lab.attacks.overlays import stripes, triangles, watermark
+from clipscan.lab.attacks.structured_triggers import stripes, triangles, watermark
 from clipscan.lab.attacks.triggers import (
     ATTACKS,
     badnets,

@@ -11,7 +11,7 @@ from run_helpers import checkpoint, contents, scan_pictures, scan_vectors, tars 
 
 from clipscan import pipeline
 from clipscan.run import Compute, Ranking, Run
-from clipscan.run.outputs import Damaged
+from clipscan.run.markers import Damaged
 from clipscan.run.progress import Silent
 from clipscan.run.status import verify
 

@@ -14,7 +14,7 @@ from clipscan.errors import ClipscanError
 from clipscan.report.page import write_page
 from clipscan.run import Run
 from clipscan.run.calibrating import calibrate
-from clipscan.run.outputs import Damaged
+from clipscan.run.markers import Damaged
 from clipscan.run.status import verify
 
 PARTITION = [

@@ -10,7 +10,7 @@ from run_helpers import contents, scan_vectors
 import clipscan
 from clipscan import pipeline
 from clipscan.run import Run, run_folder, status
-from clipscan.run.outputs import Damaged
+from clipscan.run.markers import Damaged
 from clipscan.run.status import verify
 
 
@@ -34,16 +34,16 @@ def test_a_run_that_can_only_be_read_still_says_what_is_damaged(run, monkeypatch
 
 
 def test_finished_tasks_read_no_digests_again(run, embeddings, monkeypatch):
-    from clipscan.run import outputs
+    from clipscan.run import markers
 
     read = []
-    digest = outputs.digest
+    digest = markers.digest
 
     def counted(path):
         read.append(path.name)
         return digest(path)
 
-    monkeypatch.setattr(outputs, "digest", counted)
+    monkeypatch.setattr(markers, "digest", counted)
     scan_vectors(embeddings, run, fraction=0.05)
     assert not [name for name in read if name.endswith(".npy")], "nothing was derived from the vectors"
     verify(run)
@@ -78,7 +78,7 @@ def test_vectors_that_were_embedded_to_other_bytes_are_scored_anew(run, embeddin
     np.save(path, rows[::-1])
     marker = run / f"_tasks/embed-{SHARD}.json"
     known = json.loads(marker.read_text())
-    from clipscan.run.outputs import digest
+    from clipscan.run.markers import digest
 
     known["files"][EMBEDDED[0]] = [path.stat().st_size, digest(path)]
     marker.write_text(json.dumps(known))

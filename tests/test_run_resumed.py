@@ -50,9 +50,9 @@ def test_a_killed_scan_resumes_to_the_same_bytes(tmp_path, checkpoint):
 def test_a_failure_in_any_task_costs_that_task_only(tmp_path, checkpoint, monkeypatch):
     data = tars(tmp_path / "data", shards=2)
     plain = scores_of(scan(data, tmp_path / "plain", checkpoint).out)
-    from clipscan.run import outputs
+    from clipscan.run import markers
 
-    write, writes = outputs.write_json, 0
+    write, writes = markers.write_json, 0
 
     def failing(path, value, **how):
         nonlocal writes
@@ -62,7 +62,7 @@ def test_a_failure_in_any_task_costs_that_task_only(tmp_path, checkpoint, monkey
                 raise KeyboardInterrupt
         write(path, value, **how)
 
-    monkeypatch.setattr(outputs, "write_json", failing)
+    monkeypatch.setattr(markers, "write_json", failing)
     for _ in range(40):
         try:
             done = scan(data, tmp_path / "run", checkpoint)

@@ -108,7 +108,7 @@ def test_a_caption_that_hides_its_words_is_bad_and_the_shard_goes_on():
 
     from PIL import Image
 
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
     from clipscan.embed.embed_shard import embed_samples
     from clipscan.embed.model import untrained_encoder
 

@@ -33,7 +33,7 @@ def found(number):
 
 @pytest.mark.parametrize("budget", [1 << 30, 10_000])
 def test_a_probe_holds_pairs_of_the_data_no_two_of_one_picture_or_caption(tmp_path, budget):
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
     from clipscan.embed.pixels import PixelSpec
     from clipscan.train.batches import open_batches
     from clipscan.train.processes import Processes

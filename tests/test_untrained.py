@@ -12,7 +12,7 @@ from run_helpers import checkpoint, contents, scan_pictures, scan_vectors, tars 
 import clipscan
 from clipscan.embed.untrained import WIDTH, untrained_features
 from clipscan.run import Run
-from clipscan.run.outputs import Damaged, reseal
+from clipscan.run.markers import Damaged, reseal
 from clipscan.run.vectors import read_untrained
 
 
@@ -179,7 +179,7 @@ def older(run):
 def pixels(data):
     """What the encoder saw of all good pairs, in order."""
     from clipscan.data import Bad, open_dataset
-    from clipscan.embed.decode import DecodePool, decode_all
+    from clipscan.embed.decode_pool import DecodePool, decode_all
     from clipscan.embed.pixels import PixelSpec
 
     dataset = open_dataset(data)

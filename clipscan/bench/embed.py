@@ -28,7 +28,7 @@ from PIL import Image
 from clipscan.bench.rows import commit, grid, processor, spread
 from clipscan.bench.worker import Row, measure
 from clipscan.data import Bad, Dataset, Sample, open_dataset
-from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.decode_pool import DecodePool, decode_all
 from clipscan.embed.embed_shard import embed_samples
 from clipscan.embed.encoding_lanes import resident
 from clipscan.embed.model import Encoder, untrained_encoder

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data.sample import Bad, Sample
-from clipscan.embed.decode import Decoded, DecodePool, decode_all
+from clipscan.embed.decode_pool import Decoded, DecodePool, decode_all
 from clipscan.embed.encoding_lanes import Lane, Pictures, VectorPair, open_lane
 from clipscan.embed.model import Encoder
 from clipscan.embed.tokenizing import unread

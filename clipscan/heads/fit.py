@@ -20,7 +20,7 @@ from clipscan.heads.tower import check_tower
 from clipscan.run import Progress, Silent
 
 if TYPE_CHECKING:
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
     from clipscan.embed.model import Encoder
 
 RATE = 0.01
@@ -48,7 +48,7 @@ def fit_heads(
     InputError for a model without decomposition or a dataset without pictures, DataError where too few can
     be decoded, saying how many are needed.
     """
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
 
     check_tower(encoder)
     least = needed(rate)

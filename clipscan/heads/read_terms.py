@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clipscan.data import Bad, Sample
-from clipscan.embed.decode import Decoded, DecodePool, decode_all
+from clipscan.embed.decode_pool import Decoded, DecodePool, decode_all
 from clipscan.embed.embed_shard import batched
 from clipscan.embed.model import Encoder
 from clipscan.heads.decompose import Terms, decompose

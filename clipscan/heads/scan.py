@@ -73,7 +73,7 @@ def scan_heads(
     One pass, bounded memory; the files appear together at its end. InputError for another suffix or a fit of
     another encoder, DataError where not one sample could be read.
     """
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
 
     if out.suffix != ".parquet":
         raise InputError(f"--out {out}: the rows are a parquet file; give it a name that ends in .parquet")

@@ -20,7 +20,7 @@ from clipscan.errors import DataError, InputError, RunError
 from clipscan.invert.caption_families import POOL, DistinctCaptions, Floats
 from clipscan.invert.search import Clean
 from clipscan.run import Run
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 from clipscan.run.run_folder import run_record
 
 Identity = tuple[str, str]  # (shard, key)
@@ -160,7 +160,7 @@ def _rows(source: ScannedRun, members: frozenset[Identity], count: int, random: 
 
 def _decoded(source: ScannedRun, encoder: Encoder, rows: Sequence[int], wanted: int) -> NDArray[np.uint8]:
     """Pixels [<= wanted, S, S, 3] of the first of these rows that can be read, in their order."""
-    from clipscan.embed.decode import DecodePool, decode_all
+    from clipscan.embed.decode_pool import DecodePool, decode_all
 
     order = {(source.names[row]["shard"], source.names[row]["key"]): i for i, row in enumerate(rows)}
     asked: dict[str, dict[str, int]] = {}

@@ -12,7 +12,7 @@ from clipscan.engine.arrays import normalised
 from clipscan.invert.caption_families import DistinctCaptions, agreeing, controls
 from clipscan.invert.contest import Target
 from clipscan.invert.source import SuspectGroup
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 
 CAPTIONS = 64  # of a group, the commonest, that may count as its own
 

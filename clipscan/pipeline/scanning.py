@@ -27,8 +27,8 @@ from clipscan.run import (
     trusted_stage,
 )
 from clipscan.run.encoders import encoder_place, load_encoders
+from clipscan.run.markers import check_intact
 from clipscan.run.mending import AFTER, ALL, mending
-from clipscan.run.outputs import check_intact
 from clipscan.run.places import refuse_inside
 from clipscan.scores.estimate import Estimate
 from clipscan.scores.renamed import warn_if_renamed

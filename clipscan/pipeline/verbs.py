@@ -20,7 +20,7 @@ from clipscan.report.summary import dropped_before
 from clipscan.report.write_lists import DropList, Written
 from clipscan.run import Compute, Run, calibrating
 from clipscan.run.listing import SCAN_AGAIN
-from clipscan.run.outputs import write_marker
+from clipscan.run.markers import write_marker
 from clipscan.run.partitioning import partition_stage
 from clipscan.run.places import refuse_target
 from clipscan.run.scanned import Scanned, changed_since, reopened

@@ -19,7 +19,7 @@ from clipscan.report.glossary import label
 from clipscan.report.identities import batches, embedded, identities, not_scored
 from clipscan.report.merge_decisions import REFUSE, Merged, merge_decisions
 from clipscan.report.rule import with_rule
-from clipscan.run.outputs import check_intact, complete
+from clipscan.run.markers import check_intact, complete
 from clipscan.run.run_folder import run_record
 from clipscan.scores.result import count_of
 

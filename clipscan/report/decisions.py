@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from clipscan.errors import DataError, RunError
 from clipscan.report.find_sample import SampleFinder, shown
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 
 NAMES = ("shard", "key", "decision")
 SEPARATORS = ",;\t"  # of a CSV; spreadsheets take the semicolon where the comma is decimal

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.report.rule import joined, rule_of, with_rule
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 
 DROP_SCHEMA = pa.schema(
     [

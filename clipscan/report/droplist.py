@@ -19,7 +19,7 @@ from clipscan.report.drop_columns import kept_rows
 from clipscan.report.find_sample import without_suffix
 from clipscan.report.shard_urls import ShardUrls
 from clipscan.report.uids import datacomp, is_uid, pack
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 
 # Schema metadata of drop.parquet, JSON lists:
 SHARDS = b"clipscan.shards"  # every shard of the dataset

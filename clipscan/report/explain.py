@@ -16,7 +16,7 @@ from clipscan.report.choose import ranking
 from clipscan.report.drop_schema import Pair, listed
 from clipscan.report.find_sample import SampleFinder, shown
 from clipscan.report.glossary import about, label
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 from clipscan.run.run import Run
 from clipscan.run.selecting import nearest, ranks_of
 from clipscan.run.why_suspected import why

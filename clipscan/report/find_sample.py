@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from clipscan.data.pictures import IMAGE_EXTENSIONS
 from clipscan.errors import RunError
 from clipscan.report.identities import identities
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 from clipscan.run.run_folder import RunFolder
 
 NEIGHBOURS = 40  # keys beside the one typed, in order of first and of last letters, that are held against it

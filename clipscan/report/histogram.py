@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from clipscan.report.identities import batches
 from clipscan.report.visible_text import number
-from clipscan.run.outputs import complete
+from clipscan.run.markers import complete
 
 BINS = 72
 WIDTH, HEIGHT = 760, 380  # of the drawing, in its own units; the page scales it

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipscan.errors import RunError
-from clipscan.run.outputs import check_intact, complete, rows_in
+from clipscan.run.markers import check_intact, complete, rows_in
 
 BATCH_ROWS = 65_536  # identities held as Python strings at a time: about 20 MB
 

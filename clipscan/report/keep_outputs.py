@@ -18,7 +18,7 @@ from clipscan.report.drop_schema import DROP_SCHEMA, together
 from clipscan.report.page import write_page
 from clipscan.report.rule import Rule, rule_of
 from clipscan.report.write_lists import Written, write_lists
-from clipscan.run.outputs import Damaged, begin_marker, check_intact, read_marker, write_marker
+from clipscan.run.markers import Damaged, begin_marker, check_intact, read_marker, write_marker
 from clipscan.run.run import Run
 from clipscan.run.run_folder import RunFolder, fingerprint
 

@@ -25,7 +25,7 @@ from clipscan.report.drop_schema import DROP_SCHEMA
 from clipscan.report.identities import bad_pairs, batches
 from clipscan.report.write_lists import Written, with_shards, write_lists
 from clipscan.run.file_io import read_json, write_table
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 from clipscan.run.partitioning import FOLDER
 from clipscan.scores.mixture import TOO_FEW, Component, Mixture
 

@@ -35,7 +35,7 @@ from clipscan.report.identities import not_scored
 from clipscan.report.rule import dropping, rule_of_run
 from clipscan.run.bad_reasons import kind_of
 from clipscan.run.check_learnt import learnt_words
-from clipscan.run.outputs import check_intact, rows_in
+from clipscan.run.markers import check_intact, rows_in
 from clipscan.scores.estimate import Estimate
 
 TOP_SHARE = 0.01  # a suspect counts as "also found by" a score within this share of its ranking

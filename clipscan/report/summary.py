@@ -13,7 +13,7 @@ from clipscan.report.choose import method_of
 from clipscan.report.convicted import convicted_of, estimate_words
 from clipscan.report.rule import in_words, rule_of_run
 from clipscan.run.check_learnt import learnt_words
-from clipscan.run.outputs import Damaged, check_intact
+from clipscan.run.markers import Damaged, check_intact
 from clipscan.run.run_folder import run_record
 from clipscan.scores.estimate import Estimate
 

@@ -16,8 +16,8 @@ from clipscan.engine import Rows, as_rows
 from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
 from clipscan.run.file_io import write_table
+from clipscan.run.markers import write_marker
 from clipscan.run.options import Compute
-from clipscan.run.outputs import write_marker
 from clipscan.run.overlap import scanned_too
 from clipscan.run.run_folder import run_record
 from clipscan.scores.conformal import discoveries, fewest, p_values

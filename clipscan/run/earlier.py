@@ -15,7 +15,7 @@ from typing import Any
 
 from clipscan.data.atomic import replacing
 from clipscan.run.file_io import read_json, write_json
-from clipscan.run.outputs import Damaged, check_intact, read_marker
+from clipscan.run.markers import Damaged, check_intact, read_marker
 from clipscan.run.run_folder import DEFINITIONS, RunFolder
 
 FOLDER = "_earlier"

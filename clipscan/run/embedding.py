@@ -22,8 +22,8 @@ from clipscan.run.digests import READ, shard_files
 from clipscan.run.earlier import forget, put_aside
 from clipscan.run.file_io import storable, write_array, write_table
 from clipscan.run.listing import listed
+from clipscan.run.markers import check_intact
 from clipscan.run.options import Encoding
-from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder

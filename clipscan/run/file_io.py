@@ -1,7 +1,7 @@
 """Arrays, tables and records of a run, each written by rename (data/atomic.py).
 
 Records wait for the disk; arrays and tables of a run do not. The marker of a task holds their size and digest
-(outputs.py), so that what a power cut took is made again, and with many small shards the waiting took more
+(markers.py), so that what a power cut took is made again, and with many small shards the waiting took more
 time than the work.
 """
 

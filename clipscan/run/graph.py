@@ -13,8 +13,8 @@ from clipscan.engine import Neighbors, Rows, check_rows, search
 from clipscan.errors import InputError
 from clipscan.run.file_io import write_array
 from clipscan.run.listing import Listing
+from clipscan.run.markers import check_intact
 from clipscan.run.options import Compute, Ranking
-from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder, fingerprint
 from clipscan.run.vectors import filled_shards, shard_rows

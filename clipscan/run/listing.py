@@ -24,7 +24,7 @@ from clipscan.data import Dataset, Shard
 from clipscan.errors import DataError, RunError
 from clipscan.run.digests import Digests, Files, Known, same_content, shard_files, stamp_is_content
 from clipscan.run.file_io import storable, write_table
-from clipscan.run.outputs import Damaged, check_intact, reseal
+from clipscan.run.markers import Damaged, check_intact, reseal
 from clipscan.run.run_folder import RunFolder
 
 SCHEMA = pa.schema(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-from clipscan.run.outputs import Damaged
+from clipscan.run.markers import Damaged
 from clipscan.run.progress import Progress
 
 AFTER = frozenset(("graph", "score", "select", "lists", "page"))  # what `clipscan score` makes

@@ -1,7 +1,7 @@
 """The run folder: where things lie, what was asked, what is finished.
 
 A task is a piece of a stage with its own outputs and a done marker `_tasks/NAME.json`, written last. The
-marker holds a fingerprint of all that decides the outputs, and their sizes and digests (outputs.py); a task
+marker holds a fingerprint of all that decides the outputs, and their sizes and digests (markers.py); a task
 whose marker matches is finished.
 """
 
@@ -19,10 +19,10 @@ from typing import Any
 import clipscan
 from clipscan.data.atomic import refusals, sweep
 from clipscan.errors import RunError
+from clipscan.run.check_record import misshapen
 from clipscan.run.file_io import read_json, write_json
 from clipscan.run.lock import exclusive
-from clipscan.run.outputs import TASKS, read_marker, task_files, tasks, whole, write_marker
-from clipscan.run.record import misshapen
+from clipscan.run.markers import TASKS, read_marker, task_files, tasks, whole, write_marker
 
 # In the order of work: each may read what came before.
 STAGES = ("embed", "trusted", "graph", "score", "select")

@@ -13,7 +13,7 @@ from clipscan.errors import DataError, InputError, RunError
 from clipscan.run.changes import Changes, compare
 from clipscan.run.digests import Digests
 from clipscan.run.listing import SCAN_AGAIN, Listing
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 from clipscan.run.run_folder import RunFolder, run_record
 
 

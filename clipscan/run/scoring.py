@@ -14,8 +14,8 @@ from clipscan.errors import InputError, RunError
 from clipscan.run.columns import described
 from clipscan.run.file_io import write_table
 from clipscan.run.graph import embedding_of, has_graph
+from clipscan.run.markers import check_intact
 from clipscan.run.options import Compute, Ranking
-from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder, fingerprint
 from clipscan.run.trusted import read_trusted, trusted_model

@@ -29,7 +29,7 @@ def embedder(
     if encoder is None:
         yield lambda shard, tick: precomputed_vectors(run.dataset, shard)
         return
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
     from clipscan.embed.embed_shard import embed_samples
 
     with DecodePool(encoding.workers) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipscan.run.outputs import Damage, damages, read_marker, tasks, undo, whole
+from clipscan.run.markers import Damage, damages, read_marker, tasks, undo, whole
 from clipscan.run.run_folder import STAGES, RunFolder, run_record
 
 

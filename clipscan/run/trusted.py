@@ -18,8 +18,8 @@ from clipscan.engine.arrays import Array
 from clipscan.errors import RunError
 from clipscan.run.earlier import forget
 from clipscan.run.file_io import storable, write_array
+from clipscan.run.markers import check_intact
 from clipscan.run.options import Encoding
-from clipscan.run.outputs import check_intact
 from clipscan.run.progress import Progress
 from clipscan.run.run_folder import RunFolder
 from clipscan.run.shards import Tick, each_shard, embed_settings, embedder

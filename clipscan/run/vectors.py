@@ -17,7 +17,7 @@ from clipscan.engine import Rows, as_rows
 from clipscan.errors import RunError
 from clipscan.run.digests import READ
 from clipscan.run.listing import Listing
-from clipscan.run.outputs import check_intact, rows_in
+from clipscan.run.markers import check_intact, rows_in
 from clipscan.run.run_folder import RunFolder
 
 if TYPE_CHECKING:

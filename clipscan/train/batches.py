@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from clipscan.data.dataset import Dataset, Shard
 from clipscan.data.sample import Bad
-from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.decode_pool import DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import InputError
 from clipscan.scores.retrieval import PAIRS, different

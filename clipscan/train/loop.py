@@ -13,7 +13,7 @@ from torch import nn
 import clipscan
 from clipscan.data.dataset import Dataset
 from clipscan.embed.checkpoint import Weights, load_into
-from clipscan.embed.decode import DecodePool
+from clipscan.embed.decode_pool import DecodePool
 from clipscan.embed.model import MODEL_KEY
 from clipscan.embed.network import create_network, few_threads, preprocessing
 from clipscan.embed.pixels import PixelSpec

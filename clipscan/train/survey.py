@@ -14,7 +14,7 @@ import numpy as np
 from clipscan.data.atomic import replacing, save_array, write_bytes
 from clipscan.data.dataset import Dataset
 from clipscan.data.sample import Bad, Sample
-from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.decode_pool import DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import DataError
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipscan.errors import InputError
 from clipscan.lab.attacks.learnt import badclip, blto
-from clipscan.lab.attacks.overlays import stripes, triangles, watermark
+from clipscan.lab.attacks.structured_triggers import stripes, triangles, watermark
 
 Pixels = NDArray[np.uint8]  # [h, w, 3]
 Floats = NDArray[np.float64]

@@ -178,7 +178,7 @@ def _nearness(
     encoder: Encoder, samples: Iterable[Sample], answers: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Cosine of every picture that can be decoded with every answer."""
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
     from clipscan.embed.embed_shard import embed_samples
 
     with DecodePool() as pool:

@@ -126,7 +126,7 @@ def try_heads(
 
 def judged(encoder: Encoder, fit: Fit, samples: Iterable[Sample]) -> Judgement:
     """The judgement on all pictures that can be decoded, in their order. DataError where there is none."""
-    from clipscan.embed.decode import DecodePool
+    from clipscan.embed.decode_pool import DecodePool
 
     with DecodePool() as pool:
         batches = [batch.terms for batch in read_terms(samples, encoder, pool)]

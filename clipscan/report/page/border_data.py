@@ -12,7 +12,7 @@ from clipscan.report import histogram
 from clipscan.report.choose import method_of
 from clipscan.report.facts import Facts
 from clipscan.report.page.sample_table import number_or_none
-from clipscan.run.outputs import check_intact
+from clipscan.run.markers import check_intact
 
 EXACT = 20_000  # scores that are counted one by one
 

@@ -12,7 +12,7 @@ import numpy as np
 from clipscan.report.album import GONE
 from clipscan.report.serve.ranked_rows import RankedRows
 from clipscan.report.thumbnails import Thumbnail, Thumbnailer
-from clipscan.run.outputs import rows_in
+from clipscan.run.markers import rows_in
 from clipscan.run.run import Run
 from clipscan.run.selecting import SHOWN_NEIGHBORS, nearest
 

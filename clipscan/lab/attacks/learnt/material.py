@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipscan.data import Dataset, Sample
-from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.decode_pool import DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
 from clipscan.errors import DataError
 from clipscan.lab.attacks.prompts import mentions

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipscan.data import Sample
 from clipscan.data.redraw import Pixels, encode, redraw
-from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.decode_pool import DecodePool, decode_all
 from clipscan.embed.model import Encoder
 from clipscan.engine.arrays import normalised
 from clipscan.errors import DataError

@@ -15,7 +15,7 @@ from PIL import Image
 
 from clipscan.data.sample import Bad, Sample
 from clipscan.embed import pixels
-from clipscan.embed.decode import CHUNK_SAMPLES, DecodePool, decode_all
+from clipscan.embed.decode_pool import CHUNK_SAMPLES, DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
 from clipscan.embed.process import search_path
 from clipscan.errors import ClipscanError
@@ -210,7 +210,7 @@ def test_a_reader_is_not_drained_ahead_of_its_consumer():
 
 def test_pictures_are_decoded_without_torch():
     code = (
-        "import sys, clipscan.embed.decode; "
+        "import sys, clipscan.embed.decode_pool; "
         "assert not {'torch', 'open_clip', 'torchvision'} & set(sys.modules), 'torch came along'"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True)
@@ -220,7 +220,7 @@ HERE = """
 import io
 from PIL import Image
 from clipscan.data.sample import Sample
-from clipscan.embed.decode import DecodePool, decode_all
+from clipscan.embed.decode_pool import DecodePool, decode_all
 from clipscan.embed.pixels import PixelSpec
 file = io.BytesIO()
 Image.new("RGB", (50, 40)).save(file, "JPEG")
