@@ -216,40 +216,6 @@ def test_where_nothing_can_be_learnt_no_caption_misfits(case):
         assert np.abs(found).max() < 1e-3
 
 
-def test_a_matrix_that_lapack_gives_up_on_is_decomposed_all_the_same(monkeypatch):
-    """As of few rows: most singular values are 0."""
-    draw = np.random.default_rng([9, SEED, 7])
-    matrix = draw.normal(size=(64, 12)) @ draw.normal(size=(12, 64)) / 64
-    expected = np.linalg.svd(matrix)[1]
-    calls = []
-
-    def gives_up(given):
-        calls.append(given)
-        raise np.linalg.LinAlgError("SVD did not converge")
-
-    monkeypatch.setattr(np.linalg, "svd", gives_up)
-    u, s, vt = witness._singular(matrix)
-    assert not calls
-    assert np.allclose(s, expected, atol=1e-12) and (np.diff(s) <= 0).all()
-    assert np.allclose(u * s @ vt, matrix, atol=1e-12)
-    assert np.allclose(u[:, :12].T @ u[:, :12], np.eye(12), atol=1e-9)
-    assert np.allclose(vt[:12] @ vt[:12].T, np.eye(12), atol=1e-9)
-
-
-@pytest.mark.parametrize("noise", [(3e-17, -9e-17, 4e-17), (1e-17, -9e-17, 2e-17), (0, 0, 0)])
-def test_a_covariance_of_rounding_errors_is_whitened_to_finite_numbers(noise):
-    found = witness._whitening(np.diag(noise))
-    assert np.isfinite(found).all() and (np.abs(np.linalg.eigvalsh(found)) > 0).all()
-
-
-def test_a_covariance_is_whitened_as_it_is_shrunk():
-    draw = np.random.default_rng([9, SEED, 8])
-    root = draw.normal(size=(12, 12))
-    covariance = root @ root.T
-    found = witness._whitening(covariance)
-    assert np.allclose(found @ shrunk(covariance) @ found.T, np.eye(12), atol=1e-9)
-
-
 def test_while_it_trims_only_the_rows_are_judged_that_make_the_fits(monkeypatch):
     x, y, _ = pairs()
     monkeypatch.setattr(scaled, "FITTED", 400)
