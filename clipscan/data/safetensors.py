@@ -15,7 +15,7 @@ import numpy as np
 from clipscan.data.guard import reading
 from clipscan.errors import DataError
 
-MAX_HEADER = 16 << 20  # bytes; 100,000 arrays need about as many
+MAX_HEADER = 16 << 20  # bytes
 MAX_DIMENSIONS = 8
 MAX_EMPTY = 1 << 31  # numbers that a row of an array without rows may declare
 METADATA = "__metadata__"  # the entry of the header that is no array
