@@ -12,6 +12,7 @@ from data_helpers import JPEG, good, make_tar, put, read_all, ten_samples, tree
 from layouts import (
     ALL,
     image_vectors,
+    safetensors,
     sample_members,
     text_vectors,
     write_clip_retrieval,
@@ -25,6 +26,7 @@ from layouts import (
 )
 
 from clipscan.data import Counts, Dataset, open_dataset, write_without
+from clipscan.data.array_files import array_shape
 from clipscan.errors import DataError
 
 GONE = {1, 4, 9}
@@ -122,6 +124,26 @@ def test_arrays_and_metadata_lose_the_same_rows(write, tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate([part.image for part in parts]), image_vectors()[stay])
     assert np.array_equal(np.concatenate([part.text for part in parts]), text_vectors()[stay])
     assert tree(tmp_path / "out").keys() == tree(tmp_path / "set").keys()
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_an_array_that_is_longer_does_not_keep_the_dropped_rows(kind: str, tmp_path: Path) -> None:
+    arrays = {"image": image_vectors(), "text": text_vectors(), "number": np.arange(10),
+              "vocabulary": np.arange(11.0)}  # fmt: skip
+    to = tmp_path / "set" / f"all.{kind}"
+    put(to, safetensors(**arrays))
+    if kind == "npz":
+        np.savez(to, **arrays)
+    dataset = open_dataset(tmp_path / "set")
+    gone = {(sample.shard, sample.key) for sample in read_all(dataset) if int(sample.key) in GONE}
+    assert write_without(dataset, gone, tmp_path / "out").kept == 7
+    after = open_dataset(tmp_path / "out")
+    found = after.vectors(after.shards[0])
+    stay = [i for i in range(10) if i not in GONE]
+    assert np.array_equal(found.image, arrays["image"][stay])
+    assert found.text is not None and np.array_equal(found.text, arrays["text"][stay])
+    shapes = {name: array_shape(str(tmp_path / "out" / to.name), name)[0] for name in arrays}
+    assert shapes == {"image": 7, "text": 7, "number": 7, "vocabulary": 11}
 
 
 def test_bad_samples_go_or_stay_as_asked_and_are_counted(tmp_path: Path) -> None:

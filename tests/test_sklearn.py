@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 import clipscan
+from clipscan.errors import InputError
 from clipscan.sklearn import ConsensusDetector, ExactKNeighborsTransformer, LocalOutlierFactor
 
 EXPECTED_TO_FAIL = {
@@ -210,3 +211,20 @@ def test_consensus_refuses_what_does_not_fit(poisoned):
     with pytest.raises(ValueError, match="text contains NaN"):
         ConsensusDetector().fit(image, text=np.where(text > 1, np.nan, text))
     assert not hasattr(ConsensusDetector(), "predict")
+
+
+@pytest.mark.parametrize("wrong", [2.5, "a", None, 0, [3]])
+def test_what_is_no_number_of_neighbours_is_refused_in_words(wrong):
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    for estimator in (ConsensusDetector, LocalOutlierFactor, ExactKNeighborsTransformer):
+        with pytest.raises(InputError, match="n_neighbors must be an integer of at least 1"):
+            estimator(n_neighbors=wrong).fit(x)
+    if wrong is not None:  # which stands for the estimator's own
+        with pytest.raises(InputError, match="n_neighbors must be an integer of at least 1"):
+            ExactKNeighborsTransformer().fit(x).kneighbors(x, wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, "a", 1.5, True, np.random.RandomState(0)], ids=repr)
+def test_a_seed_that_is_no_integer_is_refused_in_words(wrong):
+    with pytest.raises(InputError, match="random_state must be an integer"):
+        ConsensusDetector(random_state=wrong).fit(np.eye(4))

@@ -15,7 +15,7 @@ ARRAYS = ("npy", *NAMED)
 
 def array_names(path: str) -> list[str]:
     """The arrays of an .npz or a .safetensors; DataError if it is none."""
-    return npz_names(path) if extension(path) == "npz" else list(safetensors_header(path))
+    return npz_names(path) if extension(path) == "npz" else list(safetensors_header(path).arrays)
 
 
 def array_shape(path: str, name: str) -> tuple[int, ...]:
@@ -25,7 +25,7 @@ def array_shape(path: str, name: str) -> tuple[int, ...]:
         return npz_shape(path, name)
     if kind == "npy":
         return load_npy(path).shape
-    held = safetensors_header(path)
+    held = safetensors_header(path).arrays
     if name not in held:
         raise DataError(f"{path} has no array {name!r}; it has {list(held)}")
     return held[name].shape

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from clipscan.data.arrays import load_npz_array, map_npy, npz_names, npz_shape
+from clipscan.data.array_files import NAMED, array_shape
+from clipscan.data.arrays import load_npz_array, map_npy, npz_names
 from clipscan.data.dataset import Dataset, Shard, whole_name
+from clipscan.data.embedding_parts import Part
 from clipscan.data.embeddings import Embeddings
 from clipscan.data.filter_parquet import filter_parquet
+from clipscan.data.filter_safetensors import filter_safetensors
 from clipscan.data.inventory import extension
 from clipscan.data.parquet import ParquetPictures
 from clipscan.data.parquet_files import open_parquet_file
-from clipscan.data.safetensors import filter_safetensors
 from clipscan.data.write_judge import Judge, by_file, target
 from clipscan.errors import DataError
 
@@ -36,9 +38,9 @@ def write_embeddings(dataset: Embeddings, judge: Judge, folder: Path) -> Iterato
     for shards in by_file(dataset).values():
         rows = np.concatenate([_kept_rows(dataset, shard, judge) for shard in shards])
         if len(rows) or any(_pairs(dataset, shard) for shard in shards):
-            for path in dataset.parts[shards[0].name].files():
-                to = target(folder, dataset.names.get(path, Path(path).name))
-                _FILTERS.get(extension(path), filter_parquet)(path, to, rows)
+            part = dataset.parts[shards[0].name]
+            for path in part.files():
+                _filter_file(part, path, target(folder, dataset.names.get(path, Path(path).name)), rows)
         yield from shards
 
 
@@ -66,6 +68,17 @@ def _readable(path: str) -> bool:
         return False
 
 
+def _filter_file(part: Part, path: str, to: Path, rows: np.ndarray) -> None:
+    """One of the part's files without the other rows; in files of named arrays the pictures' array says how
+    many rows there are, and captions have as many."""
+    if (kind := extension(path)) in NAMED:
+        total = array_shape(path, part.image_name)[0]
+        _check(path, total, rows)
+        (_filter_npz if kind == "npz" else filter_safetensors)(path, to, rows, total)
+    else:
+        (_filter_npy if kind == "npy" else filter_parquet)(path, to, rows)
+
+
 def _filter_npy(path: str, to: Path, rows: np.ndarray) -> None:
     """Rows of a .npy, copied in chunks: the map may be larger than the memory."""
     array = map_npy(path)
@@ -78,15 +91,12 @@ def _filter_npy(path: str, to: Path, rows: np.ndarray) -> None:
             out.write(np.ascontiguousarray(array[rows[start : start + CHUNK_ROWS]]).tobytes())
 
 
-def _filter_npz(path: str, to: Path, rows: np.ndarray) -> None:
-    """All arrays of an .npz that have one entry per row; others as they are."""
-    shapes = {name: npz_shape(path, name) for name in npz_names(path)}
-    total = max((shape[0] for shape in shapes.values() if shape), default=0)
-    _check(path, total, rows)
+def _filter_npz(path: str, to: Path, rows: np.ndarray, total: int) -> None:
+    """The `rows` of every array that has `total` of them; other arrays as they are."""
     with zipfile.ZipFile(to, "x") as archive:  # np.savez trips over an array named "file"
-        for name, shape in shapes.items():
+        for name in dict.fromkeys(npz_names(path)):
             array = load_npz_array(path, name)
-            array = array[rows] if shape and shape[0] == total else array
+            array = array[rows] if array.ndim and len(array) == total else array
             with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
                 np.lib.format.write_array(out, array, allow_pickle=False)
 
@@ -94,6 +104,3 @@ def _filter_npz(path: str, to: Path, rows: np.ndarray) -> None:
 def _check(path: str, total: int, rows: np.ndarray) -> None:
     if len(rows) and rows[-1] >= total:
         raise DataError(f"{path} has {total:,} rows, its metadata has more; they do not belong together")
-
-
-_FILTERS = {"npy": _filter_npy, "npz": _filter_npz, "safetensors": filter_safetensors}

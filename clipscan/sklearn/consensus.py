@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from clipscan.errors import InputError
 from clipscan.scores import score
 from clipscan.scores.consensus import DROP
 from clipscan.sklearn.lof import check_contamination, labels, offset_of
-from clipscan.sklearn.neighbors import threads_of
+from clipscan.sklearn.neighbors import check_neighbors, threads_of
 
 CONVICTED = float(np.nextafter(-DROP, 0))  # just above: those at DROP are outliers too
 
@@ -54,6 +55,8 @@ class ConsensusDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Judges rows X [n, d] with captions text [n, d] and features pictures [n, p]; y is ignored.
         InputError, a ValueError, for what does not fit."""
         check_contamination(self.contamination)
+        check_neighbors(self.n_neighbors)
+        _check_seed(self.random_state)
         image = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
         if self.paired:
             if text is not None or image.shape[1] % 2:
@@ -67,10 +70,10 @@ class ConsensusDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             for name, one in {"text": text, "pictures": pictures}.items()
             if one is not None
         }
-        k = min(self.n_neighbors, len(image) - 1)
+        k = min(int(self.n_neighbors), len(image) - 1)
         threads = threads_of(self.n_jobs)
         self.result_ = score(
-            image, **beside, method="consensus", k=k, seed=self.random_state, threads=threads
+            image, **beside, method="consensus", k=k, seed=int(self.random_state), threads=threads
         )
         self.negative_score_ = -self.result_.columns["consensus"]
         self.population_ = self.result_.population
@@ -82,3 +85,8 @@ class ConsensusDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         InputError as `fit`."""
         self.fit(X, text=text, pictures=pictures)
         return labels(self.negative_score_ - self.offset_)
+
+
+def _check_seed(random_state: Any) -> None:
+    if isinstance(random_state, bool) or not isinstance(random_state, Integral):
+        raise InputError(f"random_state must be an integer, the seed; got {random_state!r}")

@@ -86,6 +86,7 @@ class NeighborsEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _table(self, X: Any, k: int) -> Neighbors:
         """The k nearest fitted rows of each of X [n, d], or of each other fitted row."""
+        check_neighbors(k)
         check_k(k, len(self._fit_X), itself=X is None)
         queries = None
         if X is not None:
