@@ -83,7 +83,7 @@ class Chooser:
     def _named(self, pairs: Collection[Pair]) -> Mask:
         mask = np.zeros(len(self.rows), bool)
         if pairs:
-            keys = pa.array(sorted({key for _, key in pairs}), pa.string())
+            keys = pa.array(sorted({key for _, key in pairs}), pa.large_string())
             places = np.flatnonzero(pc.is_in(self.rows.table["key"], value_set=keys).to_numpy())
             found = self.rows.table.select(["shard", "key"]).take(pa.array(places)).to_pylist()
             named = [(row["shard"], row["key"]) in pairs for row in found]
