@@ -187,3 +187,36 @@ def test_by_touch_alone(browser: Any, page: str) -> None:
     assert opened.words() == {"key0001": "drop"}
     opened.page.get_by_role("button", name="Undo").tap()
     assert opened.words() == {}
+
+
+def test_the_border_of_a_file_is_taken_only_when_the_reviewer_agrees(
+    browser: Any, page: str, tmp_path: Path
+) -> None:
+    opened = Opened(browser, page)
+    told = {"clipscan": "decisions", "version": 1, "run": opened.script("clipscan.review.data.run.id")}
+    file, dialog = tmp_path / "mailed.json", opened.page.locator("dialog")
+
+    def read(border: str, listed: Any = ()) -> str:
+        head = json.dumps(told | {"decisions": list(listed)})[:-1]
+        file.write_text(f'{head}, "border": {{"threshold": {border}}}}}')
+        opened.page.locator("input[type=file]").set_input_files(file)
+        return dialog.inner_text()
+
+    scores = opened.script("clipscan.source.suspects.map((s) => s.score)")
+    border = (scores[9] + scores[10]) / 2
+    asked = read(repr(border))
+    assert "Now 4 samples will be dropped" in asked and "it would be 10 samples" in asked
+    dialog.get_by_role("button", name="Leave it as it is").click()
+    assert opened.script("clipscan.decisions.border") is None
+    read(repr(border))
+    dialog.get_by_role("button", name="Take the border").click()
+    opened.until(f"clipscan.decisions.border === {border!r}")
+    for infinite in ("1e999", "-1e999"):
+        assert "no finite number" in read(infinite)
+        dialog.get_by_role("button", name="OK").click()
+    for name in ("a\0b", "\ud800"):
+        for one in ({"shard": name, "key": "k"}, {"shard": "s", "key": name}):
+            assert "decision 1 is not of shard, key" in read("1", [one | {"decision": "drop"}])
+            dialog.get_by_role("button", name="OK").click()
+    assert opened.words() == {} and opened.script("clipscan.decisions.border") == border
+    opened.check()

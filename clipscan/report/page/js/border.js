@@ -230,9 +230,7 @@ export class Border {
   }
 
   /** How many are dropped before any single decision. */
-  base() {
-    return this.decisions.border === null
-      ? { count: this.listed, exact: true }
-      : this.counts.above(this.decisions.border);
+  base(border = this.decisions.border) {
+    return border === null ? { count: this.listed, exact: true } : this.counts.above(border);
   }
 }
