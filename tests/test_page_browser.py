@@ -55,7 +55,7 @@ def test_a_group_is_decided_at_once_with_exceptions(browser: Any, page: str) -> 
     members = {f"key{i:04d}" for i in range(270, 300)}
     assert opened.words() == dict.fromkeys(members, "drop")
     opened.press("o")  # its members
-    assert opened.page.locator(".all .shown").inner_text() == "30 samples"
+    opened.until("document.querySelector('.all .shown').textContent === '30 samples'")  # at the next frame
     opened.press("ks")
     assert opened.words() == dict.fromkeys(members, "drop") | {"key0270": "keep"}
     opened.press("oz" + "z")
@@ -70,7 +70,9 @@ def test_decisions_and_undo_survive_a_reload(browser: Any, page: str) -> None:
     opened = Opened(browser, page)
     opened.press("gdsd")
     opened.page.wait_for_timeout(300)
+    assert opened.script("document.getElementById('said')?.textContent ?? ''") == ""
     again = Opened(browser, page, context=opened.context)
+    assert again.script("document.getElementById('said').textContent") == "3 decisions of an earlier visit"
     assert again.words() == {"key0000": "drop", "key0001": "keep", "key0002": "drop"}
     again.press("z")
     assert again.words() == {"key0000": "drop", "key0001": "keep"}
