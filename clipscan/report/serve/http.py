@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             revision = self.server.answers.save(self.rfile.read(size), known)
         except Outdated:
-            self._send(HTTPStatus.CONFLICT, "text/plain", b"another window has saved since")
+            self._send(HTTPStatus.CONFLICT, "text/plain", b"another window or server has saved since")
         except ClipscanError as wrong:
             self._send(HTTPStatus.BAD_REQUEST, "text/plain", str(wrong).encode("utf-8", "replace"))
         else:

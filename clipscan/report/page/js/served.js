@@ -148,7 +148,7 @@ export class ServedStorage {
     } catch (wrong) {
       this.warn(
         wrong.status === 409
-          ? "Another window has decided since. Nothing of this one is saved any more: reload it."
+          ? "Another window or server has saved decisions since. Nothing of this one is saved any more: reload it."
           : `Decisions are not saved: ${wrong.message}. Save them as a file.`,
       );
     }
