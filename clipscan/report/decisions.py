@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from clipscan.run.markers import check_intact
 
 NAMES = ("shard", "key", "decision")
 SEPARATORS = ",;\t"  # of a CSV; spreadsheets take the semicolon where the comma is decimal
+INERT = re.compile(r"'+[=+\-@\t\r]")  # begins a name that the page has put an apostrophe before
 WORDS = {"drop": True, "keep": False}
 UNSURE, SAVED_BY_PAGE = "unsure", ".json"
 
@@ -138,7 +140,8 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
             cells = next(csv.reader([first], delimiter=separator), [])
             columns = [cell.strip().lower() for cell in cells]
             if {"key", "decision"} <= {*columns}:
-                yield from filter(_filled, csv.DictReader(file, columns, delimiter=separator))
+                table = csv.DictReader(file, columns, delimiter=separator)
+                yield from map(_without_apostrophes, filter(_filled, table))
                 return
         raise ValueError(
             "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it is "
@@ -149,6 +152,14 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
 def _filled(record: dict[str, Any]) -> bool:
     """Whether any cell of the row is filled: spreadsheets write rows of separators alone."""
     return any(cell and (not isinstance(cell, str) or cell.strip()) for cell in record.values())
+
+
+def _without_apostrophes(record: dict[str, Any]) -> dict[str, Any]:
+    """Without the apostrophe that keeps spreadsheets from computing a name that begins like a formula."""
+    return {
+        name: cell[1:] if name in ("shard", "key") and cell and INERT.match(cell) else cell
+        for name, cell in record.items()
+    }
 
 
 def _jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -19,9 +19,13 @@ export function fileOf(run, decisions) {
   };
 }
 
-/** A table of what was decided, drop and keep, for spreadsheets. */
+/** A table of what was decided, drop and keep, for spreadsheets. They would compute what begins like a formula:
+ * an apostrophe is put before it, which clipscan export takes off. */
 export function tableOf(decisions) {
-  const cell = (text) => (/[",\n\r;\t]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (text) => {
+    const inert = /^'*[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\n\r;\t]/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
+  };
   const rows = [...decisions.words]
     .filter(([, word]) => word !== "unsure")
     .map(([name, word]) => [...name.split("\0").map(cell), word].join(","));
