@@ -112,6 +112,20 @@ def test_the_border_is_dragged_and_counts(browser: Any, page: str) -> None:
     opened.check()
 
 
+def test_counts_that_are_not_exact_are_told_as_such(browser: Any, page: str) -> None:
+    opened = Opened(browser, page)
+    lowest = opened.script("clipscan.review.border.counts.edges[0]")  # of all 300 scores, 0.9
+    above = "(b) => clipscan.review.border.counts.above(b)"
+    assert lowest == 0.9
+    assert not opened.script(above, lowest)["exact"]  # 299 at most, by bins
+    assert opened.script(above, 0.89) == {"count": 300, "exact": True}
+    progress = opened.page.locator(".progress")
+    opened.script("clipscan.decisions.take([['elsewhere.tar\\0key', 'unsure']])")
+    opened.until("document.querySelector('.progress').textContent.endsWith('unsure4 will be dropped')")
+    opened.script("clipscan.decisions.take([['elsewhere.tar\\0key', 'keep']])")
+    assert "about 4 will be dropped" in progress.inner_text()
+
+
 def test_filters_narrow_and_all_that_they_show_is_decided(browser: Any, page: str) -> None:
     opened = Opened(browser, page)
     opened.press("/")
