@@ -130,6 +130,12 @@ def _columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=["shard", "key", "caption", "domain", "at"])
 
 
+def small(text: str) -> str:
+    """In the small letters of the column SOUGHT; str.lower has others, as of a capital dotted i."""
+    lowered: str = pc.utf8_lower(pa.scalar(text)).as_py()
+    return lowered
+
+
 def _sought(part: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(
         pc.utf8_lower(part["caption"]), pc.utf8_lower(part["key"]), pa.scalar("\n", pa.large_string())
