@@ -108,12 +108,29 @@ def test_a_table_and_the_page_s_file_are_merged(tmp_path: Path) -> None:
         ({"decisions": [{"shard": "00000.tar", "key": "", "decision": "drop"}]}, "row 1"),
         ({"border": 7}, "its border is 7"),
         ({"border": {"threshold": True}}, "its border is"),
+        ({"border": {"threshold": 10**400}}, "its border is"),
+        ({"border": {"threshold": float("nan")}}, "its border is"),
     ],
 )
 def test_what_the_page_did_not_save_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     run, file = a_run(tmp_path / "run"), saved(tmp_path / "mine.json", {}, change=change)
     with pytest.raises(DataError, match=words):
         rows(run, file)
+
+
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decisions and border are of the same moment."""
+    file, read = saved(tmp_path / "mine.json", {1: "drop"}, border=98.5), []
+    whole = Path.read_text
+
+    def told(path: Path, *how: Any, **more: Any) -> str:
+        read.append(path)
+        return whole(path, *how, **more)
+
+    run = a_run(tmp_path / "run")
+    monkeypatch.setattr(Path, "read_text", told)
+    assert rows(run, file) == [0, 1]
+    assert read.count(file) == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "[" * 100_000, "\xff"])

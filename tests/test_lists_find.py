@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipscan import cli
 from clipscan.errors import DataError, RunError
 from clipscan.report.choose import choose_drops
 from clipscan.report.drop_schema import pairs_of
@@ -212,3 +213,19 @@ def test_a_rule_that_a_stranger_wrote_is_not_told(tmp_path: Path) -> None:
         pq.write_table(schema.empty_table(), tmp_path / "drop.parquet")
         assert in_words(rule_of_run(tmp_path), "dao") == ""
     assert rule_of_run(tmp_path / "nowhere") == {}
+
+
+def test_names_reach_the_terminal_without_control_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;owned\x07k\x9b2J"
+    names = SampleFinder(a_run(tmp_path / "run", [("a.tar", evil), ("b.tar", evil)]))
+    with pytest.raises(RunError) as told:
+        names.find(evil)
+    with pytest.raises(RunError) as unknown:
+        names.find("nonsense")
+    assert "a.tar/\\x1b]0;owned\\x07k" in str(told.value) and str(unknown.value).isprintable()
+    monkeypatch.setattr(cli, "app", lambda: (_ for _ in ()).throw(RunError(f"one {evil}\ntwo")))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err == "clipscan: one \\x1b]0;owned\\x07k\\x9b2J\ntwo\n"

@@ -20,7 +20,9 @@ from clipscan.cli import app
 from clipscan.errors import InputError, RunError
 from clipscan.report.map import draw_map, layout, read_map
 from clipscan.report.map.layout import weights
+from clipscan.report.map.map_file import MapPoints
 from clipscan.report.page import write_page
+from clipscan.report.page.map_data import map_data
 from clipscan.run import Run
 
 BLOBS, EACH = 5, 60
@@ -141,3 +143,8 @@ def test_a_lasso_chooses_what_lies_inside_and_decides_on_it(tmp_path: Path) -> N
         opened.press("m")
         opened.page.mouse.move(left + 0.02 * side, top + 0.02 * side)
         opened.check()
+
+
+def test_a_map_of_names_without_end_is_none() -> None:
+    points = MapPoints([("s", "k" * 2000)] * 3, np.zeros((3, 2), np.float32))
+    assert map_data(points, {}, set()) is None

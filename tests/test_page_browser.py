@@ -55,7 +55,7 @@ def test_a_group_is_decided_at_once_with_exceptions(browser: Any, page: str) -> 
     members = {f"key{i:04d}" for i in range(270, 300)}
     assert opened.words() == dict.fromkeys(members, "drop")
     opened.press("o")  # its members
-    assert opened.page.locator(".all .shown").inner_text() == "30 samples"
+    opened.until("document.querySelector('.all .shown').textContent === '30 samples'")  # at the next frame
     opened.press("ks")
     assert opened.words() == dict.fromkeys(members, "drop") | {"key0270": "keep"}
     opened.press("oz" + "z")
@@ -70,7 +70,9 @@ def test_decisions_and_undo_survive_a_reload(browser: Any, page: str) -> None:
     opened = Opened(browser, page)
     opened.press("gdsd")
     opened.page.wait_for_timeout(300)
+    assert opened.script("document.getElementById('said')?.textContent ?? ''") == ""
     again = Opened(browser, page, context=opened.context)
+    assert again.script("document.getElementById('said').textContent") == "3 decisions of an earlier visit"
     assert again.words() == {"key0000": "drop", "key0001": "keep", "key0002": "drop"}
     again.press("z")
     assert again.words() == {"key0000": "drop", "key0001": "keep"}
@@ -108,6 +110,20 @@ def test_the_border_is_dragged_and_counts(browser: Any, page: str) -> None:
     opened.press("zz")  # one movement is one step
     assert opened.script("clipscan.decisions.border") is None and opened.words() == {}
     opened.check()
+
+
+def test_counts_that_are_not_exact_are_told_as_such(browser: Any, page: str) -> None:
+    opened = Opened(browser, page)
+    lowest = opened.script("clipscan.review.border.counts.edges[0]")  # of all 300 scores, 0.9
+    above = "(b) => clipscan.review.border.counts.above(b)"
+    assert lowest == 0.9
+    assert not opened.script(above, lowest)["exact"]  # 299 at most, by bins
+    assert opened.script(above, 0.89) == {"count": 300, "exact": True}
+    progress = opened.page.locator(".progress")
+    opened.script("clipscan.decisions.take([['elsewhere.tar\\0key', 'unsure']])")
+    opened.until("document.querySelector('.progress').textContent.endsWith('unsure4 will be dropped')")
+    opened.script("clipscan.decisions.take([['elsewhere.tar\\0key', 'keep']])")
+    assert "about 4 will be dropped" in progress.inner_text()
 
 
 def test_filters_narrow_and_all_that_they_show_is_decided(browser: Any, page: str) -> None:
@@ -187,3 +203,36 @@ def test_by_touch_alone(browser: Any, page: str) -> None:
     assert opened.words() == {"key0001": "drop"}
     opened.page.get_by_role("button", name="Undo").tap()
     assert opened.words() == {}
+
+
+def test_the_border_of_a_file_is_taken_only_when_the_reviewer_agrees(
+    browser: Any, page: str, tmp_path: Path
+) -> None:
+    opened = Opened(browser, page)
+    told = {"clipscan": "decisions", "version": 1, "run": opened.script("clipscan.review.data.run.id")}
+    file, dialog = tmp_path / "mailed.json", opened.page.locator("dialog")
+
+    def read(border: str, listed: Any = ()) -> str:
+        head = json.dumps(told | {"decisions": list(listed)})[:-1]
+        file.write_text(f'{head}, "border": {{"threshold": {border}}}}}')
+        opened.page.locator("input[type=file]").set_input_files(file)
+        return dialog.inner_text()
+
+    scores = opened.script("clipscan.source.suspects.map((s) => s.score)")
+    border = (scores[9] + scores[10]) / 2
+    asked = read(repr(border))
+    assert "Now 4 samples will be dropped" in asked and "it would be 10 samples" in asked
+    dialog.get_by_role("button", name="Leave it as it is").click()
+    assert opened.script("clipscan.decisions.border") is None
+    read(repr(border))
+    dialog.get_by_role("button", name="Take the border").click()
+    opened.until(f"clipscan.decisions.border === {border!r}")
+    for infinite in ("1e999", "-1e999"):
+        assert "no finite number" in read(infinite)
+        dialog.get_by_role("button", name="OK").click()
+    for name in ("a\0b", "\ud800"):
+        for one in ({"shard": name, "key": "k"}, {"shard": "s", "key": name}):
+            assert "decision 1 is not of shard, key" in read("1", [one | {"decision": "drop"}])
+            dialog.get_by_role("button", name="OK").click()
+    assert opened.words() == {} and opened.script("clipscan.decisions.border") == border
+    opened.check()

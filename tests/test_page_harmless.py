@@ -4,6 +4,7 @@ paper, on any width, to screen readers.
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from browser import Opened
 from report_helpers import InMemory, a_run, some_samples
 
 from clipscan.data.sample import Sample
+from clipscan.report.decisions import read_decisions
 from clipscan.report.page import write_page
 from clipscan.report.visible_text import plain
 
@@ -53,6 +55,19 @@ def test_nothing_that_the_data_says_becomes_a_script_or_markup(browser: Any, tmp
         opened.script("document.querySelectorAll('#review script, #review iframe, #review svg').length") == 0
     )
     opened.check()
+
+
+def test_a_saved_table_holds_no_formula_and_is_read_as_it_was(browser: Any, tmp_path: Path) -> None:
+    keys = ["=1+2", "+a", "-b", "@c", "'=d", "''@", "'e", '="x",y', "plain", "a=b"]
+    samples = [Sample("-s.tar", key, None, "a caption") for key in keys]
+    opened = Opened(browser, write_page(a_run(tmp_path, samples, suspects=len(samples)), None).as_uri())
+    opened.press("g" + "d" * len(keys))
+    assert set(opened.words()) == set(keys)
+    table = opened.saved(tmp_path, "csv")
+    with table.open(newline="") as file:
+        assert not any(cell[0] in "=+-@" for row in csv.reader(file) for cell in row)
+    found = read_decisions(table).decisions
+    assert sorted((one.shard, one.key) for one in found) == sorted(("-s.tar", key) for key in keys)
 
 
 def test_hidden_characters_have_the_same_names_as_without_scripts(browser: Any, tmp_path: Path) -> None:

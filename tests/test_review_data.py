@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_helpers import EVIL, InMemory, Page, a_run, some_samples
+from run_helpers import scan_vectors
 
 from clipscan.data.sample import Sample
 from clipscan.report.album import make_album
@@ -184,3 +185,15 @@ def test_a_page_of_many_pictures_has_fewer_in_the_sections_without_scripts(tmp_p
     samples = some_samples(1500)
     page = Page(write_page(a_run(tmp_path, samples, suspects=1400), InMemory(samples)))
     assert len(page.all("img")) == 8 * (1 + 4) + 8 and "the first 8 of 1,400" in page.text
+
+
+def test_a_run_of_other_data_in_the_same_place_has_another_name(tmp_path: Path) -> None:
+    """By its name the browser finds the decisions of an earlier visit."""
+    names = []
+    for seed in (0, 1):
+        np.save(tmp_path / "vectors.npy", np.random.default_rng(seed).normal(size=(120, 8)).astype("f4"))
+        run = scan_vectors(tmp_path / "vectors.npy", tmp_path / f"run{seed}").out
+        page = run / "report/index.html"
+        names.append(data_of(Page(page))["run"]["id"])
+        assert data_of(Page(write_page(run, None)))["run"]["id"] == names[-1]
+    assert names[0] != names[1]

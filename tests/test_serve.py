@@ -158,8 +158,8 @@ def test_it_listens_on_loopback_only(serving: Serving) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["/api/rows", "/api/rows?start=-1&count=2", "/api/rows?start=a&count=1", "/picture",
-     "/api/rows?start=0&count=1&low=nan", "/picture?shard=00001.tar&key=key0017&at=x", "/api/near?shard=1"],
+    ["/api/rows", "/api/rows?start=-1&count=2", "/api/rows?start=a&count=1", "/picture", "/api/near?shard=1",
+     "/?" + "a&" * 30, "http://[", "/api/rows?start=0&count=1&low=nan", "/picture?shard=x&key=y&at=x"],
 )  # fmt: skip
 def test_requests_that_make_no_sense_are_refused(client: Client, place: str) -> None:
     assert client.ask(place)[0] == 400

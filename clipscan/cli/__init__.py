@@ -15,6 +15,7 @@ import clipscan
 from clipscan.cli import after, bench, heads, lab, serving, stages, tools, training
 from clipscan.cli.flags import as_flags
 from clipscan.data.atomic import REFUSALS
+from clipscan.data.text import printable
 from clipscan.errors import ClipscanError, InputError
 
 INTERRUPTED = 130  # how typer exits after Ctrl-C: 128 + SIGINT
@@ -67,7 +68,8 @@ def main() -> None:
         message = (
             as_flags(str(error), typer.main.get_command(app)) if isinstance(error, InputError) else error
         )
-        print(f"clipscan: {message}", file=sys.stderr)
+        lines = map(printable, str(message).split("\n"))  # names in it are a dataset's
+        print("clipscan: " + "\n".join(lines), file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:  # the reader of a pipe left early
         os._exit(1)

@@ -3,21 +3,25 @@ from the JSON that the page saves, which may name a border and samples that are 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-import math
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
+from clipscan.data.text import printable
 from clipscan.errors import DataError, RunError
 from clipscan.report.find_sample import SampleFinder, shown
 from clipscan.run.markers import check_intact
 
 NAMES = ("shard", "key", "decision")
 SEPARATORS = ",;\t"  # of a CSV; spreadsheets take the semicolon where the comma is decimal
+INERT = re.compile(r"'+[=+\-@\t\r]")  # begins a name that the page has put an apostrophe before
 WORDS = {"drop": True, "keep": False}
 UNSURE, SAVED_BY_PAGE = "unsure", ".json"
 
@@ -33,31 +37,37 @@ class Decision(NamedTuple):
     drop: bool
 
 
-def read_decisions(path: Path) -> list[Decision]:
-    """The decisions in the order of the file; other columns are ignored. Names are taken as they stand (no
-    escapes). In the page's JSON unsure samples are as good as not named. Errors: DataError with the row for
-    a missing cell, another word than drop or keep."""
-    saved = path.suffix.lower() == SAVED_BY_PAGE
-    return [
-        _decision(path, row, record)
-        for row, record in _records(path)
-        if not (saved and record.get("decision") == UNSURE)
-    ]
+class DecisionFile(NamedTuple):
+    """decisions: in the order of the file; border: scores above it are dropped, None where it names none."""
+
+    decisions: list[Decision]
+    border: float | None
 
 
-def border_of(path: Path) -> float | None:
-    """The border that the page's JSON names, above which all is dropped; None where it names none, and for
-    files of other kinds. DataError where it is no number."""
+def read_decisions(path: Path) -> DecisionFile:
+    """What a file says; other columns are ignored. Names are taken as they stand (no escapes). Only the
+    page's JSON may name a border, and unsure samples, which are as good as not named. Errors: DataError with
+    the row for a missing cell, another word than drop or keep, a border that is no finite number."""
     if path.suffix.lower() != SAVED_BY_PAGE:
-        return None
-    try:
-        border = _saved(path).get("border")
-    except (OSError, ValueError, RecursionError) as broken:
-        raise DataError(f"{path} cannot be read as decisions: {broken}") from broken
+        return DecisionFile([_decision(path, row, record) for row, record in _records(path)], None)
+    check_intact(path)
+    with _told(path):
+        saved = _saved(path)
+        records = _listed(saved)
+    decisions = [
+        _decision(path, row, record)
+        for row, record in enumerate(records, 1)
+        if record.get("decision") != UNSURE
+    ]
+    return DecisionFile(decisions, _border(path, saved.get("border")))
+
+
+def _border(path: Path, border: Any) -> float | None:
     if border is None:
         return None
-    threshold = border.get("threshold") if isinstance(border, dict) else None
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not math.isfinite(threshold):
+    threshold: Any = border.get("threshold") if isinstance(border, dict) else None
+    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if not is_number or not abs(threshold) <= sys.float_info.max:
         raise DataError(
             f"{path}: its border is {str(border)[:80]}; expected an object with a number, threshold"
         )
@@ -78,7 +88,7 @@ def settle(path: Path, decisions: Iterable[Decision], names: SampleFinder) -> di
             shard, key = names.example()
             raise RunError(
                 f"{path}, row {one.row}: {unknown}. Rows are key,decision or shard,key,decision, such as: "
-                f"{shard},{key},drop"
+                f"{printable(f'{shard},{key},drop')}"
             ) from unknown
         if decided.setdefault(pair, one.drop) != one.drop:
             raise DataError(f"{path}, row {one.row}: {shown(pair)} is to be dropped and kept; decide once")
@@ -100,18 +110,23 @@ def _decision(path: Path, row: int, record: dict[str, Any]) -> Decision:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows by number, 1 the first record."""
-    readers = {
-        ".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl, SAVED_BY_PAGE: _json,
-    }  # fmt: skip
+    """Rows of a table by number, 1 the first record."""
+    readers = {".csv": _csv, ".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(
             f"{path}: decisions are read from .json (of the page), .csv, .parquet and .jsonl files"
         )
     check_intact(path)  # where it is a run's calibration.parquet
-    try:
+    with _told(path):
         yield from enumerate(reader(path), 1)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Inside, what cannot be read is a DataError that names the file."""
+    try:
+        yield
     except UnicodeDecodeError as broken:
         raise DataError(f"{path} cannot be read as decisions: {broken}; save it as UTF-8") from broken
     except (OSError, ValueError, RecursionError, csv.Error) as broken:  # JSON's and pyarrow's among them
@@ -125,7 +140,8 @@ def _csv(path: Path) -> Iterator[dict[str, Any]]:
             cells = next(csv.reader([first], delimiter=separator), [])
             columns = [cell.strip().lower() for cell in cells]
             if {"key", "decision"} <= {*columns}:
-                yield from filter(_filled, csv.DictReader(file, columns, delimiter=separator))
+                table = csv.DictReader(file, columns, delimiter=separator)
+                yield from map(_without_apostrophes, filter(_filled, table))
                 return
         raise ValueError(
             "its first line, above row 1, must name the columns: key,decision or shard,key,decision; it is "
@@ -138,6 +154,14 @@ def _filled(record: dict[str, Any]) -> bool:
     return any(cell and (not isinstance(cell, str) or cell.strip()) for cell in record.values())
 
 
+def _without_apostrophes(record: dict[str, Any]) -> dict[str, Any]:
+    """Without the apostrophe that keeps spreadsheets from computing a name that begins like a formula."""
+    return {
+        name: cell[1:] if name in ("shard", "key") and cell and INERT.match(cell) else cell
+        for name, cell in record.items()
+    }
+
+
 def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for line in filter(str.strip, file):
@@ -147,11 +171,11 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def _json(path: Path) -> Iterator[dict[str, Any]]:
-    decisions = _saved(path).get("decisions")
+def _listed(saved: dict[str, Any]) -> list[dict[str, Any]]:
+    decisions = saved.get("decisions")
     if not isinstance(decisions, list) or not all(isinstance(one, dict) for one in decisions):
         raise ValueError("its decisions are no list of objects")
-    yield from decisions
+    return decisions
 
 
 def _saved(path: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def explain(run: Run, name: str) -> str:
     captions = run.names("caption")["caption"]
 
     def line(at: int) -> str:
-        return f"{printable(shown(names.pairs[at]))}  {printable(captions[at].as_py() or '')!r}"
+        return f"{shown(names.pairs[at])}  {printable(captions[at].as_py() or '')!r}"
 
     table = nearest(run, np.array([row]))
     near = zip(table.distance[0].tolist(), table.index[0].tolist(), strict=True)

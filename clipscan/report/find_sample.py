@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from clipscan.data.pictures import IMAGE_EXTENSIONS
+from clipscan.data.text import printable
 from clipscan.errors import RunError
 from clipscan.report.identities import identities
 from clipscan.run.markers import check_intact
@@ -137,8 +138,8 @@ def without_suffix(name: str) -> str:
 
 
 def shown(pair: Pair) -> str:
-    """SHARD/KEY, as it may be typed."""
-    return f"{pair[0]}/{pair[1]}"
+    """SHARD/KEY, as it may be typed; on one line, control characters escaped."""
+    return printable(f"{pair[0]}/{pair[1]}")
 
 
 def unreadable(folder: Path, name: str, shard: str = "") -> str:
@@ -151,7 +152,7 @@ def unreadable(folder: Path, name: str, shard: str = "") -> str:
     typed, last = {name, without_suffix(name)}, ""
     for row in pq.read_table(path, columns=["shard", "key", "reason"]).to_pylist():
         key, fits = row["key"], shard in ("", row["shard"])
-        if key and fits and typed & {key, shown((row["shard"], key))}:
+        if key and fits and typed & {key, f"{row['shard']}/{key}"}:
             return str(row["reason"])
         if key and fits and key.rsplit("/", 1)[-1] in typed:
             last = last or f"{shown((row['shard'], key))}: {row['reason']}"

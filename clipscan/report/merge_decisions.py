@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipscan.errors import DataError, InputError
-from clipscan.report.decisions import border_of, read_decisions, settle
+from clipscan.report.decisions import read_decisions, settle
 from clipscan.report.find_sample import SampleFinder, shown
 
 REFUSE, DROP, KEEP, LAST = "refuse", "drop", "keep", "last"
@@ -36,7 +36,8 @@ def merge_decisions(paths: Sequence[Path], names: SampleFinder, conflicts: str =
     """
     if conflicts not in CONFLICTS:
         raise InputError(f"conflicts is one of {', '.join(CONFLICTS)}, got {conflicts!r}")
-    by_file = [settle(path, read_decisions(path), names) for path in paths]
+    files = [(path, read_decisions(path)) for path in paths]
+    by_file = [settle(path, file.decisions, names) for path, file in files]
     said: dict[Pair, list[tuple[Path, bool]]] = {}
     for path, decided in zip(paths, by_file, strict=True):
         for pair, dropped in decided.items():
@@ -49,7 +50,7 @@ def merge_decisions(paths: Sequence[Path], names: SampleFinder, conflicts: str =
         pair: ", ".join(path.name for path, dropped in votes if dropped == drop[pair])
         for pair, votes in said.items()
     }
-    return Merged(drop, source, _border(paths, conflicts))
+    return Merged(drop, source, _border([(path, file.border) for path, file in files], conflicts))
 
 
 def _resolved(votes: list[bool], conflicts: str) -> bool:
@@ -76,8 +77,8 @@ def _listed(differ: dict[Pair, list[tuple[Path, bool]]]) -> str:
     )
 
 
-def _border(paths: Sequence[Path], conflicts: str) -> float | None:
-    found = [(path, border) for path in paths if (border := border_of(path)) is not None]
+def _border(named: list[tuple[Path, float | None]], conflicts: str) -> float | None:
+    found = [(path, border) for path, border in named if border is not None]
     borders = [border for _, border in found]
     if len(set(borders)) > 1 and conflicts == REFUSE:
         told = ", ".join(f"{border:g} in {path.name}" for path, border in found)

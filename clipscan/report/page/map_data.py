@@ -15,13 +15,16 @@ Pair = tuple[str, str]
 
 
 def map_data(points: MapPoints | None, number: dict[Pair, int], listed: set[Pair]) -> dict[str, Any] | None:
-    """None without a map. x, y: base64 of uint16 [n]; sample: number of the sample in the review, or -1 and
-    then named by shard and key, in turn; listed: of these the ones on the drop list."""
+    """None without a map, or where every name is too long for the page. x, y: base64 of uint16 [n]; sample:
+    number of the sample in the review, or -1 and then named by shard and key, in turn; listed: of these the
+    ones on the drop list."""
     if points is None or not points.pairs:
         return None
     pairs, position = points
     bounded = [max(map(len, pair)) <= NAME for pair in pairs]
     pairs = [pair for pair, fits in zip(pairs, bounded, strict=True) if fits]
+    if not pairs:
+        return None
     position = position[np.array(bounded)]
     shards = Numbered()
     others = [pair for pair in pairs if pair not in number]

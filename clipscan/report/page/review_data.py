@@ -29,6 +29,7 @@ from clipscan.report.page.picture_sizes import Picture
 from clipscan.report.page.sample_table import Numbered, SampleTable, number_or_none, values_of
 from clipscan.report.read import first_rows, other_scores
 from clipscan.report.visible_text import shorten
+from clipscan.run.run_folder import RunFolder
 
 SUSPECTS, GROUPS = 2000, 200  # in one file
 MEMBERS, LISTED = 1000, 20_000  # of one group, of all groups
@@ -62,7 +63,7 @@ def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
     listed = on_drop_list(folder)
     data = {
         "version": 1,
-        "run": {"path": str(folder), "id": run_id(facts.record), "clipscan": clipscan.__version__},
+        "run": {"path": str(folder), "id": run_id(folder, facts.record), "clipscan": clipscan.__version__},
         "method": method,
         "label": label(method),
         "n": n,
@@ -81,9 +82,11 @@ def read_review(folder: Path, facts: Facts, suspects: int = SUSPECTS) -> Review:
     return Review(data, _pictures(chosen, members, near, table))
 
 
-def run_id(record: Row) -> str:
-    """Names a run in decisions: the same for each page of it, another after a scan with other settings."""
+def run_id(folder: Path, record: Row) -> str:
+    """Names a run in decisions: the same for each page of it, another after a scan of other data or with
+    other settings."""
     told = [record.get("dataset", {}).get("source"), record.get("asked"), record.get("definitions")]
+    told += [RunFolder(folder).contents(stage) for stage in ("embed", "score")]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipscan.report.serve.ranked_rows import SOUGHT, Pair, Places, RankedRows
+from clipscan.report.serve.ranked_rows import SOUGHT, Pair, Places, RankedRows, small
 
 KEPT = 8  # filters whose places are remembered
 
@@ -52,7 +52,7 @@ class Chooser:
     def _mask(self, chosen: Filter, words: dict[Pair, str]) -> Mask:
         table, mask = self.rows.table, np.ones(len(self.rows), bool)
         if chosen.text:
-            mask &= pc.match_substring(table[SOUGHT], chosen.text.lower()).to_numpy()
+            mask &= pc.match_substring(table[SOUGHT], small(chosen.text)).to_numpy()
         for name in ("shard", "domain"):
             if value := getattr(chosen, name):
                 mask &= pc.equal(table[name], value).to_numpy()
@@ -83,7 +83,7 @@ class Chooser:
     def _named(self, pairs: Collection[Pair]) -> Mask:
         mask = np.zeros(len(self.rows), bool)
         if pairs:
-            keys = pa.array(sorted({key for _, key in pairs}), pa.string())
+            keys = pa.array(sorted({key for _, key in pairs}), pa.large_string())
             places = np.flatnonzero(pc.is_in(self.rows.table["key"], value_set=keys).to_numpy())
             found = self.rows.table.select(["shard", "key"]).take(pa.array(places)).to_pylist()
             named = [(row["shard"], row["key"]) in pairs for row in found]

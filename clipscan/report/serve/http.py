@@ -60,9 +60,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, rows, neighbours, pictures."""
-        place, asked = self._asked()
-        if not self._allowed(asked):
+        if (found := self._asked()) is None:
             return
+        place, asked = found
         name = self.ROUTES.get(place)
         if name is None:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"there is nothing here")
@@ -78,9 +78,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         """Decisions, whole; X-Revision says which the page knew."""
-        place, asked = self._asked()
-        if not self._allowed(asked):
+        if (found := self._asked()) is None:
             return
+        place, _ = found
         try:
             size, known = (int(self.headers.get(name, "")) for name in ("Content-Length", "X-Revision"))
             if place != "/api/decisions" or not 0 <= size <= LARGEST:
@@ -92,15 +92,22 @@ class Handler(BaseHTTPRequestHandler):
         try:
             revision = self.server.answers.save(self.rfile.read(size), known)
         except Outdated:
-            self._send(HTTPStatus.CONFLICT, "text/plain", b"another window has saved since")
+            self._send(HTTPStatus.CONFLICT, "text/plain", b"another window or server has saved since")
         except ClipscanError as wrong:
             self._send(HTTPStatus.BAD_REQUEST, "text/plain", str(wrong).encode("utf-8", "replace"))
         else:
             self._send(HTTPStatus.OK, "application/json", json.dumps({"revision": revision}).encode())
 
-    def _asked(self) -> tuple[str, dict[str, str]]:
-        parts = urlsplit(self.path)
-        return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=20))
+    def _asked(self) -> tuple[str, dict[str, str]] | None:
+        """(path, fields) of a request that is allowed; None for any other, which is answered here."""
+        try:
+            parts = urlsplit(self.path)
+            asked = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=20))
+        except ValueError:  # too many fields, a bracket without its other
+            self.close_connection = True
+            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"this request makes no sense")
+            return None
+        return (parts.path, asked) if self._allowed(asked) else None
 
     def _allowed(self, asked: dict[str, str]) -> bool:
         token = self.headers.get("X-Clipscan-Token") or asked.get("token", "")

@@ -92,7 +92,7 @@ def _write(folder: Path, path: Path, listed: set[Pair]) -> Places:
     table = _metadata(folder).combine_chunks().append_column("score", pa.array(score))
     if table.num_rows != len(score):
         raise RunError(f"{folder} has {len(score)} scores and {table.num_rows} names; score it again")
-    keys = pa.array(sorted({key for _, key in listed}), pa.string())
+    keys = pa.array(sorted({key for _, key in listed}), pa.large_string())
     with pa.OSFile(str(path), "wb") as sink:
         writer = None
         for start in range(0, max(1, len(order)), BATCH):
@@ -125,12 +125,21 @@ def _columns(batch: pa.RecordBatch) -> pa.RecordBatch:
     host = pc.struct_field(pc.extract_regex(batch.column("url"), HOST), "host").fill_null("")
     caption = pc.utf8_slice_codeunits(batch.column("caption"), 0, 2000)
     at = batch.column("at").fill_null(-1)
-    columns = [batch.column("shard"), batch.column("key"), caption, host, at]
+    texts = [batch.column("shard"), batch.column("key"), caption, host]
+    columns = [*(text.cast(pa.large_string()) for text in texts), at]  # together they may exceed 2 GiB
     return pa.RecordBatch.from_arrays(columns, names=["shard", "key", "caption", "domain", "at"])
 
 
+def small(text: str) -> str:
+    """In the small letters of the column SOUGHT; str.lower has others, as of a capital dotted i."""
+    lowered: str = pc.utf8_lower(pa.scalar(text)).as_py()
+    return lowered
+
+
 def _sought(part: pa.Table) -> pa.Array:
-    return pc.binary_join_element_wise(pc.utf8_lower(part["caption"]), pc.utf8_lower(part["key"]), "\n")
+    return pc.binary_join_element_wise(
+        pc.utf8_lower(part["caption"]), pc.utf8_lower(part["key"]), pa.scalar("\n", pa.large_string())
+    )
 
 
 def _is_listed(part: pa.Table, listed: set[Pair], keys: pa.Array) -> pa.Array:

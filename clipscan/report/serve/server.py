@@ -67,9 +67,8 @@ def open_server(run: Run, port: int = 0, *, blur: bool = False) -> Serving:
 
     def page() -> str:
         """With the decisions as they are now."""
-        more = {
-            "served": {"total": len(rows), **choices, "revision": store.revision, "decisions": store.value}
-        }
+        revision, decisions = store.latest()
+        more = {"served": {"total": len(rows), **choices, "revision": revision, "decisions": decisions}}
         return render(run.path, facts, review.data | more, pack({}, {}, ()), {}, none, blur=blur, served=True)
 
     pictures = Pictures(run)

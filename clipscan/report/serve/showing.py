@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from clipscan.errors import RunError
 from clipscan.report.album import GONE
 from clipscan.report.serve.ranked_rows import RankedRows
 from clipscan.report.thumbnails import Thumbnail, Thumbnailer
@@ -32,10 +33,14 @@ class Pictures:
         self._known: OrderedDict[tuple[str, str, int], Thumbnail] = OrderedDict()
 
     def make(self, shard: str, key: str, at: int, side: int) -> tuple[str, bytes] | str:
-        """(type, bytes) of the picture, or why there is none. at: where it begins, -1: looked for."""
+        """(type, bytes) of the picture, or why there is none. at: where it begins, -1: looked for. A shard
+        that cannot be read, as after a fault of the network, is tried again when asked for again."""
         side = min((one for one in SIDES if one >= side), default=SIDES[-1])
         if (shard, key, side) not in self._known:
-            self._known[shard, key, side] = self._read(shard, key, at, side)
+            try:
+                self._known[shard, key, side] = self._read(shard, key, at, side)
+            except RunError as fault:
+                return str(fault)
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         made = self._known[shard, key, side]
@@ -55,7 +60,7 @@ class Pictures:
         try:
             sample = next(iter(self.run.dataset.fetch(self.shards[shard], {key: at})), None)
         except Exception as wrong:  # a network, a changed file: the page goes on without this picture
-            return Thumbnail(reason=f"cannot read the shard: {wrong}"[:200])
+            raise RunError(f"cannot read the shard: {wrong}"[:200]) from wrong
         if sample is None or not sample.image:
             return Thumbnail(reason="the sample holds no picture") if sample else GONE
         self._turn += 1

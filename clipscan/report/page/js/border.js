@@ -23,7 +23,7 @@ export class ScoreCounts {
         return { count: Math.max(scores.length, Math.round(sum + part * counts[i])), exact: false };
       }
     }
-    return { count: sum, exact: true };
+    return { count: sum, exact: border < edges[0] }; // some are as low as the first edge, and not above it
   }
 
   /** The border that drops `wanted` samples, as nearly as is known. */
@@ -230,9 +230,7 @@ export class Border {
   }
 
   /** How many are dropped before any single decision. */
-  base() {
-    return this.decisions.border === null
-      ? { count: this.listed, exact: true }
-      : this.counts.above(this.decisions.border);
+  base(border = this.decisions.border) {
+    return border === null ? { count: this.listed, exact: true } : this.counts.above(border);
   }
 }

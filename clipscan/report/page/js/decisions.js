@@ -27,8 +27,8 @@ export class Decisions {
   }
 
   /** Whether the border, or else the drop list, takes it. */
-  inBase(sample) {
-    return this.border === null ? sample.listed : sample.score !== null && sample.score > this.border;
+  inBase(sample, border = this.border) {
+    return border === null ? sample.listed : sample.score !== null && sample.score > border;
   }
 
   /** Decide on samples; "" takes a decision back. Returns how many changed. */

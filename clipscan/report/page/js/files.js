@@ -1,6 +1,7 @@
 /** Decisions as files: saved for `clipscan export --decisions`, read again, and merged with another's. */
 import { ask, h, say } from "./dom.js";
-import { count, many, plain } from "./text.js";
+import { dropTotal } from "./drop_total.js";
+import { count, many, number, plain } from "./text.js";
 import { nameOf } from "./samples.js";
 
 /** The value of a file of decisions. */
@@ -18,9 +19,13 @@ export function fileOf(run, decisions) {
   };
 }
 
-/** A table of what was decided, drop and keep, for spreadsheets. */
+/** A table of what was decided, drop and keep, for spreadsheets. They would compute what begins like a formula:
+ * an apostrophe is put before it, which clipscan export takes off. */
 export function tableOf(decisions) {
-  const cell = (text) => (/[",\n\r;\t]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (text) => {
+    const inert = /^'*[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\n\r;\t]/.test(inert) ? `"${inert.replaceAll('"', '""')}"` : inert;
+  };
   const rows = [...decisions.words]
     .filter(([, word]) => word !== "unsure")
     .map(([name, word]) => [...name.split("\0").map(cell), word].join(","));
@@ -49,18 +54,25 @@ export function readFile(text) {
     throw new Error("it is no file of decisions");
   if (found.version !== 1)
     throw new Error(`its version is ${plain(String(found.version), 20)}; this page reads version 1`);
-  const pairs = found.decisions.map(({ shard, key, decision }, i) => {
-    const fits =
-      typeof shard === "string" && typeof key === "string" && ["drop", "keep", "unsure"].includes(decision);
+  const pairs = found.decisions.map((one, i) => {
+    const fits = isName(one?.shard) && isName(one.key) && ["drop", "keep", "unsure"].includes(one.decision);
     if (!fits) throw new Error(`decision ${i + 1} is not of shard, key and drop, keep or unsure`);
-    return [nameOf(shard, key), decision];
+    return [nameOf(one.shard, one.key), one.decision];
   });
-  const border = typeof found.border?.threshold === "number" ? found.border.threshold : null;
+  const border = found.border == null ? null : found.border.threshold;
+  if (border !== null && !Number.isFinite(border)) throw new Error("its border is no finite number");
   return { pairs, border, run: found.run };
 }
 
-/** Read another file into the decisions; where both decide and differ, the reviewer is asked. */
-export async function mergeFile(text, run, decisions) {
+/** Text without NUL, which parts shard and key here, and without half a surrogate pair. */
+function isName(value) {
+  return typeof value === "string" && !value.includes("\0") && (value.isWellFormed?.() ?? true);
+}
+
+/** Read another file into the decisions; where both decide and differ, and before its border is taken, the
+ * reviewer is asked. */
+export async function mergeFile(text, review) {
+  const { decisions } = review;
   let found;
   try {
     found = readFile(text);
@@ -68,7 +80,7 @@ export async function mergeFile(text, run, decisions) {
     await ask("This file cannot be read", h("p", {}, wrong.message), { ok: "OK" });
     return;
   }
-  if (found.run !== run.id) {
+  if (found.run !== review.data.run.id) {
     const go = await ask(
       "Decisions about another scan",
       h("p", {}, "This file was saved from another scan. Decisions are matched by shard and key."),
@@ -87,8 +99,37 @@ export async function mergeFile(text, run, decisions) {
     disputed.has(name) ? { theirs: word, mine: decisions.words.get(name), unsure: "unsure" }[by] : word,
   ]);
   const changed = decisions.take(resolved);
-  if (decisions.border === null && found.border !== null) decisions.moveBorder(found.border);
-  say(`${many(changed, "decision")} taken from the file`);
+  const moved = await takeBorder(found.border, review);
+  say(`${many(changed, "decision")}${moved ? " and the border" : ""} taken from the file`);
+}
+
+/** Ask whether the border of a file is to be set, with what it drops. Whether it was. */
+async function takeBorder(border, review) {
+  const { decisions } = review;
+  if (border === null || border === decisions.border) return false;
+  if (!review.border) {
+    const why = "This page has no scores to show it on. clipscan export --decisions takes it from the file.";
+    await ask("The border of the file is not taken", h("p", {}, why), { ok: "OK" });
+    return false;
+  }
+  const told = (threshold) => {
+    const { count: dropped, exact } = dropTotal(review, threshold);
+    return `${exact ? "" : "about "}${many(dropped, "sample")}`;
+  };
+  const now = decisions.border === null ? "the drop list as it is" : `the border ${number(decisions.border)}`;
+  const answer = await ask(
+    "Take the border of the file?",
+    h(
+      "p",
+      {},
+      `Now ${told(decisions.border)} will be dropped, by ${now} and your decisions. `,
+      `With the border ${number(border)} of the file it would be ${told(border)}.`,
+    ),
+    { take: "Take the border", "": "Leave it as it is" },
+  );
+  if (answer !== "take") return false;
+  decisions.moveBorder(border);
+  return true;
 }
 
 async function settle(conflicts, decisions) {

@@ -1,12 +1,13 @@
 /** Starts the review on the data of the page; without it the page stays as it is without scripts. */
 import { actionsOf } from "./actions.js";
 import { Decisions } from "./decisions.js";
-import { h } from "./dom.js";
+import { h, say } from "./dom.js";
 import { listenToKeys } from "./keys.js";
 import { Review } from "./review.js";
 import { PageSource } from "./samples.js";
 import { ServedSource, ServedStorage } from "./served.js";
 import { BrowserStorage } from "./storage.js";
+import { many } from "./text.js";
 
 const SECTIONS = { "#convicted": "groups", "#alike": "groups", "#groups": "groups", "#suspects": "suspects" };
 
@@ -21,6 +22,7 @@ async function start() {
   const storage = data.served ? new ServedStorage(data, warn) : new BrowserStorage(data.run.id, warn);
   if (data.served) source.beforeSelect = () => storage.flush();
   const decisions = new Decisions(storage);
+  if (decisions.words.size) say(`${many(decisions.words.size, "decision")} of an earlier visit`);
   root.hidden = false;
   const review = new Review(root, data, source, decisions);
   listenToKeys(actionsOf(review), () => bringIntoView(root));

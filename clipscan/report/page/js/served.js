@@ -6,6 +6,7 @@ import { checkedState } from "./storage.js";
 
 const ROWS = 100; // of one request
 const MOST = 20000; // rows that are decided on at once
+const KEPT_STEPS = 50000; // samples that saved steps of undo change, at most; older steps are not saved
 
 const token = new URLSearchParams(location.search).get("token") ?? "";
 
@@ -101,6 +102,14 @@ class ServedList {
   }
 }
 
+/** The last steps that change `most` samples or fewer in all. */
+function latest(steps, most) {
+  let left = most;
+  let first = steps.length;
+  while (first > 0 && (left -= steps[first - 1].words?.length ?? 1) >= 0) first -= 1;
+  return steps.slice(first);
+}
+
 /** Decisions are saved in the run folder, whole, a moment after each change. */
 export class ServedStorage {
   constructor(data, warn) {
@@ -130,7 +139,8 @@ export class ServedStorage {
   }
 
   #write() {
-    const { decisions, border, steps } = this.state();
+    const { decisions, border, steps: all } = this.state();
+    const steps = latest(all, KEPT_STEPS);
     const value = { ...fileOf(this.data.run, { words: new Map(decisions), border }), steps };
     const body = JSON.stringify(value);
     this.sent = this.sent.then(() => this.#send(body));
@@ -148,7 +158,7 @@ export class ServedStorage {
     } catch (wrong) {
       this.warn(
         wrong.status === 409
-          ? "Another window has decided since. Nothing of this one is saved any more: reload it."
+          ? "Another window or server has saved decisions since. Nothing of this one is saved any more: reload it."
           : `Decisions are not saved: ${wrong.message}. Save them as a file.`,
       );
     }

@@ -56,7 +56,7 @@ export class BrowserStorage {
 export function checkedState(state) {
   const words = state?.decisions;
   if (!Array.isArray(words)) return null;
-  const number = (value) => (typeof value === "number" ? value : null);
+  const number = (value) => (Number.isFinite(value) ? value : null);
   const pairs = (listed, known) =>
     (Array.isArray(listed) ? listed : []).filter(
       (one) => Array.isArray(one) && typeof one[0] === "string" && known.includes(one[1]),

@@ -1,5 +1,6 @@
 /** The bar above the review: its views, how far it is, undo, and files. */
 import { ask, copyText, h } from "./dom.js";
+import { dropTotal } from "./drop_total.js";
 import { download, fileOf, mergeFile, tableOf } from "./files.js";
 import { showHelp } from "./keys.js";
 import { count, many } from "./text.js";
@@ -25,7 +26,7 @@ export function toolbar(review) {
   });
   file.addEventListener("change", async () => {
     const [chosen] = file.files;
-    if (chosen) await mergeFile(await chosen.text(), review.data.run, decisions);
+    if (chosen) await mergeFile(await chosen.text(), review);
     file.value = "";
   });
   const button = (label, work, title = "") => h("button", { class: "plain", title, onclick: work }, label);
@@ -74,19 +75,6 @@ export function toolbar(review) {
     undo.disabled = !decisions.steps.length;
   }
   return { element, mark, update };
-}
-
-/** How many samples are dropped in all: by the border or the list, and by single decisions. */
-export function dropTotal({ decisions, source, border, data }) {
-  const base = border ? border.base() : { count: data.counts.dropped ?? 0, exact: true };
-  let total = base.count;
-  for (const [name, word] of decisions.words) {
-    const sample = source.byName.get(name);
-    const before = sample ? decisions.inBase(sample) : false;
-    if (word === "drop" && !before) total += 1;
-    if (word === "keep" && before) total -= 1;
-  }
-  return { count: total, exact: base.exact };
 }
 
 /** The command that makes lists of the saved decisions. */
