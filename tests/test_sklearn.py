@@ -224,7 +224,10 @@ def test_what_is_no_number_of_neighbours_is_refused_in_words(wrong):
             ExactKNeighborsTransformer().fit(x).kneighbors(x, wrong)
 
 
-@pytest.mark.parametrize("wrong", [None, "a", 1.5, True, np.random.RandomState(0)], ids=lambda one: type(one).__name__)
+WRONG_SEEDS = [None, "a", 1.5, True, np.random.RandomState(0)]
+
+
+@pytest.mark.parametrize("wrong", WRONG_SEEDS, ids=[type(one).__name__ for one in WRONG_SEEDS])
 def test_a_seed_that_is_no_integer_is_refused_in_words(wrong):
     with pytest.raises(InputError, match="random_state must be an integer"):
         ConsensusDetector(random_state=wrong).fit(np.eye(4))
