@@ -53,7 +53,7 @@ class Pairs:
         the order of rows."""
         rows = np.arange(self.n) if rows is None else rows
         if most is not None and most < len(rows):
-            least = np.partition(values[rows], len(rows) - most)[len(rows) - most]
+            least = np.partition(values[rows], -most)[-most]  # of none the lowest
             return self.highest_first(values, rows[values[rows] >= least])[:most]
         return rows[np.lexsort((self.identity.code[rows], -values[rows]))]
 

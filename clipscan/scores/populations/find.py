@@ -34,6 +34,7 @@ import numpy as np
 
 from clipscan.engine.arrays import Array
 from clipscan.scores.neg_log_tail import neg_log_tail
+from clipscan.scores.populations.change_point import FEWEST
 from clipscan.scores.populations.collapse import by_collapse
 from clipscan.scores.populations.dense_groups import DenseGroups
 from clipscan.scores.populations.divided_topics import DividedTopics
@@ -57,6 +58,8 @@ class Populations:
     def found(self) -> list[Population]:
         """All populations; a row may be in several."""
         evidence = self.evidence
+        if evidence.n < FEWEST:
+            return []
         if evidence.pairs.text is None:
             return self._groups.found()
         # Every pair's own mismatch, and all evidence.
