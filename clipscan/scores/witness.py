@@ -68,7 +68,7 @@ class Witness:
             value = suspicion(self._order, found)
             self.trusted = np.zeros(len(self.lot), bool)
             self.trusted[self._order] = value < np.quantile(value, 1 - TRIMMED)
-            self._of_trusted = self._moments - self._sum(self._order[~self.trusted[self._order]])
+            self._of_trusted = self._of(self.trusted)
             found = self._judged(self._of_trusted, self.trusted, self._order if left else None)
         assert found is not None
         return found
@@ -82,8 +82,11 @@ class Witness:
     def misfit(self, trusted: Array, rows: Array | None = None) -> Array:
         """Of these rows, or of all, float64 [len(rows)], by fits on those `trusted` ([n] bool) of the other
         folds."""
-        moments = self._moments - self._sum(self._order[~trusted[self._order]])
-        return self._judged(moments, trusted, rows)
+        return self._judged(self._of(trusted), trusted, rows)
+
+    def _of(self, trusted: Array) -> Array:
+        """Second moments, by fold, of those `trusted` that make the fits."""
+        return self._moments - self._sum(self._order[~trusted[self._order]])
 
     def _judged(self, moments: Array, trusted: Array, rows: Array | None) -> Array:
         """The same by the second moments [FOLDS, p + q, p + q] of those who are trusted."""

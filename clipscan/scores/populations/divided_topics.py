@@ -47,10 +47,7 @@ class DividedTopics:
     def _parts(self) -> list[Array]:
         """Of topics drawn at random the part that stands apart, the furthest first."""
         evidence = self._evidence
-        topics, screen = _distinct(evidence), _Screen(evidence)
-        if topics.shape[1] < FEWEST:
-            return []
-        parts = []
+        topics, screen, parts = _distinct(evidence), _Screen(evidence), []
         for start in range(0, len(topics), BLOCK):
             parts += screen.parts(topics[start : start + BLOCK])
         parts.sort(key=lambda part: -part[1])

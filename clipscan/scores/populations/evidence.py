@@ -22,7 +22,7 @@ SEEDS = (24, 0.005)  # candidates that a trait is learnt from: at least so many,
 STRENGTH = 12.0  # of the evidence for a population (change_point.py), at least
 COPIES = 8  # times as many rows are looked through, so that copies of one picture do not fill the seeds
 ASKED, TOPIC = 1024, 128  # rows whose neighborhoods of captions are looked at, at most; captions of each
-BEYOND = 4  # times as many rows as a population has are looked through for near-copies
+BEYOND = 4  # times as many rows as a population has are looked through, for near-copies and for its misfit
 
 
 @dataclass
@@ -78,13 +78,12 @@ class Evidence:
         chosen[rows] = True
         return chosen
 
-    def misfit_untaught(self, rows: Array, order: Array) -> Array:
-        """misfit, [n], by a witness that these rows have taught nothing; found anew for the first of the
-        `order` only, the rows among which these are."""
+    def misfit_untaught(self, rows: Array, asked: Array) -> Array:
+        """misfit [n] by a witness that these rows have taught nothing; of those `asked` alone found anew."""
         if self.witness is None or self.asked is None:
             return self.misfit
-        found, first = self.asked.copy(), order[: BEYOND * len(rows)]
-        found[first] = self.witness.without(self.chosen(rows), first)
+        found = self.asked.copy()
+        found[asked] = self.witness.without(self.chosen(rows), asked)
         return neg_log_tail(found)
 
     def up_to_change(

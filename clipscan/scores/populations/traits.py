@@ -10,7 +10,7 @@ from clipscan.scores.populations.change_point import FEWEST
 from clipscan.scores.populations.conviction import DIVERSE, SEPARATE
 from clipscan.scores.populations.discriminant import AGAIN, bearing
 from clipscan.scores.populations.divided_topics import DividedTopics
-from clipscan.scores.populations.evidence import Evidence
+from clipscan.scores.populations.evidence import BEYOND, Evidence
 from clipscan.scores.populations.population import Population
 from clipscan.scores.populations.topics import accused
 
@@ -59,11 +59,11 @@ def _different(seeds: list[Array]) -> list[Array]:
 def _misfit(evidence: Evidence, trait: Array) -> Array:
     """misfit [n], where those who bear a trait [n] stand apart by a witness that they have taught nothing: a
     trigger that is trusted by mistake teaches that its captions fit."""
-    order = evidence.pairs.highest_first(trait)
-    borne = order[: int((trait >= np.median(trait[evidence.top(trait)]) / 2).sum())]
-    if len(borne) > COMMON * evidence.n:
+    count = int(bearing(trait, evidence.top(trait)).sum())
+    if count > COMMON * evidence.n:
         return evidence.misfit
-    conviction = evidence.conviction
+    order = evidence.pairs.highest_first(trait, most=BEYOND * count)
+    borne, conviction = order[:count], evidence.conviction
     apart = conviction.separation(borne, trait) >= SEPARATE and conviction.diversity(borne) >= DIVERSE
     return evidence.misfit_untaught(borne, order) if apart else evidence.misfit
 
